@@ -1,0 +1,170 @@
+//! What a service publishes: domain events, and the outbox rows made of them.
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A family of domain events about one kind of aggregate: an enum that serde tags adjacently, so that
+/// the variant's name is the event's type and its content is the payload.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use uuid::Uuid;
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(tag = "type", content = "payload")]
+/// enum PaymentEvent {
+///     #[serde(rename = "payment.received")]
+///     Received { event_id: Uuid, payment_id: Uuid, cents: u32 },
+/// }
+///
+/// impl outbox::Event for PaymentEvent {
+///     const AGGREGATE_TYPE: &'static str = "payment";
+///
+///     fn id(&self) -> Uuid {
+///         match self { Self::Received { event_id, .. } => *event_id }
+///     }
+///
+///     fn aggregate_id(&self) -> String {
+///         match self { Self::Received { payment_id, .. } => payment_id.to_string() }
+///     }
+/// }
+/// ```
+pub trait Event: Serialize {
+    /// The kind of aggregate that the events are about; the router makes it the topic.
+    const AGGREGATE_TYPE: &'static str;
+
+    /// The event's own id: a `UUIDv7`, and the same as the payload's `event_id` if it has one.
+    fn id(&self) -> Uuid;
+
+    /// The aggregate's id; the router makes it the message's key, so that one aggregate's events keep their order.
+    fn aggregate_id(&self) -> String;
+}
+
+/// A row of the outbox, not yet written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    pub(crate) id: Uuid,
+    pub(crate) aggregate_type: String,
+    pub(crate) aggregate_id: String,
+    pub(crate) event_type: String,
+    pub(crate) payload: String,
+}
+
+/// An event that cannot become a row of the outbox.
+#[derive(Debug, thiserror::Error)]
+pub enum Unpublishable {
+    /// The event's type does not serialize.
+    #[error("the event does not serialize")]
+    Serialize(#[from] serde_json::Error),
+    /// The event's type is not tagged as [`Event`] asks for.
+    #[error(
+        "the event is no enum tagged with #[serde(tag = \"type\", content = \"payload\")]: {0}"
+    )]
+    Untagged(Value),
+    /// PostgreSQL cannot store this character in `jsonb`.
+    #[error("the payload of event {0} contains U+0000, which PostgreSQL's jsonb cannot store")]
+    Nul(Uuid),
+}
+
+impl Outgoing {
+    /// The row that publishes `event`.
+    ///
+    /// # Errors
+    /// [`Unpublishable`], where the event cannot be written as a row.
+    pub fn new<E: Event>(event: &E) -> Result<Self, Unpublishable> {
+        let id = event.id();
+        let mut tagged = serde_json::to_value(event)?;
+        let (Some(Value::String(event_type)), Some(payload)) = (
+            tagged.get_mut("type").map(Value::take),
+            tagged.get_mut("payload").map(Value::take),
+        ) else {
+            return Err(Unpublishable::Untagged(tagged));
+        };
+        if has_nul(&payload) {
+            return Err(Unpublishable::Nul(id));
+        }
+        Ok(Self {
+            id,
+            aggregate_type: E::AGGREGATE_TYPE.to_owned(),
+            aggregate_id: event.aggregate_id(),
+            event_type,
+            payload: payload.to_string(),
+        })
+    }
+
+    /// The event's id: the row's primary key and, on the wire, the header `id`.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    #[serde(tag = "type", content = "payload")]
+    enum Noted {
+        #[serde(rename = "note.made")]
+        Made { text: &'static str },
+    }
+
+    impl Event for Noted {
+        const AGGREGATE_TYPE: &'static str = "note";
+        fn id(&self) -> Uuid {
+            Uuid::from_u128(7)
+        }
+        fn aggregate_id(&self) -> String {
+            "n1".to_owned()
+        }
+    }
+
+    #[test]
+    fn an_event_becomes_a_row() {
+        let row = Outgoing::new(&Noted::Made { text: "hi" }).unwrap();
+        assert_eq!(row.event_type, "note.made");
+        assert_eq!(row.payload, r#"{"text":"hi"}"#);
+        assert_eq!(
+            (row.aggregate_type.as_str(), row.aggregate_id.as_str()),
+            ("note", "n1")
+        );
+    }
+
+    #[test]
+    fn a_nul_character_is_refused_before_the_database_sees_it() {
+        let refused = Outgoing::new(&Noted::Made { text: "a\0b" });
+        assert!(matches!(refused, Err(Unpublishable::Nul(_))));
+    }
+
+    #[test]
+    fn an_untagged_event_is_refused() {
+        #[derive(Serialize)]
+        struct Plain {
+            a: u8,
+        }
+        impl Event for Plain {
+            const AGGREGATE_TYPE: &'static str = "plain";
+            fn id(&self) -> Uuid {
+                Uuid::nil()
+            }
+            fn aggregate_id(&self) -> String {
+                String::new()
+            }
+        }
+        let refused = Outgoing::new(&Plain { a: 1 });
+        assert!(matches!(refused, Err(Unpublishable::Untagged(_))));
+    }
+}

@@ -1,0 +1,168 @@
+//! The consuming side: messages from Kafka, applied to the database exactly once in effect.
+//!
+//! A [`Listener`] delivers batches to a [`Handler`] inside one transaction, which first locks the epoch rows of
+//! the partitions (so that a consumer that was superseded writes nothing), then enters the events' ids into the
+//! inbox (so that an event that comes again changes nothing), then runs the handler, puts aside what is not to
+//! be applied, appends what the handler publishes, and commits; only then are the offsets committed. A batch
+//! closes when no further message is waiting: a lone message waits for nobody, a backlog is drained in large
+//! batches.
+//!
+//! What fails is never skipped: see [`Failure`].
+//!
+//! ```
+//! use outbox::Outgoing;
+//! use outbox::listener::{Failure, Handler, Received};
+//! use sqlx::postgres::PgTransaction;
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(tag = "type", content = "payload")]
+//! enum PaymentEvent {
+//!     #[serde(rename = "payment.received")]
+//!     Received { cents: i64 },
+//! }
+//!
+//! struct Till;
+//!
+//! impl Handler for Till {
+//!     type Event = PaymentEvent;
+//!
+//!     async fn handle(
+//!         &self,
+//!         tx: &mut PgTransaction<'_>,
+//!         batch: &[Received<PaymentEvent>],
+//!     ) -> Result<Vec<Outgoing>, Failure> {
+//!         let cents: i64 = batch
+//!             .iter()
+//!             .map(|received| match received.event {
+//!                 PaymentEvent::Received { cents } => cents,
+//!             })
+//!             .sum();
+//!         sqlx::query("update till set cents = cents + $1").bind(cents).execute(&mut **tx).await?;
+//!         Ok(Vec::new())
+//!     }
+//! }
+//! ```
+
+mod batch;
+mod config;
+mod consumer;
+mod failure;
+mod ledger;
+mod run;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use sqlx::PgPool;
+use sqlx::postgres::PgTransaction;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use config::{Config, DEFAULT_MAX_BATCH};
+pub use failure::{BoxError, Failure, Refusal, RefusalKind};
+
+use crate::Outgoing;
+use crate::message::Position;
+
+/// What a service does with the events that reach it.
+pub trait Handler: Send + Sync + 'static {
+    /// An enum, tagged as for [`crate::Event`], whose variants are the event types that the handler takes.
+    type Event: DeserializeOwned + Send + Sync;
+
+    /// Event types on the topic that are none of the handler's business: settled without effect. A type that is
+    /// neither here nor in [`Handler::Event`] is put aside as a dead letter.
+    const PASSED_OVER: &'static [&'static str] = &[];
+
+    /// Applies a batch, in the order in which the messages arrived, within `tx`. Each event is delivered in
+    /// exactly one transaction that commits; one that does not commit leaves nothing behind, and the batch comes
+    /// again. Returns the events to publish, which are appended within the same transaction.
+    ///
+    /// # Errors
+    /// [`Failure`] says what becomes of the batch. `?` on a `sqlx::Error` classifies it.
+    fn handle(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        batch: &[Received<Self::Event>],
+    ) -> impl Future<Output = Result<Vec<Outgoing>, Failure>> + Send;
+}
+
+/// An event as a handler receives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received<E> {
+    /// The event's id, by which the inbox knows it.
+    pub id: Uuid,
+    /// The message's key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// Where the message stands in Kafka.
+    pub at: Position,
+    /// The event.
+    pub event: E,
+}
+
+/// How a listener is doing, for readiness and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Partitions that it holds.
+    pub partitions: usize,
+    /// Messages settled since it started.
+    pub settled: u64,
+    /// Messages put aside since it started.
+    pub lettered: u64,
+    /// Batches committed since it started.
+    pub batches: u64,
+    /// Why the batch in hand is being retried, if it is.
+    pub retrying: Option<String>,
+}
+
+/// A listener that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// librdkafka refused the configuration.
+    #[error("the Kafka consumer's configuration is refused")]
+    Config(#[source] rdkafka::error::KafkaError),
+    /// librdkafka says that this consumer can never go on.
+    #[error("the Kafka consumer failed for good; start the listener again")]
+    Fatal(#[source] rdkafka::error::KafkaError),
+}
+
+/// A consumer of topics that applies their events through a handler. See the [module](self).
+pub struct Listener<H: Handler> {
+    consumer: consumer::Consumer,
+    batcher: Arc<batch::Batcher<H>>,
+    limits: run::Limits,
+    progress: watch::Sender<Progress>,
+}
+
+impl<H: Handler> Listener<H> {
+    /// Prepares a listener; it joins its group when it [runs](Self::run).
+    ///
+    /// `pool` should have `idle_in_transaction_session_timeout` of 10 s or less, so that a frozen process does not
+    /// hold its locks, and `lock_timeout` and `statement_timeout`, so that nothing waits for ever.
+    ///
+    /// # Errors
+    /// [`Error::Config`], for a property that librdkafka does not take.
+    pub fn new(config: &Config, pool: PgPool, handler: H) -> Result<Self, Error> {
+        Ok(Self {
+            consumer: consumer::Consumer::new(config)?,
+            batcher: Arc::new(batch::Batcher::new(config.name.clone(), pool, handler)),
+            limits: run::Limits::new(config),
+            progress: watch::Sender::default(),
+        })
+    }
+
+    /// The listener's progress, now and as it changes.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Consumes until `shutdown` is cancelled; the batch in hand is then finished first.
+    ///
+    /// # Errors
+    /// [`Error::Fatal`]. Everything else is retried for as long as it takes.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        run::Run::new(self).until(shutdown).await
+    }
+}

@@ -1,0 +1,257 @@
+//! The Kafka consumer: owned messages, the assignment as it changes, offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer,
+};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message as _};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::Notify;
+
+use super::ledger::Partition;
+use super::{Config, Error};
+use crate::message::{Message, Position};
+
+/// How long a look at the group's committed offsets, or a seek, may take.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A change of the assignment.
+pub(super) enum Change {
+    Assigned(BTreeSet<Partition>),
+    Revoked(BTreeSet<Partition>),
+    /// The assignment is gone, whatever it was.
+    Lost,
+}
+
+#[derive(Default)]
+struct Assignments {
+    changes: Mutex<Vec<Change>>,
+    changed: Notify,
+}
+
+struct Context(Arc<Assignments>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let change = match rebalance {
+            Rebalance::Assign(list) => Change::Assigned(partitions(list)),
+            Rebalance::Revoke(list) => Change::Revoked(partitions(list)),
+            Rebalance::Error(error) => {
+                tracing::warn!(%error, "rebalance failed");
+                Change::Lost
+            }
+        };
+        let mut changes = self
+            .0
+            .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        changes.push(change);
+        self.0.changed.notify_one();
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // The messages are settled; they may come again, which changes nothing.
+            tracing::warn!(%error, "offsets not committed");
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> BTreeSet<Partition> {
+    let elements = list.elements();
+    let named = elements
+        .iter()
+        .map(|e| (e.topic().to_owned(), e.partition()));
+    named.collect()
+}
+
+fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (topic, number) in partitions {
+        list.add_partition(topic, *number);
+    }
+    list
+}
+
+/// A member of a consumer group.
+pub(super) struct Consumer {
+    inner: Arc<StreamConsumer<Context>>,
+    assignments: Arc<Assignments>,
+    topics: Vec<String>,
+}
+
+impl Consumer {
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        let assignments = Arc::new(Assignments::default());
+        let inner = config
+            .client()
+            .create_with_context(Context(Arc::clone(&assignments)))
+            .map_err(Error::Config)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            assignments,
+            topics: config.topics.clone(),
+        })
+    }
+
+    pub(super) fn subscribe(&self) -> Result<(), Error> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.inner.subscribe(&topics).map_err(Error::Config)
+    }
+
+    /// The changes of the assignment since the last call, oldest first.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let mut changes = self
+            .assignments
+            .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *changes)
+    }
+
+    /// Resolves when the assignment has changed.
+    pub(super) async fn changed(&self) {
+        self.assignments.changed.notified().await;
+    }
+
+    /// The next message; none where librdkafka told of an error that it recovers from by itself.
+    pub(super) async fn receive(&self) -> Result<Option<Message>, Error> {
+        own(self.inner.recv().await)
+    }
+
+    /// A message that is there already.
+    pub(super) fn receive_now(&self) -> Result<Option<Message>, Error> {
+        self.inner.recv().now_or_never().map_or(Ok(None), own)
+    }
+
+    /// Commits, without waiting, the offset of the next message to read.
+    pub(super) fn commit(&self, next: &BTreeMap<Partition, i64>, mode: CommitMode) {
+        let mut offsets = TopicPartitionList::new();
+        for ((topic, number), offset) in next {
+            if let Err(error) =
+                offsets.add_partition_offset(topic, *number, Offset::Offset(*offset))
+            {
+                tracing::warn!(%error, topic, partition = number, "offset not committed");
+            }
+        }
+        if offsets.count() > 0
+            && let Err(error) = self.inner.commit(&offsets, mode)
+        {
+            tracing::warn!(%error, "offsets not committed");
+        }
+    }
+
+    /// Pauses partitions; messages fetched ahead are thrown away and fetched again later.
+    pub(super) fn pause<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
+        if let Err(error) = self.inner.pause(&list(partitions)) {
+            tracing::warn!(%error, "partitions not paused");
+        }
+    }
+
+    pub(super) fn resume<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
+        if let Err(error) = self.inner.resume(&list(partitions)) {
+            tracing::warn!(%error, "partitions not resumed");
+        }
+    }
+
+    /// Goes back to the group's committed offset, or to the beginning where there is none.
+    pub(super) async fn rewind(&self, partition: Partition) -> KafkaResult<()> {
+        let inner = Arc::clone(&self.inner);
+        let looked_up = tokio::task::spawn_blocking(move || {
+            let mut offsets = inner.committed_offsets(list([&partition]), CONTROL_TIMEOUT)?;
+            for mut element in offsets.elements_for_topic(&partition.0) {
+                if element.offset() == Offset::Invalid {
+                    element.set_offset(Offset::Beginning)?;
+                }
+            }
+            offsets = inner.seek_partitions(offsets, CONTROL_TIMEOUT)?;
+            offsets
+                .elements()
+                .iter()
+                .try_for_each(TopicPartitionListElem::error)
+        });
+        looked_up
+            .await
+            .unwrap_or_else(|error| Err(KafkaError::Seek(error.to_string())))
+    }
+
+    /// Leaves the group.
+    pub(super) async fn close(self) {
+        // Dropping waits for librdkafka's threads, and serves the last rebalance.
+        let closed = tokio::task::spawn_blocking(move || drop(self.inner)).await;
+        if let Err(error) = closed {
+            tracing::warn!(%error, "kafka consumer not closed");
+        }
+    }
+}
+
+fn own(received: KafkaResult<BorrowedMessage<'_>>) -> Result<Option<Message>, Error> {
+    match received {
+        Ok(message) => Ok(Some(owned(&message))),
+        Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(Error::Fatal(error)),
+        Err(KafkaError::MessageConsumption(
+            code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
+        )) => {
+            tracing::info!(%code, "a topic is not there yet; waiting for it");
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "kafka consumer error; librdkafka goes on by itself");
+            Ok(None)
+        }
+    }
+}
+
+fn owned(message: &BorrowedMessage<'_>) -> Message {
+    // rdkafka panics on a header whose name is not UTF-8; the message is then known by its value alone.
+    let headers = catch_unwind(AssertUnwindSafe(|| {
+        message.headers().map_or_else(Vec::new, |headers| {
+            let owned = headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
+            owned.collect()
+        })
+    }))
+    .unwrap_or_else(|_| vec![("unreadable".to_owned(), None)]);
+    Message {
+        at: Position {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+        },
+        timestamp: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        headers,
+        value: message.payload().map(<[u8]>::to_vec),
+    }
+}

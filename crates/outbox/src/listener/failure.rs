@@ -1,0 +1,132 @@
+//! What can go wrong with a batch, and what then becomes of it.
+
+use uuid::Uuid;
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a batch was not applied. Its transaction is rolled back in every case.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It will pass: a lost connection, a deadlock, a time-out, a missing grant. The batch is retried with back-off
+    /// for as long as it takes.
+    #[error("transient: {0}")]
+    Transient(#[source] BoxError),
+    /// The handler names the messages that it refuses. The batch runs again at once without them; they are put
+    /// aside in the transaction that moves on.
+    #[error("{} message(s) refused, the first: {}", .0.len(), .0.first().map_or_else(String::new, ToString::to_string))]
+    Refused(Vec<Refusal>),
+    /// Anything else: retried with back-off too.
+    #[error("unknown: {0}")]
+    Unknown(#[source] BoxError),
+}
+
+/// A message that the handler refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("event {id}: {source}")]
+pub struct Refusal {
+    /// The event's id.
+    pub id: Uuid,
+    /// Whether it may be applied later.
+    pub kind: RefusalKind,
+    /// Why.
+    pub source: BoxError,
+}
+
+/// Whether a refused message may be applied later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// Never: reading it again gives the same answer.
+    Poison,
+    /// Not yet: what it refers to is not visible.
+    Deferred,
+}
+
+impl RefusalKind {
+    /// The word in column `dead_letter.kind`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Poison => "poison",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl Refusal {
+    /// The event can never be applied.
+    pub fn poison(id: Uuid, source: impl Into<BoxError>) -> Self {
+        let (kind, source) = (RefusalKind::Poison, source.into());
+        Self { id, kind, source }
+    }
+
+    /// The event cannot be applied yet: what it refers to is not visible.
+    pub fn deferred(id: Uuid, source: impl Into<BoxError>) -> Self {
+        let (kind, source) = (RefusalKind::Deferred, source.into());
+        Self { id, kind, source }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        if is_transient(&error) {
+            Self::Transient(error.into())
+        } else {
+            Self::Unknown(error.into())
+        }
+    }
+}
+
+impl From<crate::Unpublishable> for Failure {
+    fn from(error: crate::Unpublishable) -> Self {
+        Self::Unknown(error.into())
+    }
+}
+
+/// Whether waiting helps, by SQLSTATE (PostgreSQL's documentation, appendix A).
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
+        _ => false,
+    }
+}
+
+fn is_transient_state(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    match class {
+        // Connection; invalid transaction state (25P03, the idle-in-transaction time-out); authorization;
+        // transaction rollback (serialization, deadlock); insufficient resources; operator intervention
+        // (time-outs, shutdown); system error.
+        "08" | "25" | "28" | "40" | "53" | "57" | "58" => true,
+        _ => matches!(
+            code,
+            // Lock not available; privilege, table, column, schema or database missing: a deployment on its way.
+            "55P03" | "55000" | "42501" | "42P01" | "42703" | "3F000" | "3D000"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waiting_cures_is_transient() {
+        for code in [
+            "08006", "40001", "40P01", "55P03", "57014", "57P01", "25P03", "53300", "42501",
+            "42P01",
+        ] {
+            assert!(is_transient_state(code), "{code}");
+        }
+        for code in ["22003", "22P05", "23505", "23514", "42601", "XX000", ""] {
+            assert!(!is_transient_state(code), "{code}");
+        }
+        assert!(is_transient(&sqlx::Error::PoolTimedOut));
+        assert!(!is_transient(&sqlx::Error::RowNotFound));
+    }
+}

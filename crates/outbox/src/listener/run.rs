@@ -1,0 +1,303 @@
+//! The listener's loop: one batch in hand, the next one gathering.
+//!
+//! Polling never waits for the database: while a batch is in hand, messages gather in a bounded buffer; when that
+//! is full and the database does not come back within a moment, partitions are paused and polling goes on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::CommitMode;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batcher, Settled, Work};
+use super::consumer::{Change, Consumer};
+use super::ledger::Partition;
+use super::{Config, Error, Failure, Handler, Listener, Progress};
+use crate::message::Message;
+
+/// The first wait before a failed batch is tried again; it doubles up to [`RETRY_MOST`].
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// The longest wait before a failed batch is tried again.
+const RETRY_MOST: Duration = Duration::from_secs(2);
+/// How long polling may rest while the buffer is full, before partitions are paused. Pausing throws fetched
+/// messages away, so it is for trouble, not for load.
+const REST: Duration = Duration::from_secs(1);
+/// How long a batch in hand may take to finish when the listener is to stop.
+const LAST_BATCH: Duration = Duration::from_secs(5);
+
+/// Bounds on memory.
+pub(super) struct Limits {
+    batch: usize,
+    buffer: usize,
+}
+
+impl Limits {
+    pub(super) fn new(config: &Config) -> Self {
+        let batch = config.max_batch.max(1);
+        Self {
+            batch,
+            buffer: 2 * batch,
+        }
+    }
+}
+
+/// What the task that settles a batch ends with.
+type Outcome = Result<Result<Settled, Failure>, JoinError>;
+
+/// The batch in hand.
+enum Hand {
+    Empty,
+    Settling(Arc<Work>, JoinHandle<Result<Settled, Failure>>),
+    Waiting(Arc<Work>, Instant),
+}
+
+pub(super) struct Run<H: Handler> {
+    consumer: Consumer,
+    batcher: Arc<Batcher<H>>,
+    limits: Limits,
+    progress: watch::Sender<Progress>,
+    assigned: BTreeSet<Partition>,
+    epochs: BTreeMap<Partition, i64>,
+    /// Superseded while still assigned: to be read again from the committed offset.
+    rewind: BTreeSet<Partition>,
+    buffer: VecDeque<Message>,
+    hand: Hand,
+    retry: Duration,
+    paused: bool,
+    polled: Instant,
+}
+
+impl<H: Handler> Run<H> {
+    pub(super) fn new(listener: Listener<H>) -> Self {
+        Self {
+            consumer: listener.consumer,
+            batcher: listener.batcher,
+            limits: listener.limits,
+            progress: listener.progress,
+            assigned: BTreeSet::new(),
+            epochs: BTreeMap::new(),
+            rewind: BTreeSet::new(),
+            buffer: VecDeque::new(),
+            hand: Hand::Empty,
+            retry: RETRY_FIRST,
+            paused: false,
+            polled: Instant::now(),
+        }
+    }
+
+    pub(super) async fn until(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        self.consumer.subscribe()?;
+        let mut tick = tokio::time::interval(REST / 2);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.follow_assignment();
+            self.rewind_superseded().await;
+            self.breathe();
+            self.take_in_hand();
+            let room = self.paused || self.buffer.len() < self.limits.buffer;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                outcome = settled(&mut self.hand) => self.finish(outcome),
+                received = self.consumer.receive(), if room => self.gather(received?)?,
+                () = self.consumer.changed() => {}
+                _ = tick.tick() => {}
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Takes a message, and whatever else is waiting, into the buffer.
+    fn gather(&mut self, first: Option<Message>) -> Result<(), Error> {
+        self.polled = Instant::now();
+        let mut next = first;
+        while let Some(message) = next {
+            self.buffer.push_back(message);
+            if self.buffer.len() >= self.limits.buffer {
+                break;
+            }
+            next = self.consumer.receive_now()?;
+        }
+        Ok(())
+    }
+
+    /// Starts the next batch, or the one in hand again when its time has come.
+    fn take_in_hand(&mut self) {
+        let work = match &self.hand {
+            Hand::Settling(..) => return,
+            Hand::Waiting(_, until) if Instant::now() < *until => return,
+            // Epochs may have been learnt, or lost, since.
+            Hand::Waiting(work, _) => self.work(work.messages.iter().cloned()),
+            Hand::Empty => {
+                let size = self.buffer.len().min(self.limits.batch);
+                let messages: Vec<Message> = self.buffer.drain(..size).collect();
+                self.work(messages)
+            }
+        };
+        if work.messages.is_empty() {
+            self.hand = Hand::Empty;
+            return;
+        }
+        let (work, batcher) = (Arc::new(work), Arc::clone(&self.batcher));
+        let task = tokio::spawn({
+            let work = Arc::clone(&work);
+            // A task of its own: whatever becomes of this loop, the transaction ends in order.
+            async move { batcher.settle(&work).await }
+        });
+        self.hand = Hand::Settling(work, task);
+    }
+
+    /// The messages of partitions still held, with the epochs known of them.
+    fn work(&self, messages: impl IntoIterator<Item = Message>) -> Work {
+        let messages: Vec<Message> = messages
+            .into_iter()
+            .filter(|message| self.assigned.contains(&partition(message)))
+            .collect();
+        let epochs = messages
+            .iter()
+            .map(partition)
+            .map(|partition| {
+                let epoch = self.epochs.get(&partition).copied();
+                (partition, epoch)
+            })
+            .collect();
+        Work { messages, epochs }
+    }
+
+    fn finish(&mut self, outcome: Option<Outcome>) {
+        let Some(outcome) = outcome else { return };
+        let Hand::Settling(work, _) = std::mem::replace(&mut self.hand, Hand::Empty) else {
+            return;
+        };
+        match outcome.unwrap_or_else(|error| Err(Failure::Unknown(error.into()))) {
+            Ok(settled) => self.move_on(settled, CommitMode::Async),
+            Err(failure) => {
+                tracing::warn!(error = %failure, messages = work.messages.len(), wait = ?self.retry,
+                    "batch failed; it is retried");
+                self.progress
+                    .send_modify(|progress| progress.retrying = Some(failure.to_string()));
+                self.hand = Hand::Waiting(work, Instant::now() + self.retry);
+                self.retry = (self.retry * 2).min(RETRY_MOST);
+            }
+        }
+    }
+
+    fn move_on(&mut self, settled: Settled, mode: CommitMode) {
+        self.retry = RETRY_FIRST;
+        for (partition, epoch) in settled.held {
+            if self.assigned.contains(&partition) {
+                self.epochs.insert(partition, epoch);
+            }
+        }
+        let mut next = settled.next;
+        next.retain(|partition, _| self.assigned.contains(partition));
+        self.consumer.commit(&next, mode);
+        for partition in settled.superseded {
+            tracing::warn!(
+                topic = partition.0,
+                partition = partition.1,
+                "another consumer has claimed the partition since"
+            );
+            self.epochs.remove(&partition);
+            if self.assigned.contains(&partition) {
+                self.rewind.insert(partition);
+            }
+        }
+        self.progress.send_modify(|progress| {
+            progress.settled += settled.fresh as u64;
+            progress.lettered += settled.lettered as u64;
+            progress.batches += 1;
+            progress.retrying = None;
+        });
+    }
+
+    fn follow_assignment(&mut self) {
+        for change in self.consumer.changes() {
+            match change {
+                Change::Assigned(partitions) => {
+                    if self.paused {
+                        // What is assigned during a pause starts unpaused.
+                        self.consumer.pause(&partitions);
+                    }
+                    self.assigned.extend(partitions);
+                }
+                Change::Revoked(partitions) => self.forget(&partitions),
+                Change::Lost => self.forget(&self.assigned.clone()),
+            }
+            let held = self.assigned.len();
+            self.progress
+                .send_modify(|progress| progress.partitions = held);
+        }
+    }
+
+    fn forget(&mut self, partitions: &BTreeSet<Partition>) {
+        self.assigned.retain(|held| !partitions.contains(held));
+        self.rewind.retain(|held| !partitions.contains(held));
+        self.epochs.retain(|held, _| !partitions.contains(held));
+        self.buffer
+            .retain(|message| !partitions.contains(&partition(message)));
+    }
+
+    /// Reads superseded partitions again from the committed offset; the next batch claims them again.
+    async fn rewind_superseded(&mut self) {
+        for superseded in self.rewind.clone() {
+            self.buffer
+                .retain(|message| partition(message) != superseded);
+            match self.consumer.rewind(superseded.clone()).await {
+                Ok(()) => {
+                    self.rewind.remove(&superseded);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, topic = superseded.0, partition = superseded.1,
+                        "partition not read again yet");
+                }
+            }
+        }
+    }
+
+    /// Pauses when the buffer has been full for a while, resumes when there is room again.
+    fn breathe(&mut self) {
+        let full = self.buffer.len() >= self.limits.buffer;
+        if !self.paused && full && self.polled.elapsed() > REST {
+            self.consumer.pause(&self.assigned);
+            self.paused = true;
+        } else if self.paused && self.buffer.len() <= self.limits.buffer / 2 {
+            self.consumer.resume(&self.assigned);
+            self.paused = false;
+        }
+    }
+
+    async fn stop(mut self) {
+        if matches!(self.hand, Hand::Settling(..)) {
+            let last = tokio::time::timeout(LAST_BATCH, settled(&mut self.hand)).await;
+            self.follow_assignment();
+            match last {
+                Ok(Some(Ok(Ok(settled)))) => self.move_on(settled, CommitMode::Sync),
+                Ok(_) => tracing::warn!("the last batch failed; it comes again"),
+                Err(_) => tracing::warn!("the last batch did not finish in time; it comes again"),
+            }
+        }
+        self.consumer.close().await;
+    }
+}
+
+fn partition(message: &Message) -> Partition {
+    (message.at.topic.clone(), message.at.partition)
+}
+
+/// Resolves when the batch in hand has been settled or has failed; with nothing, when it is time to try it again.
+async fn settled(hand: &mut Hand) -> Option<Outcome> {
+    match hand {
+        Hand::Settling(_, task) => Some(task.await),
+        Hand::Waiting(_, until) => {
+            tokio::time::sleep_until(*until).await;
+            None
+        }
+        Hand::Empty => std::future::pending().await,
+    }
+}

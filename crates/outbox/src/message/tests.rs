@@ -1,0 +1,145 @@
+//! Every wire form opens to the same event.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::*;
+
+const ID: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+
+fn payload() -> Value {
+    json!({ "event_id": ID, "order_id": "o1", "quantity": 2 })
+}
+
+fn message(headers: &[(&str, &str)], value: &str) -> Message {
+    Message {
+        at: Position {
+            topic: "order".to_owned(),
+            partition: 3,
+            offset: 42,
+        },
+        timestamp: Some(1_700_000_000_000),
+        key: Some(b"o1".to_vec()),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some(value.as_bytes().to_vec())))
+            .collect(),
+        value: Some(value.as_bytes().to_vec()),
+    }
+}
+
+#[test]
+fn every_wire_form_opens_to_the_same_event() {
+    let text = payload().to_string();
+    let schema = json!({ "type": "string", "optional": false });
+    let id = ID.to_string();
+    let in_headers = [("id", id.as_str()), ("event_type", "order.placed")];
+    let quoted = [
+        ("id", &*format!("\"{id}\"")),
+        ("eventType", "{\"schema\":{},\"payload\":\"order.placed\"}"),
+    ];
+    let only_id = [("id", id.as_str())];
+    let forms: [(&[(&str, &str)], Value); 10] = [
+        (&in_headers, payload()),
+        (&in_headers, json!(text)),
+        (&in_headers, json!({ "schema": schema, "payload": text })),
+        (
+            &in_headers,
+            json!({ "schema": schema, "payload": payload() }),
+        ),
+        (&quoted, payload()),
+        (
+            &only_id,
+            json!({ "payload": text, "event_type": "order.placed" }),
+        ),
+        (
+            &only_id,
+            json!({ "payload": payload(), "eventType": "order.placed" }),
+        ),
+        (
+            &[],
+            json!({ "payload": text, "event_type": "order.placed" }),
+        ),
+        (
+            &[],
+            json!({ "schema": schema, "payload": { "payload": text, "event_type": "order.placed" } }),
+        ),
+        (
+            &[],
+            json!({ "schema": schema, "payload": { "payload": payload(), "event_type": "order.placed" } }),
+        ),
+    ];
+    let expected = Opened {
+        id: ID,
+        event_type: "order.placed".to_owned(),
+        payload: payload(),
+    };
+    for (headers, value) in forms {
+        let opened = message(headers, &value.to_string()).open();
+        assert_eq!(opened.unwrap(), expected, "{value}");
+    }
+}
+
+#[test]
+fn garbage_is_named() {
+    let typed = [("event_type", "order.placed")];
+    let why = |message: Message| message.open().unwrap_err().1;
+    assert!(matches!(
+        why(message(&typed, "not json")),
+        Undecodable::NotJson(_)
+    ));
+    assert!(matches!(
+        why(message(&typed, "\"not json\"")),
+        Undecodable::NotJson(_)
+    ));
+    assert!(matches!(why(message(&[], "{}")), Undecodable::NoType));
+    assert!(matches!(
+        why(message(&[("id", "x")], "{}")),
+        Undecodable::BadId(_)
+    ));
+    let tombstone = Message {
+        value: None,
+        ..message(&typed, "")
+    };
+    assert!(matches!(why(tombstone), Undecodable::NoValue));
+}
+
+#[test]
+fn an_id_that_header_and_payload_dispute_is_poison_under_neither() {
+    let other = Uuid::from_u128(9).to_string();
+    let disputed = message(
+        &[("id", &other), ("event_type", "order.placed")],
+        &payload().to_string(),
+    );
+    let (id, why) = disputed.open().unwrap_err();
+    assert!(matches!(why, Undecodable::IdsDiffer { .. }));
+    assert!(id != ID && id.to_string() != other);
+}
+
+#[test]
+fn a_message_without_an_id_is_told_from_another_at_the_same_position() {
+    let first = message(&[("event_type", "t")], "{\"a\":1}");
+    let again = message(&[("event_type", "t")], "{\"a\":1}");
+    let remade = Message {
+        timestamp: Some(1),
+        ..first.clone()
+    };
+    let id = |message: &Message| message.open().unwrap().id;
+    assert_eq!(id(&first), id(&again));
+    assert_ne!(id(&first), id(&remade));
+}
+
+#[test]
+fn an_unknown_type_is_no_event() {
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "type", content = "payload")]
+    enum Known {
+        #[serde(rename = "order.placed")]
+        Placed { quantity: u32 },
+    }
+    let open = |kind| message(&[("event_type", kind)], &payload().to_string()).open();
+    let Known::Placed { quantity } = open("order.placed").unwrap().decode().unwrap();
+    assert_eq!(quantity, 2);
+    let unknown = open("order.lost").unwrap().decode::<Known>();
+    assert!(matches!(unknown, Err(Undecodable::NotAnEvent { .. })));
+}
