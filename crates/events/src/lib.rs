@@ -112,6 +112,18 @@ pub enum Rejection {
     },
 }
 
+impl Rejection {
+    /// The reason, as it is published.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ProductNotFound => "product_not_found",
+            Self::PriceMismatch { .. } => "price_mismatch",
+            Self::InsufficientStock { .. } => "insufficient_stock",
+        }
+    }
+}
+
 impl Event for ReservationEvent {
     const AGGREGATE_TYPE: &'static str = "reservation";
 
@@ -166,7 +178,11 @@ mod tests {
                 .extend(fact.as_object().unwrap().clone());
             let event = json!({ "type": "reservation.rejected", "payload": payload });
             let typed: ReservationEvent = serde_json::from_value(event.clone()).unwrap();
-            assert_eq!(serde_json::to_value(typed).unwrap(), event);
+            assert_eq!(serde_json::to_value(&typed).unwrap(), event);
+            let ReservationEvent::Rejected(rejected) = typed else {
+                panic!("{typed:?} is no rejection");
+            };
+            assert_eq!(fact["reason"], rejected.reason.reason());
         }
     }
 }

@@ -1,1 +1,5 @@
-//! inventory
+//! The inventory context: products, their stock, and one decision an order.
+
+pub mod db;
+pub mod domain;
+pub mod stock;

@@ -1,0 +1,46 @@
+//! Orders: what a client asks for, parsed, and what becomes of it. Pure: no I/O, no clock.
+
+mod new_order;
+
+use chrono::{DateTime, Utc};
+use events::{OrderEvent, OrderPlaced, Rejection};
+use uuid::Uuid;
+
+pub use new_order::{NewOrder, Refused};
+
+/// An order that is placed now: identified, dated, not yet stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The order's id.
+    pub id: Uuid,
+    /// The id of the event that publishes it.
+    pub event_id: Uuid,
+    /// What was asked for.
+    pub order: NewOrder,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+impl Placed {
+    /// The event that publishes it.
+    #[must_use]
+    pub fn event(&self) -> OrderEvent {
+        OrderEvent::Placed(OrderPlaced {
+            event_id: self.event_id,
+            order_id: self.id,
+            item_id: self.order.product_id,
+            quantity: self.order.quantity,
+            estimated_price: self.order.estimated_price,
+            placed_at: self.at,
+        })
+    }
+}
+
+/// What inventory has decided about an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The pieces are reserved.
+    Confirmed,
+    /// The order cannot be served.
+    Rejected(Rejection),
+}
