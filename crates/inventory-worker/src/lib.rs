@@ -1,10 +1,15 @@
 //! The Inventory Worker: wires the listener of topic `order` to the stock domain.
 
+pub mod config;
+mod serve;
+
 use events::{OrderEvent, OrderPlaced};
 use inventory::stock;
 use outbox::Outgoing;
 use outbox::listener::{Failure, Handler, Received, Refusal};
 use sqlx::postgres::PgTransaction;
+
+pub use serve::{Error, serve};
 
 /// The handler of topic `order`.
 #[derive(Debug, Clone, Copy)]

@@ -1,2 +1,44 @@
-//! main
-fn main() {}
+//! The Inventory Worker's command line.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use inventory_worker::config::{Config, PREFIX};
+use service::cli::{self, Options};
+
+/// Applies order events to the stock, exactly once in effect.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work, and show health over HTTP, until SIGTERM
+    Serve,
+    /// Say whether the settings are good
+    CheckConfig,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    cli::exit(run(arguments).await)
+}
+
+async fn run(Arguments { options, command }: Arguments) -> Result<()> {
+    let config: Config = service::config::load(PREFIX, options.config.as_deref())?;
+    match command {
+        Command::Serve => {
+            service::telemetry::init(&config.log)?;
+            inventory_worker::serve(&config, cli::shutdown()?).await?;
+        }
+        Command::CheckConfig => cli::print("the settings are good"),
+    }
+    Ok(())
+}

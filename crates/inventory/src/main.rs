@@ -1,2 +1,53 @@
-//! main
-fn main() {}
+//! The Inventory Service's command line.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use inventory::config::{Config, PREFIX};
+use service::cli::{self, Options};
+
+/// Shows products and their stock; owns the inventory's tables.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve HTTP, until SIGTERM
+    Serve,
+    /// Bring the database's tables up to date, as their owner
+    Migrate,
+    /// Print the connector of the outbox, as Kafka Connect takes it
+    Connector,
+    /// Say whether the settings are good
+    CheckConfig,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    cli::exit(run(arguments).await)
+}
+
+async fn run(Arguments { options, command }: Arguments) -> Result<()> {
+    let config: Config = service::config::load(PREFIX, options.config.as_deref())?;
+    match command {
+        Command::Serve => {
+            service::telemetry::init(&config.log)?;
+            inventory::serve(&config, cli::shutdown()?).await?;
+        }
+        Command::Migrate => {
+            service::database::migrate(&config.database, &config.owner, &inventory::db::MIGRATOR)
+                .await?;
+        }
+        Command::Connector => cli::print(&format!("{:#}", config.connector().to_json())),
+        Command::CheckConfig => cli::print("the settings are good"),
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 //!
 //! Every setting was run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// What differs between two outboxes; the rest is the same for all.
@@ -9,12 +10,22 @@ use serde_json::{Map, Value, json};
 pub struct Connector {
     /// The context's name, such as `order`: it names connector, slot and Debezium's own topics.
     pub context: String,
-    /// Where Kafka Connect finds the database.
-    pub host: String,
-    /// The database server's port.
-    pub port: u16,
+    /// The database's host and port, as the service reaches it.
+    pub address: (String, u16),
     /// The database's name.
     pub database: String,
+    /// What Kafka Connect is told beside.
+    pub settings: Settings,
+}
+
+/// How Kafka Connect reaches a database: a section of its service's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The database's host, where it is another one for Kafka Connect.
+    pub host: Option<String>,
+    /// The database's port, where it is another one for Kafka Connect.
+    pub port: Option<u16>,
     /// Debezium's role: LOGIN, REPLICATION and the grants of the migrations, nothing else.
     pub user: String,
     /// The role's password.
@@ -23,9 +34,24 @@ pub struct Connector {
     pub replication_factor: u16,
 }
 
+impl Settings {
+    /// The defaults for a role: its password comes from the file of its name, with the provider `dir`.
+    #[must_use]
+    pub fn of_role(user: &str) -> Self {
+        Self {
+            host: None,
+            port: None,
+            user: user.to_owned(),
+            password: PasswordReference(format!("${{dir:/run/credentials:{user}}}")),
+            replication_factor: 1,
+        }
+    }
+}
+
 /// A reference that Kafka Connect resolves by one of its config providers, such as `${dir:/run/secrets:cdc}`.
 /// A plain password would be shown to whoever may read Connect's REST API, so it is no such reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PasswordReference(String);
 
 /// The text is a password, or anything else that no config provider resolves.
@@ -50,6 +76,14 @@ impl PasswordReference {
             }
             _ => Err(NoReference),
         }
+    }
+}
+
+impl TryFrom<String> for PasswordReference {
+    type Error = NoReference;
+
+    fn try_from(text: String) -> Result<Self, NoReference> {
+        Self::parse(&text)
     }
 }
 
@@ -83,11 +117,13 @@ impl Connector {
 
     fn config(&self) -> Map<String, Value> {
         let context = &self.context;
-        let port = self.port.to_string();
+        let settings = &self.settings;
+        let host = settings.host.as_ref().unwrap_or(&self.address.0);
+        let port = settings.port.unwrap_or(self.address.1).to_string();
         let slot = self.slot();
-        let replicas = self.replication_factor.to_string();
+        let replicas = settings.replication_factor.to_string();
         let heartbeat_topic = format!(r"{context}\.public\.heartbeat");
-        let settings = [
+        let entries = [
             (
                 "connector.class",
                 "io.debezium.connector.postgresql.PostgresConnector",
@@ -95,10 +131,10 @@ impl Connector {
             ("tasks.max", "1"),
             ("plugin.name", "pgoutput"),
             ("topic.prefix", context),
-            ("database.hostname", &self.host),
+            ("database.hostname", host),
             ("database.port", &port),
-            ("database.user", &self.user),
-            ("database.password", &self.password.0),
+            ("database.user", &settings.user),
+            ("database.password", &settings.password.0),
             ("database.dbname", &self.database),
             ("slot.name", &slot),
             // The publication belongs to the migrations, so the role needs no rights on tables but SELECT.
@@ -168,7 +204,7 @@ impl Connector {
                 "type:header:event_type,traceparent:header:traceparent",
             ),
         ];
-        settings
+        entries
             .into_iter()
             .map(|(key, value)| (key.to_owned(), Value::from(value)))
             .collect()
@@ -192,12 +228,9 @@ mod tests {
     fn two_outboxes_share_neither_slot_nor_prefix() {
         let of = |context: &str| Connector {
             context: context.to_owned(),
-            host: "127.0.0.1".to_owned(),
-            port: 5432,
+            address: ("127.0.0.1".to_owned(), 5432),
             database: "db".to_owned(),
-            user: "cdc".to_owned(),
-            password: PasswordReference::parse("${dir:/run/secrets:cdc}").unwrap(),
-            replication_factor: 1,
+            settings: Settings::of_role("cdc"),
         };
         let (order, inventory) = (of("order").config(), of("inventory").config());
         for key in ["slot.name", "topic.prefix", "predicates.heartbeat.pattern"] {

@@ -1,1 +1,8 @@
-//! service
+//! What every service needs once: configuration, its database, telemetry, health, HTTP, an orderly end.
+
+pub mod cli;
+pub mod config;
+pub mod database;
+pub mod health;
+pub mod http;
+pub mod telemetry;

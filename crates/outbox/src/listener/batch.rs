@@ -211,3 +211,6 @@ fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
     };
     (id, fate)
 }
+
+#[cfg(test)]
+mod tests;

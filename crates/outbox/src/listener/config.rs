@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
 
 /// Where a listener reads, and as whom.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The listener's name in inbox, epochs and letters, at most 63 characters. Two listeners may share a database.
     pub name: String,

@@ -1,0 +1,167 @@
+//! The REST client.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::Status;
+
+/// How long one request may take; a connector's configuration is validated against its database meanwhile.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long to wait before a request that met a rebalance is made again.
+const REBALANCE_PAUSE: Duration = Duration::from_millis(250);
+/// How many times a request that met a rebalance is made again.
+const REBALANCE_TRIES: u32 = 120;
+
+/// A Kafka Connect cluster, by the address of one of its workers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// Why Kafka Connect did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers.
+    #[error("Kafka Connect at {url} does not answer; is it running?")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The answer is not what this version of the interface says.
+    #[error("Kafka Connect at {url} gave an answer that is not understood")]
+    Undecodable {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// Kafka Connect refuses.
+    #[error("Kafka Connect at {url} refuses ({status}): {message}")]
+    Refused {
+        /// What was asked for.
+        url: String,
+        /// The answer's status.
+        status: StatusCode,
+        /// What Kafka Connect says about it.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether what was asked for does not exist, or not yet.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+}
+
+/// The body of every refusal.
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+impl Client {
+    /// A client of the worker at `base`, such as `http://127.0.0.1:8083`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// If no HTTP client can be made.
+    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .no_proxy()
+            .build()?;
+        let base = base.trim_end_matches('/').to_owned();
+        Ok(Self { http, base })
+    }
+
+    /// Asks once whether the worker takes requests. A worker that starts opens its port before that.
+    ///
+    /// # Errors
+    /// [`Error`], while it does not.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.list().await.map(drop)
+    }
+
+    /// The names of all connectors.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn list(&self) -> Result<Vec<String>, Error> {
+        let (url, answer) = self.send(Method::GET, "/connectors", None).await?;
+        decode(url, answer).await
+    }
+
+    /// Creates the connector, or gives it a new configuration.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names what is wrong with the configuration.
+    pub async fn put_config(&self, name: &str, config: &Map<String, Value>) -> Result<(), Error> {
+        let path = format!("/connectors/{name}/config");
+        self.send(Method::PUT, &path, Some(config)).await.map(drop)
+    }
+
+    /// How the connector and its tasks are.
+    ///
+    /// # Errors
+    /// [`Error`]; for a moment after its creation a connector is [not found](Error::is_not_found).
+    pub async fn status(&self, name: &str) -> Result<Status, Error> {
+        let (url, answer) = self
+            .send(Method::GET, &format!("/connectors/{name}/status"), None)
+            .await?;
+        decode(url, answer).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Map<String, Value>>,
+    ) -> Result<(String, reqwest::Response), Error> {
+        let url = format!("{}{path}", self.base);
+        let mut tries = 0;
+        loop {
+            let request = self.http.request(method.clone(), &url);
+            let request = match body {
+                Some(body) => request.json(body),
+                None => request,
+            };
+            let answer = request.send().await.map_err(|source| Error::Unreachable {
+                url: url.clone(),
+                source,
+            })?;
+            let status = answer.status();
+            // 409: the workers are just agreeing on who does what.
+            if status == StatusCode::CONFLICT && tries < REBALANCE_TRIES {
+                tries += 1;
+                tokio::time::sleep(REBALANCE_PAUSE).await;
+                continue;
+            }
+            if status.is_success() {
+                return Ok((url, answer));
+            }
+            let text = answer.text().await.unwrap_or_default();
+            let message =
+                serde_json::from_str(&text).map_or(text, |refusal: Refusal| refusal.message);
+            return Err(Error::Refused {
+                url,
+                status,
+                message,
+            });
+        }
+    }
+}
+
+async fn decode<T: DeserializeOwned>(url: String, answer: reqwest::Response) -> Result<T, Error> {
+    answer
+        .json()
+        .await
+        .map_err(|source| Error::Undecodable { url, source })
+}

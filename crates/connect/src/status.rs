@@ -1,0 +1,106 @@
+//! What Kafka Connect says of a connector.
+
+use serde::Deserialize;
+
+/// A connector and its tasks, as `GET /connectors/NAME/status` shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// The connector's name.
+    pub name: String,
+    /// The connector itself.
+    pub connector: Part,
+    /// Its tasks; none while the connector is new.
+    pub tasks: Vec<Task>,
+}
+
+/// The connector itself, apart from its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Part {
+    /// Its state.
+    pub state: State,
+    /// Why it failed: a Java stack trace.
+    pub trace: Option<String>,
+}
+
+/// A task of a connector.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Task {
+    /// The task's number, from 0.
+    pub id: u32,
+    /// Its state.
+    pub state: State,
+    /// Why it failed: a Java stack trace.
+    pub trace: Option<String>,
+}
+
+/// The state of a connector or of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Not yet given to a worker.
+    Unassigned,
+    /// At work.
+    Running,
+    /// Paused by somebody.
+    Paused,
+    /// Stopped by somebody.
+    Stopped,
+    /// Given up; Kafka Connect never restarts it by itself.
+    Failed,
+    /// On its way up again.
+    Restarting,
+    /// A state that later versions may add.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Status {
+    /// Whether the connector and at least one task, and no task less than all, are at work.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.connector.state == State::Running
+            && !self.tasks.is_empty()
+            && self.tasks.iter().all(|task| task.state == State::Running)
+    }
+
+    /// The first line of why the connector or one of its tasks failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        let traces = self.tasks.iter().map(|task| &task.trace);
+        std::iter::once(&self.connector.trace)
+            .chain(traces)
+            .flatten()
+            .find_map(|trace| trace.lines().next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(tasks: &str) -> Status {
+        let text = format!(
+            r#"{{"name":"order-outbox","connector":{{"state":"RUNNING","worker_id":"127.0.0.1:8083","version":"3.7.0.Final"}},
+                "tasks":{tasks},"type":"source"}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_connector_runs_only_with_its_tasks() {
+        let running = r#"{"id":0,"state":"RUNNING","worker_id":"w","version":"3.7.0.Final"}"#;
+        let failed =
+            r#"{"id":1,"state":"FAILED","worker_id":"w","trace":"org.apache.X: no slot\n\tat Y"}"#;
+        assert!(status(&format!("[{running}]")).is_running());
+        assert!(!status("[]").is_running());
+        let half = status(&format!("[{running},{failed}]"));
+        assert!(!half.is_running());
+        assert_eq!(half.failure(), Some("org.apache.X: no slot"));
+    }
+
+    #[test]
+    fn a_state_unknown_to_us_is_no_error() {
+        let future = status(r#"[{"id":0,"state":"MUSING","worker_id":"w"}]"#);
+        assert_eq!(future.tasks[0].state, State::Unknown);
+    }
+}

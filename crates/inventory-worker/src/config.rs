@@ -1,0 +1,33 @@
+//! The Inventory Worker's settings: `INVENTORY_WORKER__SECTION__KEY`, or a TOML file.
+
+use outbox::listener;
+use serde::{Deserialize, Serialize};
+use service::config::{Database, Http, Log};
+
+/// The environment variables' prefix.
+pub const PREFIX: &str = "INVENTORY_WORKER";
+
+/// All settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where health is shown: 127.0.0.1:8001.
+    pub http: Http,
+    /// `inventory_db` at 127.0.0.1:5432, as `inventory_worker`.
+    pub database: Database,
+    /// Topic `order`, from 127.0.0.1:29092.
+    pub kafka: listener::Config,
+    /// What is logged.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: Http::at(8001),
+            database: Database::local(5432, "inventory_db", "inventory_worker"),
+            kafka: listener::Config::new("127.0.0.1:29092", "inventory-worker", "order"),
+            log: Log::default(),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The running worker.
+
+use axum::Router;
+use outbox::listener::{self, Listener};
+use service::health::{Health, Report};
+use service::{database, http};
+use tokio_util::sync::CancellationToken;
+
+use crate::Orders;
+use crate::config::Config;
+
+/// Why the worker ended, other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    /// The port cannot be used.
+    #[error(transparent)]
+    Bind(#[from] http::BindError),
+    /// The listener cannot go on.
+    #[error(transparent)]
+    Listener(#[from] listener::Error),
+}
+
+/// Works, and shows its health, until `shutdown` is cancelled.
+///
+/// # Errors
+/// [`Error`].
+pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), Error> {
+    database::probe(&config.database).await?;
+    let socket = http::bind(&config.http).await?;
+    let pool = database::pool(&config.database, "inventory-worker")?;
+    let listener = Listener::new(&config.kafka, pool.clone(), Orders)?;
+    let progress = listener.progress();
+    let health =
+        Health::default()
+            .with_database(pool, "reservations")
+            .with("listener", move || {
+                let retrying = progress.borrow().retrying.clone();
+                async move { retrying.map_or(Report::Ok, Report::Warning) }
+            });
+    tracing::info!(address = %config.http.listen, "inventory worker is up");
+
+    // Whichever ends first takes the other with it.
+    let (stop, guard) = (shutdown.clone(), shutdown.clone().drop_guard());
+    let (consumed, ()) = tokio::join!(
+        async {
+            let _guard = guard;
+            listener.run(shutdown.clone()).await
+        },
+        http::serve(
+            socket,
+            Router::new().merge(health.router()),
+            &config.http,
+            stop
+        ),
+    );
+    Ok(consumed?)
+}

@@ -1,0 +1,53 @@
+//! The Order Service's settings: `ORDER__SECTION__KEY`, or a TOML file.
+
+use outbox::connector::{self, Connector};
+use outbox::listener;
+use serde::{Deserialize, Serialize};
+use service::config::{Database, Http, Log, Owner};
+
+/// The environment variables' prefix.
+pub const PREFIX: &str = "ORDER";
+
+/// All settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients reach the service: 127.0.0.1:9000.
+    pub http: Http,
+    /// `order_db` at 127.0.0.1:5433, as `order_service`.
+    pub database: Database,
+    /// `order_owner`; for the command `migrate` only.
+    pub owner: Owner,
+    /// Topic `reservation`, from 127.0.0.1:29092.
+    pub kafka: listener::Config,
+    /// How Kafka Connect reaches the database; for the command `connector` only.
+    pub connector: connector::Settings,
+    /// What is logged.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: Http::at(9000),
+            database: Database::local(5433, "order_db", "order_service"),
+            owner: Owner::new("order_owner"),
+            kafka: listener::Config::new("127.0.0.1:29092", "order", "reservation"),
+            connector: connector::Settings::of_role("order_cdc"),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The connector of the service's outbox.
+    #[must_use]
+    pub fn connector(&self) -> Connector {
+        Connector {
+            context: "order".to_owned(),
+            address: (self.database.host.clone(), self.database.port),
+            database: self.database.name.clone(),
+            settings: self.connector.clone(),
+        }
+    }
+}

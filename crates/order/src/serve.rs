@@ -1,0 +1,68 @@
+//! The running service.
+
+use outbox::listener::{self, Listener};
+use service::health::{Health, Report};
+use service::{database, http};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::http::{State, router};
+use crate::intake::Intake;
+use crate::outcomes::Outcomes;
+
+/// Why the service ended, other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    /// The port cannot be used.
+    #[error(transparent)]
+    Bind(#[from] http::BindError),
+    /// The listener cannot go on.
+    #[error(transparent)]
+    Listener(#[from] listener::Error),
+}
+
+/// Serves until `shutdown` is cancelled.
+///
+/// # Errors
+/// [`Error`].
+pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), Error> {
+    database::probe(&config.database).await?;
+    let socket = http::bind(&config.http).await?;
+    let intake_pool = database::pool(&config.database, "order")?;
+    // A pool of its own: orders are taken however long an outcome waits for a connection.
+    let listener_pool = database::pool(&config.database, "order-listener")?;
+    let listener = Listener::new(&config.kafka, listener_pool, Outcomes)?;
+
+    let progress = listener.progress();
+    let health = Health::default()
+        .with_database(intake_pool.clone(), "orders")
+        .with("listener", move || {
+            let retrying = progress.borrow().retrying.clone();
+            async move { retrying.map_or(Report::Ok, Report::Warning) }
+        });
+    let tasks = TaskTracker::new();
+    let state = State {
+        intake: Intake::start(&intake_pool, &tasks),
+        pool: intake_pool,
+    };
+    let routes = router(state).merge(health.router());
+    tracing::info!(address = %config.http.listen, "order service is up");
+
+    // Whichever ends first takes the other with it.
+    let (stop, guard) = (shutdown.clone(), shutdown.clone().drop_guard());
+    let (consumed, ()) = tokio::join!(
+        async {
+            let _guard = guard;
+            listener.run(shutdown.clone()).await
+        },
+        http::serve(socket, routes, &config.http, stop),
+    );
+    // The routes held the intake: with them gone, its writers end.
+    tasks.close();
+    tasks.wait().await;
+    Ok(consumed?)
+}

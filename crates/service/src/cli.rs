@@ -1,0 +1,66 @@
+//! The command line that all services share.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// A TOML file with settings; the environment wins over it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Prints what a command was asked for.
+#[expect(clippy::print_stdout, reason = "that is what standard output is for")]
+pub fn print(text: &str) {
+    println!("{text}");
+}
+
+/// The process's exit code; an error is told with all its causes.
+pub fn exit<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let mut text = format!("error: {}", error.as_ref());
+    let mut cause = error.as_ref().source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Some errors repeat their cause in their own text.
+        if !text.ends_with(&said) {
+            text = format!("{text}\n  because: {said}");
+        }
+        cause = error.source();
+    }
+    #[expect(clippy::print_stderr, reason = "the last word of a program")]
+    {
+        eprintln!("{text}");
+    }
+    ExitCode::FAILURE
+}
+
+/// A token that is cancelled by the first SIGTERM or SIGINT. Call it once, within the runtime.
+///
+/// # Errors
+/// If the process cannot listen to signals.
+pub fn shutdown() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        cancelled.cancel();
+    });
+    Ok(token)
+}

@@ -1,0 +1,152 @@
+//! The service's PostgreSQL: pool, migrations, errors that say what to do.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgPool};
+
+use crate::config::{Database, Owner};
+
+/// How long to wait for a connection out of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A database that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The password's file cannot be read.
+    #[error("the password file {path} of role {user} cannot be read")]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// The role.
+        user: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No connection.
+    #[error("no connection to database {database} as {user}: {hint}")]
+    Connect {
+        /// The database: name, host and port.
+        database: String,
+        /// The role.
+        user: String,
+        /// What to do next.
+        hint: &'static str,
+        /// Why.
+        source: Box<sqlx::Error>,
+    },
+    /// A migration failed; those before it stand.
+    #[error("the migrations of database {name} failed")]
+    Migrate {
+        /// The database's name.
+        name: String,
+        /// Why.
+        source: MigrateError,
+    },
+}
+
+/// A pool that connects when it is first used.
+///
+/// # Errors
+/// [`Error::Password`].
+pub fn pool(database: &Database, application: &str) -> Result<PgPool, Error> {
+    let password = database.password_file.as_deref();
+    let options = options(database, &database.user, password)?
+        .application_name(application)
+        .options([
+            ("statement_timeout", database.statement_timeout_ms),
+            ("lock_timeout", database.lock_timeout_ms),
+            (
+                "idle_in_transaction_session_timeout",
+                database.idle_in_transaction_timeout_ms,
+            ),
+        ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(database.max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options))
+}
+
+/// Connects once, to say early and clearly what is wrong.
+///
+/// # Errors
+/// [`Error::Password`], [`Error::Connect`].
+pub async fn probe(database: &Database) -> Result<(), Error> {
+    let connection = connect(database, &database.user, database.password_file.as_deref()).await?;
+    drop(connection.close().await);
+    Ok(())
+}
+
+/// Brings the database's tables up to date, as their owner.
+///
+/// # Errors
+/// [`Error`].
+pub async fn migrate(database: &Database, owner: &Owner, migrator: &Migrator) -> Result<(), Error> {
+    let mut connection = connect(database, &owner.user, owner.password_file.as_deref()).await?;
+    let migrated = migrator.run(&mut connection).await;
+    drop(connection.close().await);
+    migrated.map_err(|source| Error::Migrate {
+        name: database.name.clone(),
+        source,
+    })
+}
+
+async fn connect(
+    database: &Database,
+    user: &str,
+    password: Option<&Path>,
+) -> Result<PgConnection, Error> {
+    options(database, user, password)?
+        .connect()
+        .await
+        .map_err(|source| Error::Connect {
+            database: format!("{} at {}:{}", database.name, database.host, database.port),
+            user: user.to_owned(),
+            hint: hint(&source),
+            source: source.into(),
+        })
+}
+
+fn options(
+    database: &Database,
+    user: &str,
+    password: Option<&Path>,
+) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&database.host)
+        .port(database.port)
+        .database(&database.name)
+        .username(user);
+    let Some(path) = password else {
+        return Ok(options);
+    };
+    let password = std::fs::read_to_string(path).map_err(|source| Error::Password {
+        path: path.to_owned(),
+        user: user.to_owned(),
+        source,
+    })?;
+    Ok(options.password(password.trim_end_matches(['\r', '\n'])))
+}
+
+fn hint(error: &sqlx::Error) -> &'static str {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    match code.as_deref() {
+        Some("3D000") => {
+            "it does not exist; create it, owned by the owner's role, and run the command `migrate`"
+        }
+        Some("28P01") => {
+            "the password is wrong; see the settings `password_file` of `database` and `owner`"
+        }
+        Some("28000") => {
+            "the server does not let this role in; see its pg_hba.conf and the roles that exist"
+        }
+        Some("53300") => "the server has no connection left; see its max_connections",
+        Some("57P03") => "the server is starting or stopping; try again",
+        Some(_) => "the server refuses",
+        None => "is the server running there? See the settings `host` and `port` of `database`",
+    }
+}

@@ -1,0 +1,152 @@
+//! `GET /health/live` and `GET /health/ready`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sqlx::PgPool;
+
+/// How long one check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a part of the service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", content = "detail", rename_all = "lowercase")]
+pub enum Report {
+    /// As it should be.
+    Ok,
+    /// Worth a look, but the service does its work.
+    Warning(String),
+    /// The service cannot do its work.
+    Failing(String),
+}
+
+type Check = Arc<dyn Fn() -> BoxFuture<'static, Report> + Send + Sync>;
+
+/// The named checks that make a service ready.
+#[derive(Clone, Default)]
+pub struct Health {
+    checks: Vec<(&'static str, Check)>,
+}
+
+impl Health {
+    /// Adds a check. One that takes longer than two seconds fails.
+    #[must_use]
+    pub fn with<F>(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Report> + Send + 'static,
+    {
+        self.checks.push((name, Arc::new(move || check().boxed())));
+        self
+    }
+
+    /// Adds a check `database`: it answers, and it has been migrated (it has the table `table`).
+    #[must_use]
+    pub fn with_database(self, pool: PgPool, table: &'static str) -> Self {
+        self.with("database", move || {
+            let pool = pool.clone();
+            async move {
+                let found: Result<bool, sqlx::Error> =
+                    sqlx::query_scalar("select to_regclass($1) is not null")
+                        .bind(table)
+                        .fetch_one(&pool)
+                        .await;
+                match found {
+                    Ok(true) => Report::Ok,
+                    Ok(false) => Report::Failing(format!(
+                        "there is no table {table}; run the command `migrate`"
+                    )),
+                    Err(error) => {
+                        tracing::warn!(%error, "the database does not answer");
+                        Report::Failing("the database does not answer".to_owned())
+                    }
+                }
+            }
+        })
+    }
+
+    /// The two routes.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route(
+                "/health/live",
+                get(async || Json(json!({ "state": "live" }))),
+            )
+            .route("/health/ready", get(ready))
+            .with_state(self)
+    }
+}
+
+async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
+    let reports = health.checks.iter().map(async |(name, check)| {
+        let report = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
+        (
+            *name,
+            report.unwrap_or_else(|_| Report::Failing("no answer in time".to_owned())),
+        )
+    });
+    let reports = join_all(reports).await;
+    let ready = !reports
+        .iter()
+        .any(|(_, report)| matches!(report, Report::Failing(_)));
+    let checks: Map<String, Value> = reports
+        .into_iter()
+        .map(|(name, report)| (name.to_owned(), json!(report)))
+        .collect();
+    let (status, state) = if ready {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unready")
+    };
+    (status, Json(json!({ "state": state, "checks": checks })))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(health: Health) -> (StatusCode, Value) {
+        let request = Request::get("/health/ready").body(Body::empty()).unwrap();
+        let answer = health.router().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_shown_but_does_not_make_unready() {
+        let health = Health::default()
+            .with("kafka", async || Report::Warning("away".to_owned()))
+            .with("database", async || Report::Ok);
+        let (status, body) = get(health).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(
+            body["checks"]["kafka"],
+            json!({ "state": "warning", "detail": "away" })
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_fails_or_hangs_makes_unready() {
+        let failing =
+            Health::default().with("database", async || Report::Failing("gone".to_owned()));
+        assert_eq!(get(failing).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        let hanging = Health::default().with("database", std::future::pending::<Report>);
+        assert_eq!(get(hanging).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
