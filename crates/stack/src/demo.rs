@@ -1,0 +1,371 @@
+//! The demo: four real orders, and for each what happened where, and when.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{ConnectOptions, PgConnection};
+use uuid::Uuid;
+
+use crate::description::Description;
+use crate::session::Home;
+use crate::stack::interrupted;
+use crate::topic::{self, Carried};
+
+/// How long an order may take to learn its outcome.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// The demo's result, on standard output.
+macro_rules! show {
+    ($($what:tt)*) => {{
+        println!($($what)*);
+    }};
+}
+
+/// Runs the demo, on the stack that is up or on one of its own; without `once` it stays until Ctrl-C.
+///
+/// # Errors
+/// The first thing that is not as it should be.
+pub async fn run(home: &Home, once: bool) -> Result<()> {
+    if let Some(stack) = home.status()? {
+        prove(&stack).await?;
+        show!("\nThe stack was up before and stays up; `./dev down` stops it.");
+        return Ok(());
+    }
+    let (stack, _lock) = home.start().await?;
+    let stop = interrupted()?;
+    let outcome = tokio::select! {
+        outcome = prove(stack.description()) => outcome,
+        () = stop => Err(anyhow::anyhow!("interrupted")),
+    };
+    if outcome.is_ok() && !once {
+        show!("{}", invitation(stack.description()));
+        interrupted()?.await;
+    }
+    stack.stop().await;
+    outcome
+}
+
+fn invitation(stack: &Description) -> String {
+    let order = json!({ "product_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "estimated_price": 25, "quantity": 1 });
+    format!(
+        "\nEverything stays up until Ctrl-C:\n{}\n\nTry:\n  curl -s {inventory}/products\n  \
+         curl -s -X POST {orders}/orders -H 'content-type: application/json' -d '{order}'\n  \
+         curl -s {orders}/orders/<the id that it answers>\n  \
+         curl -s {connect}/connectors/order-outbox/status",
+        stack.addresses(),
+        inventory = stack.inventory_url,
+        orders = stack.order_url,
+        connect = stack.connect_url,
+    )
+}
+
+/// A product as the Inventory Service shows it.
+#[derive(Debug, Clone, Deserialize)]
+struct Product {
+    id: Uuid,
+    name: String,
+    price: i64,
+    stock: i64,
+}
+
+/// What is ordered, and what must come of it.
+struct Case {
+    title: String,
+    product: Uuid,
+    price: i64,
+    quantity: i64,
+    reason: Option<&'static str>,
+}
+
+struct Demo<'a> {
+    stack: &'a Description,
+    http: reqwest::Client,
+    order_db: PgConnection,
+    inventory_db: PgConnection,
+}
+
+async fn prove(stack: &Description) -> Result<()> {
+    let mut demo = Demo {
+        stack,
+        http: reqwest::Client::builder()
+            .no_proxy()
+            .timeout(SETTLED_WITHIN)
+            .build()?,
+        order_db: stack.order_db.superuser().connect().await?,
+        inventory_db: stack.inventory_db.superuser().connect().await?,
+    };
+    let products = demo.products().await?;
+    let Product {
+        id,
+        name,
+        price,
+        stock,
+    } = products
+        .into_iter()
+        .max_by_key(|product| product.stock)
+        .context("there are no products; `./dev down --clean` brings them back")?;
+    ensure!(
+        stock >= 2,
+        "everything is sold; `./dev down --clean` refills the stock"
+    );
+    let cases = [
+        Case {
+            title: format!("2 x {name}, at its price, from a stock of {stock}"),
+            product: id,
+            price,
+            quantity: 2,
+            reason: None,
+        },
+        Case {
+            title: format!("{} x {name}: more than there are", stock + 1),
+            product: id,
+            price,
+            quantity: stock + 1,
+            reason: Some("insufficient_stock"),
+        },
+        Case {
+            title: format!("1 x {name}, at a price that it no longer has"),
+            product: id,
+            price: price + 1,
+            quantity: 1,
+            reason: Some("price_mismatch"),
+        },
+        Case {
+            title: "1 x a product that nobody knows".to_owned(),
+            product: Uuid::now_v7(),
+            price: 1,
+            quantity: 1,
+            reason: Some("product_not_found"),
+        },
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        show!("\n{}. {}", number + 1, case.title);
+        demo.play(case)
+            .await
+            .with_context(|| format!("order {} ({})", number + 1, case.title))?;
+    }
+    show!(
+        "\nAll true: one order decreased the stock, three did not, and every order learnt its outcome."
+    );
+    Ok(())
+}
+
+impl Demo<'_> {
+    async fn products(&self) -> Result<Vec<Product>> {
+        let url = format!("{}/products", self.stack.inventory_url);
+        Ok(self
+            .http
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
+    }
+
+    async fn stock(&self, product: Uuid) -> Result<Option<i64>> {
+        let products = self.products().await?;
+        Ok(products
+            .iter()
+            .find(|shown| shown.id == product)
+            .map(|shown| shown.stock))
+    }
+
+    async fn play(&mut self, case: &Case) -> Result<()> {
+        let before = self.stock(case.product).await?;
+        let began = Utc::now();
+        let clock = Instant::now();
+        let order = self.place(case).await?;
+        let answered = clock.elapsed();
+        let shown = self.settled(order, clock).await?;
+
+        let placed = event(&mut self.order_db, order).await?;
+        let outcome = event(&mut self.inventory_db, order).await?;
+        let placed_message = self.message("order", order, placed.id, began)?;
+        let outcome_message = self.message("reservation", order, outcome.id, began)?;
+        let decided = settled_at(&mut self.inventory_db, placed.id).await?;
+        let learnt = settled_at(&mut self.order_db, outcome.id).await?;
+        let after = self.stock(case.product).await?;
+
+        let at = |time: DateTime<Utc>| (time - began).num_microseconds().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+        let line =
+            |micros: i64, what: String| show!("   {:>7.1} ms  {what}", micros as f64 / 1000.0);
+        line(
+            i64::try_from(answered.as_micros())?,
+            format!("201: order {order} is in order_db, with its event"),
+        );
+        line(
+            at(kafka_time(&placed_message)),
+            carried("order", &placed, &placed_message),
+        );
+        line(
+            at(decided),
+            format!("inventory has decided; stock {}", fell(before, after)),
+        );
+        line(
+            at(kafka_time(&outcome_message)),
+            carried("reservation", &outcome, &outcome_message),
+        );
+        let reason = shown["reason"].as_str();
+        let facts = facts(&shown);
+        line(
+            at(learnt),
+            format!(
+                "the order is {}{facts}",
+                shown["status"].as_str().unwrap_or_default()
+            ),
+        );
+
+        let status = if case.reason.is_none() {
+            "confirmed"
+        } else {
+            "rejected"
+        };
+        ensure!(
+            shown["status"] == status && reason == case.reason,
+            "expected {status} {:?}, got {shown}",
+            case.reason
+        );
+        let taken = if case.reason.is_none() {
+            case.quantity
+        } else {
+            0
+        };
+        ensure!(
+            after == before.map(|before| before - taken),
+            "the stock is {after:?} after {before:?}"
+        );
+        Ok(())
+    }
+
+    async fn place(&self, case: &Case) -> Result<Uuid> {
+        let body = json!({ "product_id": case.product, "estimated_price": case.price, "quantity": case.quantity });
+        let answer = self
+            .http
+            .post(format!("{}/orders", self.stack.order_url))
+            .json(&body)
+            .send()
+            .await?;
+        let status = answer.status();
+        let answer: Value = answer.json().await?;
+        ensure!(
+            status.as_u16() == 201,
+            "POST /orders answers {status}: {answer}"
+        );
+        let id = answer["id"].as_str().context("the answer has no id")?;
+        Ok(id.parse()?)
+    }
+
+    async fn settled(&self, order: Uuid, clock: Instant) -> Result<Value> {
+        let url = format!("{}/orders/{order}", self.stack.order_url);
+        loop {
+            let shown: Value = self
+                .http
+                .get(&url)
+                .send()
+                .await?
+                .error_for_status()?
+                .json()
+                .await?;
+            if shown["status"] != "pending" {
+                return Ok(shown);
+            }
+            if clock.elapsed() > SETTLED_WITHIN {
+                bail!(
+                    "the order is still pending after {SETTLED_WITHIN:?}; see {}",
+                    self.stack.logs.display()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn message(
+        &self,
+        topic: &str,
+        order: Uuid,
+        event: Uuid,
+        since: DateTime<Utc>,
+    ) -> Result<Carried> {
+        // A second of grace: the broker's clock may lag by the last tick.
+        let messages = topic::since(&self.stack.kafka, topic, since.timestamp_millis() - 1000)?;
+        let (key, id) = (order.to_string(), event.to_string());
+        messages
+            .into_iter()
+            .find(|message| message.key == key && message.id.as_deref() == Some(&id))
+            .with_context(|| format!("topic {topic} carries no message with key {key} and id {id}"))
+    }
+}
+
+/// A row of an outbox.
+struct Row {
+    id: Uuid,
+    seq: i64,
+    event_type: String,
+}
+
+async fn event(db: &mut PgConnection, order: Uuid) -> Result<Row> {
+    let rows: Vec<(Uuid, i64, String)> =
+        sqlx::query_as("select id, seq, type from outbox where aggregateid = $1")
+            .bind(order.to_string())
+            .fetch_all(db)
+            .await?;
+    match rows.as_slice() {
+        [(id, seq, event_type)] => Ok(Row {
+            id: *id,
+            seq: *seq,
+            event_type: event_type.clone(),
+        }),
+        other => bail!(
+            "the outbox has {} events about order {order}, not one",
+            other.len()
+        ),
+    }
+}
+
+async fn settled_at(db: &mut PgConnection, event: Uuid) -> Result<DateTime<Utc>> {
+    sqlx::query_scalar("select settled_at from inbox where id = $1")
+        .bind(event)
+        .fetch_one(db)
+        .await
+        .with_context(|| format!("event {event} is not in the inbox"))
+}
+
+fn kafka_time(message: &Carried) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(message.timestamp).unwrap_or_default()
+}
+
+fn carried(topic: &str, row: &Row, message: &Carried) -> String {
+    format!(
+        "{} (outbox row {}) is on topic {topic}, partition {}, offset {}: {}",
+        row.event_type, row.seq, message.partition, message.offset, message.value
+    )
+}
+
+fn fell(before: Option<i64>, after: Option<i64>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => format!("{before} -> {after}"),
+        _ => "none, before and after".to_owned(),
+    }
+}
+
+fn facts(shown: &Value) -> String {
+    let fact = |name: &str| shown.get(name).map(|value| format!("{name} {value}"));
+    match shown["reason"].as_str() {
+        Some(reason) => {
+            let facts: Vec<String> = ["estimated_price", "actual_price", "requested", "available"]
+                .into_iter()
+                .filter(|name| *name != "estimated_price" || reason == "price_mismatch")
+                .filter_map(fact)
+                .collect();
+            format!(": {reason} {}", facts.join(", "))
+                .trim_end()
+                .to_owned()
+        }
+        None => String::new(),
+    }
+}

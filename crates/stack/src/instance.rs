@@ -1,0 +1,90 @@
+//! One stack's folder, parts and processes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use crate::home::{self, Unprivileged};
+use crate::parts::Parts;
+use crate::process::Pids;
+
+/// What the parts of one stack share.
+pub struct Instance {
+    /// Everything that belongs to it.
+    pub folder: PathBuf,
+    /// What it is made of.
+    pub parts: Parts,
+    /// The user that PostgreSQL runs as, if this process is root.
+    pub unprivileged: Option<Unprivileged>,
+    /// Made for tests and removed after them: any role may use any database.
+    pub ephemeral: bool,
+    /// The processes that run.
+    pub pids: Pids,
+}
+
+impl Instance {
+    /// Makes the folders.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn make(
+        folder: PathBuf,
+        parts: Parts,
+        unprivileged: Option<Unprivileged>,
+        ephemeral: bool,
+    ) -> Result<Self> {
+        let instance = Self {
+            folder,
+            parts,
+            unprivileged,
+            ephemeral,
+            pids: Arc::new(watch::Sender::new(BTreeMap::new())),
+        };
+        home::make(&instance.folder)?;
+        for folder in [
+            instance.secrets(),
+            instance.connect_secrets(),
+            instance.logs(),
+            instance.run(),
+        ] {
+            fs::create_dir_all(&folder)?;
+            fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        }
+        Ok(instance)
+    }
+
+    /// One file a role, with its password.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.folder.join("secrets")
+    }
+
+    /// The passwords that Kafka Connect may read.
+    #[must_use]
+    pub fn connect_secrets(&self) -> PathBuf {
+        self.secrets().join("connect")
+    }
+
+    /// One log a part.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    /// Lock, description and generated settings.
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.folder.join("run")
+    }
+
+    /// The file that describes the stack while it runs.
+    #[must_use]
+    pub fn description(&self) -> PathBuf {
+        self.run().join("stack.json")
+    }
+}

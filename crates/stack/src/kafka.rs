@@ -1,0 +1,157 @@
+//! The broker and Kafka Connect: two JVMs over the same jars.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpStream;
+
+use crate::instance::Instance;
+use crate::ports::Ports;
+use crate::process::{Running, Spec};
+
+/// 16 bytes in base64url, as Kafka wants it: `outbox-cdc-demo1`.
+const CLUSTER: &str = "b3V0Ym94LWNkYy1kZW1vMQ";
+
+/// Kafka 4 logs by log4j 2, to standard output.
+const LOG4J: &str = r"status = warn
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d %p %c{1} %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = info
+logger.connect.name = org.apache.kafka.connect.runtime
+logger.connect.level = info
+logger.debezium.name = io.debezium.connector.postgresql
+logger.debezium.level = info
+";
+
+/// The JVM to use: that of `JAVA_HOME`, else the one on the path.
+fn java() -> PathBuf {
+    std::env::var_os("JAVA_HOME")
+        .filter(|home| !home.is_empty())
+        .map_or_else(
+            || "java".into(),
+            |home| PathBuf::from(home).join("bin/java"),
+        )
+}
+
+fn spec(instance: &Instance, name: &'static str, main: &str, arguments: &[&str]) -> Result<Spec> {
+    let log4j = instance.run().join("log4j2.properties");
+    fs::write(&log4j, LOG4J)?;
+    let mut spec = Spec::new(name, java(), &instance.logs());
+    spec.arguments = [
+        // One small heap each, and no collector threads that two cores have no use for.
+        "-Xms128m",
+        "-Xmx512m",
+        "-XX:+UseSerialGC",
+        &format!("-Dlog4j2.configurationFile={}", log4j.display()),
+        "-cp",
+        &format!("{}/*", instance.parts.kafka.display()),
+        main,
+    ]
+    .iter()
+    .chain(arguments)
+    .map(|&argument| argument.to_owned())
+    .collect();
+    Ok(spec)
+}
+
+/// Starts the broker, its storage made if there is none, and waits until it takes connections.
+///
+/// # Errors
+/// With the last lines of its log.
+pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<Running> {
+    let logs = instance.folder.join("kafka");
+    let (client, internal, controller) =
+        (ports.kafka, ports.kafka_internal, ports.kafka_controller);
+    let settings = instance.run().join("kafka.properties");
+    let properties = format!(
+        "node.id=1\nprocess.roles=broker,controller\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+         controller.listener.names=CONTROLLER\ninter.broker.listener.name=INTERNAL\n\
+         listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client}\n\
+         listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={}\nnum.partitions=6\nauto.create.topics.enable=false\n\
+         default.replication.factor=1\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=6\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\n\
+         # A single broker has no replica to fall back on: what it acknowledges is on disk.\n\
+         log.flush.interval.messages=1\n",
+        logs.display()
+    );
+    fs::write(&settings, properties).context("cannot write the broker's settings")?;
+    let settings = settings.display().to_string();
+    if !logs.join("meta.properties").exists() {
+        let arguments = [
+            "format",
+            "-t",
+            CLUSTER,
+            "-c",
+            &settings,
+            "--ignore-formatted",
+        ];
+        spec(instance, "kafka", "kafka.tools.StorageTool", &arguments)?
+            .run()
+            .await?;
+    }
+    let running = Running::start(
+        spec(instance, "kafka", "kafka.Kafka", &[&settings])?,
+        instance.pids.clone(),
+    )?;
+    running
+        .ready(async || {
+            TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, client))).await?;
+            Ok(())
+        })
+        .await?;
+    Ok(running)
+}
+
+/// Starts Kafka Connect, distributed, its offsets in Kafka, and waits until it takes requests.
+///
+/// # Errors
+/// With the last lines of its log.
+pub async fn start_connect(
+    instance: &Instance,
+    ports: &Ports,
+    client: &connect::Client,
+) -> Result<Running> {
+    let settings = instance.run().join("connect.properties");
+    let (broker, rest) = (ports.kafka_internal, ports.connect);
+    let properties = format!(
+        "bootstrap.servers=127.0.0.1:{broker}\ngroup.id=connect\n\
+         offset.storage.topic=connect-offsets\noffset.storage.replication.factor=1\noffset.storage.partitions=6\n\
+         config.storage.topic=connect-configs\nconfig.storage.replication.factor=1\n\
+         status.storage.topic=connect-status\nstatus.storage.replication.factor=1\nstatus.storage.partitions=2\n\
+         key.converter=org.apache.kafka.connect.storage.StringConverter\n\
+         value.converter=org.apache.kafka.connect.storage.StringConverter\n\
+         listeners=http://127.0.0.1:{rest}\nrest.advertised.host.name=127.0.0.1\nrest.advertised.port={rest}\n\
+         plugin.path={}\nplugin.discovery=SERVICE_LOAD\nconnector.client.config.override.policy=All\n\
+         # Secrets by reference: REST shows where a password is, never what it is.\n\
+         config.providers=dir\nconfig.providers.dir.class=org.apache.kafka.common.config.provider.DirectoryConfigProvider\n\
+         config.providers.dir.param.allowed.paths={}\n\
+         # How far the slot is confirmed; the default of a minute keeps that much of the log.\n\
+         offset.flush.interval.ms=1000\n\
+         # How long the only worker waits for a colleague that went away.\n\
+         scheduled.rebalance.max.delay.ms=0\n",
+        instance.parts.plugins.display(),
+        instance.connect_secrets().display()
+    );
+    fs::write(&settings, properties).context("cannot write the settings of Kafka Connect")?;
+    let main = "org.apache.kafka.connect.cli.ConnectDistributed";
+    let spec = spec(
+        instance,
+        "connect",
+        main,
+        &[&settings.display().to_string()],
+    )?;
+    let running = Running::start(spec, instance.pids.clone())?;
+    running.ready(async || Ok(client.ready().await?)).await?;
+    Ok(running)
+}

@@ -1,0 +1,149 @@
+//! Ports: the seed's, or free ones; and who has a busy one.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// The ports of one stack, all on 127.0.0.1.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ports {
+    /// PostgreSQL with `inventory_db`.
+    pub inventory_db: u16,
+    /// PostgreSQL with `order_db`.
+    pub order_db: u16,
+    /// Kafka, for clients.
+    pub kafka: u16,
+    /// Kafka, for Kafka Connect.
+    pub kafka_internal: u16,
+    /// Kafka's controller.
+    pub kafka_controller: u16,
+    /// Kafka Connect's REST interface.
+    pub connect: u16,
+    /// The Order Service.
+    pub order: u16,
+    /// The Inventory Service.
+    pub inventory: u16,
+    /// The Inventory Worker's health.
+    pub worker: u16,
+}
+
+impl Ports {
+    /// The seed's ports.
+    ///
+    /// # Errors
+    /// The first one that is busy, and who has it.
+    pub fn fixed() -> Result<Self> {
+        let ports = Self {
+            inventory_db: 5432,
+            order_db: 5433,
+            kafka: 29092,
+            kafka_internal: 9092,
+            kafka_controller: 9093,
+            connect: 8083,
+            order: 9000,
+            inventory: 8000,
+            worker: 8001,
+        };
+        for (port, part) in [
+            (ports.inventory_db, "PostgreSQL with inventory_db"),
+            (ports.order_db, "PostgreSQL with order_db"),
+            (ports.kafka, "Kafka"),
+            (ports.kafka_internal, "Kafka (internal)"),
+            (ports.kafka_controller, "Kafka (controller)"),
+            (ports.connect, "Kafka Connect"),
+            (ports.order, "the Order Service"),
+            (ports.inventory, "the Inventory Service"),
+            (ports.worker, "the Inventory Worker"),
+        ] {
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+                let owner = owner(port)
+                    .unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
+                bail!(
+                    "port {port}, for {part}, is taken by {owner}. Stop it and try again; if it is an earlier \
+                     run of this, `./dev down` stops it"
+                );
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Ports that nobody has at this moment.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn free() -> Result<Self> {
+        // All are held until the last one is known, so that they differ.
+        let mut held = Vec::new();
+        let mut next = || -> Result<u16> {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+            let port = listener.local_addr()?.port();
+            held.push(listener);
+            Ok(port)
+        };
+        Ok(Self {
+            inventory_db: next()?,
+            order_db: next()?,
+            kafka: next()?,
+            kafka_internal: next()?,
+            kafka_controller: next()?,
+            connect: next()?,
+            order: next()?,
+            inventory: next()?,
+            worker: next()?,
+        })
+    }
+}
+
+/// A port that nobody has at this moment.
+///
+/// # Errors
+/// If there is none.
+pub fn free() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+/// The process that listens at `port`: its id and its command.
+fn owner(port: u16) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .find_map(|table| {
+            let table = fs::read_to_string(table).ok()?;
+            table.lines().skip(1).find_map(|line| {
+                let columns: Vec<&str> = line.split_whitespace().collect();
+                let (_, hex) = columns.get(1)?.rsplit_once(':')?;
+                let listens = columns.get(3) == Some(&"0A");
+                (listens && u16::from_str_radix(hex, 16) == Ok(port))
+                    .then(|| (*columns.get(9)?).to_owned().into())?
+            })
+        })?;
+    let socket = format!("socket:[{inode}]");
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        if files.flatten().any(|file| {
+            fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == socket.as_str())
+        }) {
+            let id = process.file_name().to_string_lossy().into_owned();
+            let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("process {id} ({})", command.trim()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_busy_port_is_named() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let owner = owner(taken.local_addr().unwrap().port()).unwrap();
+        assert!(owner.contains(&std::process::id().to_string()), "{owner}");
+    }
+}

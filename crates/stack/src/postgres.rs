@@ -1,0 +1,288 @@
+//! A PostgreSQL server, its roles and its database.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use crate::description::Database;
+use crate::home::Unprivileged;
+use crate::instance::Instance;
+use crate::process::{Running, Spec};
+
+/// The two sides of the flow, each with a database and roles of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// Takes orders.
+    Order,
+    /// Keeps stock.
+    Inventory,
+}
+
+impl Context {
+    /// The name that roles, databases and connectors begin with.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Inventory => "inventory",
+        }
+    }
+
+    /// The roles of the context; the first one owns its database.
+    #[must_use]
+    pub fn roles(self) -> &'static [&'static str] {
+        match self {
+            Self::Order => &["order_owner", "order_service", "order_cdc"],
+            Self::Inventory => &[
+                "inventory_owner",
+                "inventory_service",
+                "inventory_worker",
+                "inventory_cdc",
+            ],
+        }
+    }
+
+    fn roles_sql(self) -> &'static str {
+        match self {
+            Self::Order => include_str!("../../../migrations/order/roles.sql"),
+            Self::Inventory => include_str!("../../../migrations/inventory/roles.sql"),
+        }
+    }
+
+    fn part(self) -> &'static str {
+        match self {
+            Self::Order => "postgres-order",
+            Self::Inventory => "postgres-inventory",
+        }
+    }
+}
+
+/// A server to be started.
+pub struct Server<'a> {
+    instance: &'a Instance,
+    context: Context,
+    port: u16,
+    data: PathBuf,
+}
+
+impl<'a> Server<'a> {
+    /// The server of a context.
+    #[must_use]
+    pub fn new(instance: &'a Instance, context: Context, port: u16) -> Self {
+        let data = instance.folder.join(context.part());
+        Self {
+            instance,
+            context,
+            port,
+            data,
+        }
+    }
+
+    /// The context's database on this server.
+    #[must_use]
+    pub fn database(&self) -> Database {
+        Database {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            name: format!("{}_db", self.context.name()),
+            secrets: self.instance.secrets(),
+        }
+    }
+
+    /// Makes the data folder if there is none, starts the server, and waits until it takes connections.
+    ///
+    /// # Errors
+    /// With the last lines of its log.
+    pub async fn start(&self) -> Result<Running> {
+        if !self.data.join("PG_VERSION").exists() {
+            self.initialise().await?;
+        }
+        self.configure()?;
+        let mut spec = self.spec("postgres");
+        spec.arguments = vec!["-D".to_owned(), self.data.display().to_string()];
+        // Fast: sessions are ended, nothing waits for clients.
+        spec.stop = Signal::SIGINT;
+        let running = Running::start(spec, self.instance.pids.clone())?;
+        let maintenance = self.maintenance();
+        running
+            .ready(async || Ok(maintenance.superuser().connect().await?.close().await?))
+            .await?;
+        Ok(running)
+    }
+
+    fn maintenance(&self) -> Database {
+        Database {
+            name: "postgres".to_owned(),
+            ..self.database()
+        }
+    }
+
+    fn spec(&self, program: &str) -> Spec {
+        let program = self.instance.parts.postgres.join(program);
+        let mut spec = Spec::new(self.context.part(), program, &self.instance.logs());
+        spec.user = self.instance.unprivileged;
+        spec
+    }
+
+    async fn initialise(&self) -> Result<()> {
+        if self.data.exists() {
+            // An earlier run was cut off before initdb was done.
+            fs::remove_dir_all(&self.data)?;
+        }
+        fs::create_dir_all(&self.data)?;
+        fs::set_permissions(&self.data, Permissions::from_mode(0o700))?;
+        let user = self.instance.unprivileged;
+        own(&self.data, user)?;
+        // initdb reads it as the other user; it is gone before anybody can connect.
+        let password = self
+            .instance
+            .folder
+            .join(format!("{}.initial", self.context.part()));
+        write_secret(&password, &secret(&self.instance.secrets(), "postgres")?)?;
+        own(&password, user)?;
+        let mut spec = self.spec("initdb");
+        spec.arguments = [
+            "--pgdata",
+            &self.data.display().to_string(),
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--pwfile",
+            &password.display().to_string(),
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-instructions",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let made = spec.run().await;
+        fs::remove_file(&password)?;
+        made
+    }
+
+    fn configure(&self) -> Result<()> {
+        let port = self.port;
+        let connections = if self.instance.ephemeral { 300 } else { 100 };
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
+             max_connections = {connections}\nmax_wal_senders = 20\nmax_replication_slots = 20\nwal_level = logical\n\
+             password_encryption = 'scram-sha-256'\nlog_min_messages = warning\nlog_checkpoints = off\n"
+        );
+        // Logical replication matches a database's own line: there is no line for `replication`.
+        let access = if self.instance.ephemeral {
+            "host all all 127.0.0.1/32 scram-sha-256\n".to_owned()
+        } else {
+            format!(
+                "host all postgres 127.0.0.1/32 scram-sha-256\nhost {} {} 127.0.0.1/32 scram-sha-256\n",
+                self.database().name,
+                self.context.roles().join(",")
+            )
+        };
+        for (name, text) in [("postgresql.conf", settings), ("pg_hba.conf", access)] {
+            let path = self.data.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            own(&path, self.instance.unprivileged)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the roles of `contexts`, each with the password in its file.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn make_roles(&self, contexts: &[Context]) -> Result<()> {
+        let mut connection = self.maintenance().superuser().connect().await?;
+        for context in contexts {
+            sqlx::raw_sql(context.roles_sql())
+                .execute(&mut connection)
+                .await?;
+            for role in context.roles() {
+                let password = secret(&self.instance.secrets(), role)?;
+                // Neither a role nor a password of ours needs quoting: letters, digits, underscores.
+                let statement = format!("alter role {role} password '{password}'");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+                    .execute(&mut connection)
+                    .await?;
+            }
+        }
+        Ok(connection.close().await?)
+    }
+
+    /// Makes the context's database if there is none.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn make_database(&self) -> Result<()> {
+        let mut connection = self.maintenance().superuser().connect().await?;
+        let name = self.database().name;
+        let exists: bool =
+            sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+                .bind(&name)
+                .fetch_one(&mut connection)
+                .await?;
+        if !exists {
+            create(&mut connection, self.context, &name).await?;
+        }
+        Ok(connection.close().await?)
+    }
+}
+
+/// Creates a database that its context's roles, and nobody else, may enter.
+///
+/// # Errors
+/// The database's.
+pub async fn create(connection: &mut PgConnection, context: Context, name: &str) -> Result<()> {
+    let (owner, roles) = (context.roles()[0], context.roles().join(", "));
+    for statement in [
+        format!("create database {name} owner {owner}"),
+        format!("revoke connect, temporary on database {name} from public"),
+        format!("grant connect on database {name} to {roles}"),
+    ] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The secret in the file `name`, made up if there is none.
+///
+/// # Errors
+/// If it can be neither read nor written.
+pub fn secret(folder: &Path, name: &str) -> Result<String> {
+    let path = folder.join(name);
+    if let Ok(secret) = fs::read_to_string(&path) {
+        return Ok(secret);
+    }
+    // Version 4 is 122 bits from the system's generator.
+    let secret = uuid::Uuid::new_v4().simple().to_string();
+    write_secret(&path, &secret)?;
+    Ok(secret)
+}
+
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(secret.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn own(path: &Path, user: Option<Unprivileged>) -> Result<()> {
+    if let Some(user) = user {
+        nix::unistd::chown(path, Some(user.uid), Some(user.gid)).with_context(|| {
+            format!(
+                "cannot give {} to the user that PostgreSQL runs as",
+                path.display()
+            )
+        })?;
+    }
+    Ok(())
+}

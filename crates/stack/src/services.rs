@@ -1,0 +1,209 @@
+//! The three services, known by their commands, settings and HTTP alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::process::Command;
+
+use crate::description::Description;
+use crate::instance::Instance;
+use crate::process::{Running, Spec};
+
+/// A service's binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    /// The Order Service.
+    Order,
+    /// The Inventory Service.
+    Inventory,
+    /// The Inventory Worker.
+    InventoryWorker,
+}
+
+impl Binary {
+    /// The binary's name, and the part's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Inventory => "inventory",
+            Self::InventoryWorker => "inventory-worker",
+        }
+    }
+
+    /// Its settings for `stack`, as environment variables; secrets only as the files that hold them.
+    #[must_use]
+    pub fn settings(self, stack: &Description) -> BTreeMap<String, String> {
+        let (prefix, port, database, user) = match self {
+            Self::Order => ("ORDER", stack.ports.order, &stack.order_db, "order_service"),
+            Self::Inventory => (
+                "INVENTORY",
+                stack.ports.inventory,
+                &stack.inventory_db,
+                "inventory_service",
+            ),
+            Self::InventoryWorker => (
+                "INVENTORY_WORKER",
+                stack.ports.worker,
+                &stack.inventory_db,
+                "inventory_worker",
+            ),
+        };
+        let secret = |role: &str| database.secrets.join(role).display().to_string();
+        let mut settings = BTreeMap::from([
+            ("HTTP__LISTEN", format!("127.0.0.1:{port}")),
+            ("DATABASE__HOST", database.host.clone()),
+            ("DATABASE__PORT", database.port.to_string()),
+            ("DATABASE__NAME", database.name.clone()),
+            ("DATABASE__PASSWORD_FILE", secret(user)),
+        ]);
+        if self != Self::Inventory {
+            settings.insert("KAFKA__BOOTSTRAP_SERVERS", stack.kafka.clone());
+        }
+        let named = |(key, value)| (format!("{prefix}__{key}"), value);
+        settings.into_iter().map(named).collect()
+    }
+
+    /// The further settings of the commands `migrate` and `connector`, which the running service never sees.
+    fn owner_settings(self, stack: &Description) -> BTreeMap<String, String> {
+        let context = self.name();
+        let prefix = context.to_uppercase();
+        let secrets = stack.order_db.secrets.display();
+        let mut settings = self.settings(stack);
+        settings.insert(
+            format!("{prefix}__OWNER__PASSWORD_FILE"),
+            format!("{secrets}/{context}_owner"),
+        );
+        let reference = format!("${{dir:{secrets}/connect:{context}_cdc}}");
+        settings.insert(format!("{prefix}__CONNECTOR__PASSWORD"), reference);
+        settings
+    }
+}
+
+/// A connector as a service's command `connector` prints it.
+#[derive(Debug, Deserialize)]
+pub struct Connector {
+    /// Its name.
+    pub name: String,
+    /// Its configuration.
+    pub config: Map<String, Value>,
+}
+
+/// Starts a service and waits until it is ready.
+///
+/// # Errors
+/// With the last lines of its log.
+pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> Result<Running> {
+    let mut spec = Spec::new(
+        binary.name(),
+        stack.binaries.join(binary.name()),
+        &instance.logs(),
+    );
+    spec.arguments = vec!["serve".to_owned()];
+    spec.environment = binary.settings(stack);
+    let running = Running::start(spec, instance.pids.clone())?;
+    let url = match binary {
+        Binary::Order => &stack.order_url,
+        Binary::Inventory => &stack.inventory_url,
+        Binary::InventoryWorker => &stack.worker_url,
+    };
+    running.ready(async || ready(url).await).await?;
+    Ok(running)
+}
+
+/// Asks once whether the service at `url` is ready.
+///
+/// # Errors
+/// If it is not, or does not answer.
+pub async fn ready(url: &str) -> Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let answer = client.get(format!("{url}/health/ready")).send().await?;
+    let status = answer.status();
+    ensure!(
+        status.is_success(),
+        "{url} is not ready: {status}: {}",
+        answer.text().await.unwrap_or_default()
+    );
+    Ok(())
+}
+
+/// Brings a context's tables up to date.
+///
+/// # Errors
+/// What the service's command says.
+pub async fn migrate(stack: &Description, binary: Binary) -> Result<()> {
+    output(stack, binary, "migrate").await.map(drop)
+}
+
+/// The connector of a context's outbox.
+///
+/// # Errors
+/// What the service's command says.
+pub async fn connector(stack: &Description, binary: Binary) -> Result<Connector> {
+    let text = output(stack, binary, "connector").await?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("`{} connector` prints no connector", binary.name()))
+}
+
+async fn output(stack: &Description, binary: Binary, command: &str) -> Result<Vec<u8>> {
+    let program = stack.binaries.join(binary.name());
+    let output = Command::new(&program)
+        .arg(command)
+        .envs(binary.owner_settings(stack))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| {
+            format!(
+                "cannot run {}; build it: cargo build --workspace --bins",
+                program.display()
+            )
+        })?;
+    ensure!(
+        output.status.success(),
+        "`{} {command}` failed: {}",
+        binary.name(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output.stdout)
+}
+
+/// The folder of the services' binaries: `STACK_BINARIES`, else where this program is; a test's is one below.
+///
+/// # Errors
+/// If this program does not know where it is.
+pub fn binaries() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("STACK_BINARIES") {
+        return Ok(named.into());
+    }
+    let program = std::env::current_exe()?;
+    let folder = program.parent().context("this program is in no folder")?;
+    Ok(if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    }
+    .to_owned())
+}
+
+/// The secret of a role that Kafka Connect uses lies in a folder that it may read.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn share_with_connect(instance: &Instance, role: &str) -> Result<()> {
+    let (from, to): (PathBuf, PathBuf) = (
+        instance.secrets().join(role),
+        instance.connect_secrets().join(role),
+    );
+    copy(&from, &to)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(())
+}

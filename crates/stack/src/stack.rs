@@ -1,0 +1,244 @@
+//! The whole stack: brought up in parallel, kept, stopped in order.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::join_all;
+
+use crate::description::Description;
+use crate::instance::Instance;
+use crate::ports::Ports;
+use crate::postgres::{Context, Server};
+use crate::process::Running;
+use crate::services::{self, Binary};
+use crate::{kafka, say};
+
+/// How long a connector may take until it and its task run.
+const CONNECTOR_WITHIN: Duration = Duration::from_mins(1);
+
+/// In the order in which they are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Service,
+    Connect,
+    Broker,
+    Database,
+}
+
+/// A running stack.
+pub struct Stack {
+    instance: Instance,
+    description: Description,
+    running: Mutex<Vec<(Stage, Running)>>,
+    began: Instant,
+}
+
+impl Stack {
+    /// Brings everything up; when `interrupted` resolves first, or something fails, all of it is stopped again.
+    ///
+    /// # Errors
+    /// What failed, with the last lines of its log.
+    pub async fn start(
+        instance: Instance,
+        ports: Ports,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Self> {
+        let server = |context, port| Server::new(&instance, context, port).database();
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let description = Description {
+            order_url: url(ports.order),
+            inventory_url: url(ports.inventory),
+            worker_url: url(ports.worker),
+            connect_url: url(ports.connect),
+            kafka: format!("127.0.0.1:{}", ports.kafka),
+            order_db: server(Context::Order, ports.order_db),
+            inventory_db: server(Context::Inventory, ports.inventory_db),
+            ports,
+            binaries: services::binaries()?,
+            logs: instance.logs(),
+            file: instance.description(),
+            pids: BTreeMap::new(),
+        };
+        let stack = Self {
+            instance,
+            description,
+            running: Mutex::default(),
+            began: Instant::now(),
+        };
+        let outcome = tokio::select! {
+            outcome = stack.bring_up() => outcome,
+            () = interrupted => Err(anyhow::anyhow!("interrupted; everything is stopped")),
+        };
+        if let Err(error) = outcome {
+            stack.stop().await;
+            return Err(error);
+        }
+        stack.describe();
+        Ok(stack)
+    }
+
+    /// What there is to know about it.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Stops everything: services, Kafka Connect, the broker, the databases.
+    pub async fn stop(self) {
+        let running = self
+            .running
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut stages: BTreeMap<Stage, Vec<Running>> = BTreeMap::new();
+        for (stage, part) in running {
+            stages.entry(stage).or_default().push(part);
+        }
+        for (_, parts) in stages {
+            join_all(parts.into_iter().map(Running::stop)).await;
+        }
+        // Nobody finds a stack that is gone; the file may never have been there.
+        drop(std::fs::remove_file(&self.description.file));
+    }
+
+    async fn bring_up(&self) -> Result<()> {
+        let client = connect::Client::new(&self.description.connect_url)?;
+        tokio::try_join!(
+            self.context(Context::Order, Binary::Order),
+            self.context(Context::Inventory, Binary::Inventory),
+            self.kafka(&client),
+        )?;
+        tokio::try_join!(
+            self.service(Binary::Order),
+            self.service(Binary::Inventory),
+            self.service(Binary::InventoryWorker),
+            self.connector(Binary::Order, &client),
+            self.connector(Binary::Inventory, &client),
+        )?;
+        Ok(())
+    }
+
+    async fn context(&self, context: Context, binary: Binary) -> Result<()> {
+        let stack = &self.description;
+        let port = match context {
+            Context::Order => stack.ports.order_db,
+            Context::Inventory => stack.ports.inventory_db,
+        };
+        let server = Server::new(&self.instance, context, port);
+        self.keep(Stage::Database, server.start().await?);
+        // A test may make a database of either context on either server.
+        let both = [Context::Order, Context::Inventory];
+        let roles = if self.instance.ephemeral {
+            &both[..]
+        } else {
+            &[context]
+        };
+        server.make_roles(roles).await?;
+        server.make_database().await?;
+        services::share_with_connect(&self.instance, &format!("{}_cdc", context.name()))?;
+        self.say(&format!(
+            "PostgreSQL with {} is ready",
+            server.database().name
+        ));
+        services::migrate(stack, binary).await
+    }
+
+    async fn kafka(&self, client: &connect::Client) -> Result<()> {
+        let ports = &self.description.ports;
+        self.keep(
+            Stage::Broker,
+            kafka::start_broker(&self.instance, ports).await?,
+        );
+        self.say("Kafka is ready");
+        self.keep(
+            Stage::Connect,
+            kafka::start_connect(&self.instance, ports, client).await?,
+        );
+        self.say("Kafka Connect is ready");
+        Ok(())
+    }
+
+    async fn service(&self, binary: Binary) -> Result<()> {
+        let running = services::start(&self.instance, &self.description, binary).await?;
+        self.keep(Stage::Service, running);
+        self.say(&format!("{} is ready", binary.name()));
+        Ok(())
+    }
+
+    async fn connector(&self, binary: Binary, client: &connect::Client) -> Result<()> {
+        let connector = services::connector(&self.description, binary).await?;
+        let name = &connector.name;
+        client.put_config(name, &connector.config).await?;
+        let deadline = Instant::now() + CONNECTOR_WITHIN;
+        loop {
+            match client.status(name).await {
+                Ok(status) if status.is_running() => break,
+                Ok(status) => {
+                    if let Some(why) = status.failure() {
+                        bail!(
+                            "connector {name} failed: {why}\nsee {}/connect.log",
+                            self.description.logs.display()
+                        );
+                    }
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "connector {name} does not run; see {}/connect.log",
+                    self.description.logs.display()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.say(&format!("connector {name} runs"));
+        Ok(())
+    }
+
+    fn keep(&self, stage: Stage, part: Running) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((stage, part));
+    }
+
+    fn say(&self, what: &str) {
+        say!("  {:>5.1} s  {what}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Keeps the description's file true while parts come and go.
+    fn describe(&self) {
+        let (mut pids, mut description) =
+            (self.instance.pids.subscribe(), self.description.clone());
+        pids.mark_changed();
+        tokio::spawn(async move {
+            while pids.changed().await.is_ok() {
+                description.pids.clone_from(&pids.borrow_and_update());
+                if let Err(error) = description.write() {
+                    say!("{error:#}");
+                }
+            }
+        });
+    }
+}
+
+/// Resolves when this process is asked to stop.
+///
+/// # Errors
+/// If it cannot listen to signals.
+pub fn interrupted() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).context("cannot listen to signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}

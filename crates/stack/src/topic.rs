@@ -1,0 +1,96 @@
+//! What a topic carries, read from outside.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+/// How long Kafka may take for one answer.
+const WAIT: Duration = Duration::from_secs(15);
+
+/// A message on a topic.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Its key, as text.
+    pub key: String,
+    /// The header `id`, as text.
+    pub id: Option<String>,
+    /// Its value, as text.
+    pub value: String,
+}
+
+/// The messages on `topic` since a time in milliseconds (0: all of them), in order within each partition.
+///
+/// # Errors
+/// If the topic does not exist, or Kafka does not answer.
+pub fn since(kafka: &str, topic: &str, millis: i64) -> Result<Vec<Carried>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), WAIT)
+        .context("Kafka does not answer")?;
+    let mut times = TopicPartitionList::new();
+    let mut ends = BTreeMap::new();
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+        times.add_partition_offset(topic, partition.id(), Offset::Offset(millis))?;
+        ends.insert(
+            partition.id(),
+            consumer.fetch_watermarks(topic, partition.id(), WAIT)?.1,
+        );
+    }
+    let begins = consumer.offsets_for_times(times, WAIT)?;
+    let mut assignment = TopicPartitionList::new();
+    for element in begins.elements() {
+        match element.offset() {
+            Offset::Offset(begin)
+                if ends
+                    .get(&element.partition())
+                    .is_some_and(|end| begin < *end) =>
+            {
+                assignment.add_partition_offset(
+                    topic,
+                    element.partition(),
+                    Offset::Offset(begin),
+                )?;
+            }
+            _ => drop(ends.remove(&element.partition())),
+        }
+    }
+    consumer.assign(&assignment)?;
+    let mut carried = Vec::new();
+    while !ends.is_empty() {
+        let message = consumer.poll(WAIT).context("Kafka does not answer")??;
+        let (partition, offset) = (message.partition(), message.offset());
+        let text =
+            |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let id = message
+            .headers()
+            .and_then(|headers| headers.iter().find(|header| header.key == "id"))
+            .map(|header| text(header.value));
+        carried.push(Carried {
+            partition,
+            offset,
+            timestamp: message.timestamp().to_millis().unwrap_or_default(),
+            key: text(message.key()),
+            id,
+            value: text(message.payload()),
+        });
+        if ends.get(&partition).is_some_and(|end| offset + 1 >= *end) {
+            ends.remove(&partition);
+        }
+    }
+    Ok(carried)
+}
