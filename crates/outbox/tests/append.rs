@@ -1,4 +1,5 @@
 //! Appending, on real PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use outbox::{Event, Outgoing, append};
 use serde::Serialize;

@@ -108,26 +108,36 @@ pub fn free() -> Result<u16> {
 
 /// The process that listens at `port`: its id and its command.
 fn owner(port: u16) -> Option<String> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .find_map(|table| {
-            let table = fs::read_to_string(table).ok()?;
-            table.lines().skip(1).find_map(|line| {
-                let columns: Vec<&str> = line.split_whitespace().collect();
-                let (_, hex) = columns.get(1)?.rsplit_once(':')?;
-                let listens = columns.get(3) == Some(&"0A");
-                (listens && u16::from_str_radix(hex, 16) == Ok(port))
-                    .then(|| (*columns.get(9)?).to_owned().into())?
-            })
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|table| fs::read_to_string(table).unwrap_or_default());
+    let inode = tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .find_map(|line| {
+            // Number, local address, remote address, state (0A: listens), five more, inode.
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let (_, hex) = columns.get(1)?.rsplit_once(':')?;
+            let found = columns.get(3) == Some(&"0A") && u16::from_str_radix(hex, 16) == Ok(port);
+            if found { columns.get(9).copied() } else { None }
         })?;
     let socket = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        // `self` and its like are processes under a second name.
+        if process
+            .file_name()
+            .to_string_lossy()
+            .parse::<u32>()
+            .is_err()
+        {
+            continue;
+        }
         let Ok(files) = fs::read_dir(process.path().join("fd")) else {
             continue;
         };
-        if files.flatten().any(|file| {
-            fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == socket.as_str())
-        }) {
+        let mut links = files
+            .flatten()
+            .filter_map(|file| fs::read_link(file.path()).ok());
+        if links.any(|link| link.as_os_str() == socket.as_str()) {
             let id = process.file_name().to_string_lossy().into_owned();
             let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!("process {id} ({})", command.trim()));

@@ -1,0 +1,346 @@
+//! The seed's contract, row by row, through the public interface (DESIGN, section 2).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::world::{World, eventually};
+
+#[tokio::test]
+async fn an_order_decreases_inventory_and_is_confirmed() {
+    let world = World::new().await;
+    let product = world.product(1500, 50).await;
+    let order = world.place(product, 1500, 3).await;
+    let shown = world.settled(order).await;
+    assert_eq!(shown["status"], "confirmed");
+    assert_eq!(shown["product_id"], product.to_string());
+    assert_eq!(
+        (&shown["quantity"], &shown["estimated_price"]),
+        (&json!(3), &json!(1500))
+    );
+    for field in ["placed_at", "settled_at"] {
+        chrono::DateTime::parse_from_rfc3339(shown[field].as_str().unwrap()).unwrap();
+    }
+    assert!(shown.get("reason").is_none());
+    assert_eq!(world.stock(product).await, 47);
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn malformed_json_and_wrong_types_are_422() {
+    let world = World::new().await;
+    let id = Uuid::now_v7();
+    let good = json!({ "product_id": id, "estimated_price": 1, "quantity": 1 });
+    let wrong = [
+        ("product_id", json!("laptop")),
+        ("product_id", json!(null)),
+        ("product_id", json!(7)),
+        ("quantity", json!(1.5)),
+        ("quantity", json!("1")),
+        ("quantity", json!(null)),
+        ("quantity", json!([1])),
+        ("estimated_price", json!(0.1)),
+        ("estimated_price", json!(true)),
+        ("estimated_price", json!({})),
+    ];
+    for (field, value) in wrong {
+        let mut body = good.clone();
+        body[field] = value;
+        let (status, answer) = world.post(body.to_string()).await;
+        assert_eq!(status, 422, "{body}: {answer}");
+        assert!(
+            answer["fields"].get(field).is_some(),
+            "{answer} names {field}"
+        );
+    }
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "7",
+        "\"order\"",
+        "{\"quantity\":1}}",
+        "{\"quantity\": 01}",
+    ] {
+        assert_eq!(world.post(body).await.0, 422, "{body}");
+    }
+    assert_eq!(world.post(vec![0xff, 0xfe, 0x00]).await.0, 422);
+    // A wrong type wins over a missing value.
+    assert_eq!(world.post("{\"quantity\":\"1\"}").await.0, 422);
+    assert_eq!(world.stored(id).await, 0);
+}
+
+#[tokio::test]
+async fn missing_and_out_of_range_values_are_400_and_every_one_is_named() {
+    let world = World::new().await;
+    let id = Uuid::now_v7();
+    let (status, answer) = world.post("{}").await;
+    assert_eq!(status, 400);
+    for field in ["product_id", "estimated_price", "quantity"] {
+        assert!(
+            answer["fields"].get(field).is_some(),
+            "{answer} names {field}"
+        );
+    }
+    let out_of_range = [
+        "0",
+        "-1",
+        "-5.0",
+        "2147483648",
+        "99999999999999999999999999",
+        "1e400",
+    ];
+    for field in ["estimated_price", "quantity"] {
+        for value in out_of_range {
+            let other = if field == "quantity" {
+                "estimated_price"
+            } else {
+                "quantity"
+            };
+            let body = format!("{{\"product_id\":\"{id}\",\"{field}\":{value},\"{other}\":0}}");
+            let (status, answer) = world.post(body.clone()).await;
+            assert_eq!(status, 400, "{body}: {answer}");
+            assert!(
+                answer["fields"].get(field).is_some() && answer["fields"].get(other).is_some(),
+                "{answer}"
+            );
+        }
+    }
+    let nil = json!({ "product_id": Uuid::nil(), "estimated_price": 1, "quantity": 1 });
+    assert_eq!(world.post(nil.to_string()).await.0, 400);
+    assert_eq!(world.stored(id).await + world.stored(Uuid::nil()).await, 0);
+}
+
+#[tokio::test]
+async fn an_unknown_order_is_404_and_what_is_no_uuid_is_400() {
+    let world = World::new().await;
+    assert_eq!(world.show(&Uuid::now_v7().to_string()).await.0, 404);
+    assert_eq!(world.show("laptop").await.0, 400);
+}
+
+#[tokio::test]
+async fn the_seeds_products_are_there() {
+    let world = World::new().await;
+    let url = format!("{}/products", world.stack.inventory_url);
+    let products: Vec<Value> = world
+        .http
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let laptop = products
+        .iter()
+        .find(|product| product["name"] == "Laptop Pro")
+        .unwrap();
+    assert_eq!(laptop["id"], "550e8400-e29b-41d4-a716-446655440000");
+    assert_eq!(laptop["price"], 1500);
+    assert!(laptop["stock"].is_i64());
+    let names = [
+        "Laptop Pro",
+        "Wireless Mouse",
+        "Mechanical Keyboard",
+        "UltraWide Monitor",
+        "USB-C Docking Station",
+        "Noise Cancelling Headphones",
+        "Ergonomic Desk Chair",
+        "Desk Lamp with Charger",
+    ];
+    for name in names {
+        assert!(
+            products.iter().any(|product| product["name"] == name),
+            "{name}"
+        );
+    }
+}
+
+/// The outbox table and the message are what the seed documents.
+#[tokio::test]
+async fn the_outbox_row_becomes_the_message_by_the_documented_mapping() {
+    let world = World::new().await;
+    let product = world.product(25, 9).await;
+    let order = world.place(product, 25, 2).await;
+    let (id, kind, event_type, payload): (Uuid, String, String, Value) = sqlx::query_as(
+        "select id, aggregatetype, type, payload from outbox where aggregateid = $1",
+    )
+    .bind(order.to_string())
+    .fetch_one(&world.order_db)
+    .await
+    .unwrap();
+    assert_eq!(
+        (kind.as_str(), event_type.as_str()),
+        ("order", "order.placed")
+    );
+    assert_eq!(payload["event_id"], id.to_string());
+    assert_eq!(payload["order_id"], order.to_string());
+    assert_eq!(payload["item_id"], product.to_string());
+    assert_eq!(
+        (&payload["quantity"], &payload["estimated_price"]),
+        (&json!(2), &json!(25))
+    );
+    assert_eq!(payload.as_object().unwrap().len(), 6);
+    world.settled(order).await;
+    assert_eq!(world.carried("order", &world.orders())[0], id);
+    world.invariant_holds().await;
+}
+
+/// The seed's own envelope, as its Debezium wrote it, from a foreign producer: with an `id` header or without, keyed
+/// or not, however often it comes.
+#[tokio::test]
+async fn the_seeds_envelope_is_applied_once_however_often_it_comes() {
+    let world = World::new().await;
+    for (with_header, keyed) in [(false, false), (false, true), (true, false), (true, true)] {
+        let product = world.product(10, 9).await;
+        let (event, order) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
+        let payload = json!({ "event_id": event, "order_id": order, "item_id": product, "quantity": 2,
+            "estimated_price": 10, "placed_at": "2026-01-02T03:04:05.123456789Z" });
+        let value = seed_envelope(&payload);
+        let headers: &[(&str, &str)] = if with_header { &[("id", &event)] } else { &[] };
+        let key = keyed.then_some(order.as_str());
+        for _ in 0..3 {
+            world
+                .produce("order", key, Some(value.as_bytes()), headers)
+                .await;
+        }
+        let inbox = async || -> i64 {
+            sqlx::query_scalar(
+                "select count(*) from inbox where listener = 'inventory-worker' and id = $1::uuid",
+            )
+            .bind(&event)
+            .fetch_one(&world.inventory_db)
+            .await
+            .unwrap()
+        };
+        eventually(
+            Duration::from_secs(60),
+            "the event is settled",
+            async || {
+                if inbox().await == 1 {
+                    Ok(())
+                } else {
+                    Err("not in the inbox".to_owned())
+                }
+            },
+        )
+        .await;
+        // A later message of the same partition, settled too, shows that the repetitions have been passed.
+        world
+            .settled(world.place(world.product(1, 1).await, 1, 1).await)
+            .await;
+        assert_eq!(
+            world.stock(product).await,
+            7,
+            "header: {with_header}, keyed: {keyed}"
+        );
+    }
+    world.invariant_holds().await;
+}
+
+/// What the router of the seed writes: `JsonConverter` with schemas, id nowhere but in the payload.
+pub(crate) fn seed_envelope(payload: &Value) -> String {
+    json!({
+        "schema": { "type": "struct", "optional": false, "fields": [
+            { "type": "string", "optional": false, "name": "io.debezium.data.Json", "version": 1, "field": "payload" },
+            { "type": "string", "optional": true, "field": "event_type" }
+        ] },
+        "payload": { "payload": payload.to_string(), "event_type": "order.placed" }
+    })
+    .to_string()
+}
+
+/// Garbage lands in `dead_letter`, whole, and the next order flows.
+#[tokio::test]
+async fn garbage_is_put_aside_and_the_next_order_flows() {
+    let world = World::new().await;
+    let mark = Uuid::now_v7().to_string();
+    let not_json = format!("not json {mark}");
+    let unknown = json!({ "event_id": Uuid::now_v7(), "mark": mark }).to_string();
+    let order = Uuid::now_v7().to_string();
+    let placed = |quantity: i32| {
+        json!({ "event_id": Uuid::now_v7(), "order_id": order, "item_id": order, "quantity": quantity,
+            "estimated_price": 1, "placed_at": "2026-01-02T03:04:05Z" })
+        .to_string()
+    };
+    let nothing = placed(0);
+    let typed = [("event_type", "order.placed")];
+    world
+        .produce("order", Some("k"), Some(not_json.as_bytes()), &typed)
+        .await;
+    world.produce("order", Some(&mark), None, &typed).await;
+    world
+        .produce(
+            "order",
+            Some("k"),
+            Some(unknown.as_bytes()),
+            &[("event_type", "order.lost")],
+        )
+        .await;
+    world
+        .produce("order", Some("k"), Some(nothing.as_bytes()), &typed)
+        .await;
+    let stray = json!({ "event_id": Uuid::now_v7(), "order_id": order, "product_id": order, "reason": "product_not_found" });
+    let stray = stray.to_string();
+    world
+        .produce(
+            "reservation",
+            Some(&order),
+            Some(stray.as_bytes()),
+            &[("event_type", "reservation.rejected")],
+        )
+        .await;
+
+    let expected = [
+        (
+            &world.inventory_db,
+            "order",
+            not_json.as_str(),
+            "poison",
+            "not JSON",
+        ),
+        (&world.inventory_db, "order", &mark, "poison", "no value"),
+        (
+            &world.inventory_db,
+            "order",
+            &unknown,
+            "poison",
+            "order.lost",
+        ),
+        (
+            &world.inventory_db,
+            "order",
+            &nothing,
+            "poison",
+            "quantity is 0",
+        ),
+        (
+            &world.order_db,
+            "reservation",
+            &stray,
+            "deferred",
+            "there is no order",
+        ),
+    ];
+    for (pool, topic, value, kind, why) in expected {
+        eventually(Duration::from_secs(60), value, async || {
+            match world
+                .letters(pool, topic, value.as_bytes())
+                .await
+                .as_slice()
+            {
+                [(found, error)] if found == kind && error.contains(why) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    let product = world.product(5, 5).await;
+    assert_eq!(
+        world.settled(world.place(product, 5, 1).await).await["status"],
+        "confirmed"
+    );
+    world.invariant_holds().await;
+}

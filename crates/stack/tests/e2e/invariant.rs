@@ -1,0 +1,196 @@
+//! What must hold at the end of every test, over sets of ids, never counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::world::{World, eventually};
+
+/// How long everything may take to settle, faults included.
+const SETTLED: Duration = Duration::from_secs(120);
+
+impl World {
+    /// Waits until every order of this test is settled, then asserts, over exactly these orders: each has its
+    /// `order.placed`, which Kafka carries and the inventory's inbox has settled; each has exactly one decision and
+    /// one outcome, which Kafka carries and the order's inbox has settled; status and decision agree; an order's
+    /// messages came in order; stock fell by exactly what was confirmed; nothing is below zero; the slots are drained.
+    pub(crate) async fn invariant_holds(&self) {
+        let orders = self.orders();
+        assert!(!orders.is_empty(), "a test without orders proves nothing");
+        eventually(SETTLED, "every order is settled", async || {
+            let pending = pending(&self.order_db, &orders).await;
+            if pending.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} of {} are pending", pending.len(), orders.len()))
+            }
+        })
+        .await;
+
+        let placed = events(&self.order_db, "order", &orders).await;
+        let outcomes = events(&self.inventory_db, "reservation", &orders).await;
+        for (what, events) in [("order.placed", &placed), ("outcome", &outcomes)] {
+            let with_one: BTreeSet<Uuid> = events
+                .iter()
+                .filter(|(_, ids)| ids.len() == 1)
+                .map(|(order, _)| *order)
+                .collect();
+            assert_eq!(with_one, orders, "every order has exactly one {what}");
+        }
+        let (placed, outcomes) = (flat(&placed), flat(&outcomes));
+        assert_eq!(
+            inbox(&self.inventory_db, "inventory-worker", &placed).await,
+            placed,
+            "settled by inventory"
+        );
+        assert_eq!(
+            inbox(&self.order_db, "order", &outcomes).await,
+            outcomes,
+            "settled by order"
+        );
+        for (topic, ids) in [("order", &placed), ("reservation", &outcomes)] {
+            let carried = self.carried(topic, &orders);
+            let first: Vec<Uuid> = carried
+                .iter()
+                .copied()
+                .filter(|id| ids.contains(id))
+                .collect();
+            assert_eq!(
+                &first.into_iter().collect::<BTreeSet<_>>(),
+                ids,
+                "carried by topic {topic}"
+            );
+        }
+
+        let statuses = statuses(&self.order_db, &orders).await;
+        let decisions = decisions(&self.inventory_db, &orders).await;
+        assert_eq!(
+            statuses, decisions,
+            "the order's status is inventory's decision"
+        );
+
+        for (product, initial) in self.products() {
+            let (stock, reserved): (i32, i64) = sqlx::query_as(
+                "select stock, (select coalesce(sum(quantity), 0) from reservations
+                                where product_id = products.id and reason is null)
+                 from products where id = $1",
+            )
+            .bind(product)
+            .fetch_one(&self.inventory_db)
+            .await
+            .unwrap();
+            assert!(stock >= 0, "stock of {product} is {stock}");
+            assert_eq!(
+                i64::from(initial - stock),
+                reserved,
+                "stock of {product} fell by what was confirmed"
+            );
+        }
+        slot_drained(&self.order_db).await;
+        slot_drained(&self.inventory_db).await;
+    }
+}
+
+async fn pending(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Vec<Uuid> {
+    sqlx::query_scalar(
+        "select wanted.id from unnest($1::uuid[]) as wanted (id) left join orders using (id)
+         where orders.status is null or orders.status = 'pending'",
+    )
+    .bind(orders.iter().copied().collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
+/// The ids of the events published about each order.
+async fn events(
+    pool: &PgPool,
+    aggregate: &str,
+    orders: &BTreeSet<Uuid>,
+) -> BTreeMap<Uuid, Vec<Uuid>> {
+    let rows: Vec<(String, Uuid)> = sqlx::query_as(
+        "select aggregateid, id from outbox where aggregatetype = $1 and aggregateid = any($2) order by seq",
+    )
+    .bind(aggregate)
+    .bind(orders.iter().map(Uuid::to_string).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let mut events: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+    for (order, id) in rows {
+        events.entry(order.parse().unwrap()).or_default().push(id);
+    }
+    events
+}
+
+fn flat(events: &BTreeMap<Uuid, Vec<Uuid>>) -> BTreeSet<Uuid> {
+    events.values().flatten().copied().collect()
+}
+
+async fn inbox(pool: &PgPool, listener: &str, ids: &BTreeSet<Uuid>) -> BTreeSet<Uuid> {
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("select id from inbox where listener = $1 and id = any($2)")
+            .bind(listener)
+            .bind(ids.iter().copied().collect::<Vec<_>>())
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    ids.into_iter().collect()
+}
+
+type Fates = BTreeMap<Uuid, (bool, Option<String>)>;
+
+async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Fates {
+    let rows: Vec<(Uuid, bool, Option<String>)> =
+        sqlx::query_as("select id, status = 'confirmed', reason from orders where id = any($1)")
+            .bind(orders.iter().copied().collect::<Vec<_>>())
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    rows.into_iter()
+        .map(|(id, confirmed, reason)| (id, (confirmed, reason)))
+        .collect()
+}
+
+async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Fates {
+    let rows: Vec<(Uuid, bool, Option<String>)> = sqlx::query_as(
+        "select order_id, reason is null, reason from reservations where order_id = any($1)",
+    )
+    .bind(orders.iter().copied().collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    rows.into_iter()
+        .map(|(id, placed, reason)| (id, (placed, reason)))
+        .collect()
+}
+
+/// Everything that was written up to now has been confirmed by the connector.
+async fn slot_drained(pool: &PgPool) {
+    let now: String = sqlx::query_scalar("select pg_current_wal_lsn()::text")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    eventually(
+        Duration::from_secs(60),
+        "the replication slot is drained",
+        async || {
+            let (slot, behind): (String, i64) = sqlx::query_as(
+                "select slot_name::text, pg_wal_lsn_diff($1::pg_lsn, confirmed_flush_lsn)::bigint
+             from pg_replication_slots where database = current_database()",
+            )
+            .bind(&now)
+            .fetch_one(pool)
+            .await
+            .unwrap();
+            if behind <= 0 {
+                Ok(())
+            } else {
+                Err(format!("{slot} is {behind} bytes behind"))
+            }
+        },
+    )
+    .await;
+}

@@ -1,0 +1,15 @@
+//! The whole flow on the whole real stack.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests fail by panicking, and print what they measured"
+)]
+
+mod contract;
+mod crash;
+mod invariant;
+mod outcome;
+mod seed;
+mod services;
+mod throughput;
+mod world;

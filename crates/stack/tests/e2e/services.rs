@@ -1,0 +1,185 @@
+//! Services are services: they stop in order, say what is wrong, and are not disturbed by clients that go away.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use stack::testing::{Binary, Service};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::world::{World, eventually};
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_flight_and_ends_within_seconds() {
+    let world = World::new().await;
+    for binary in [Binary::Order, Binary::Inventory, Binary::InventoryWorker] {
+        // A group of their own: the stack's services keep their partitions.
+        let group = format!("stopped-{}", uuid::Uuid::now_v7().simple());
+        let settings = [("KAFKA__GROUP", group.as_str()), ("KAFKA__NAME", "stopped")];
+        let settings: &[(&str, &str)] = if binary == Binary::Inventory {
+            &[]
+        } else {
+            &settings
+        };
+        let service = Service::start(world.stack, binary, settings).await;
+        let live: Value = world
+            .http
+            .get(format!("{}/health/live", service.url))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(live, json!({ "state": "live" }));
+        let began = Instant::now();
+        let status = service.terminate();
+        assert!(status.success(), "{binary:?}: {status}");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{binary:?}: {:?}",
+            began.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn orders_in_flight_at_sigterm_are_either_answered_or_not_stored_and_none_is_lost() {
+    let world = World::new().await;
+    let product = world.product(4, 1_000).await;
+    let group = format!("stopped-{}", uuid::Uuid::now_v7().simple());
+    let settings = [("KAFKA__GROUP", group.as_str()), ("KAFKA__NAME", "stopped")];
+    let service = Service::start(world.stack, Binary::Order, &settings).await;
+    let body = json!({ "product_id": product, "estimated_price": 4, "quantity": 1 }).to_string();
+    let url = format!("{}/orders", service.url);
+    let requests = (0..200).map(|_| {
+        let request = world.http.post(&url).body(body.clone());
+        tokio::spawn(async move {
+            request
+                .send()
+                .await?
+                .error_for_status()?
+                .json::<Value>()
+                .await
+        })
+    });
+    let requests: Vec<_> = requests.collect();
+    eventually(
+        Duration::from_secs(10),
+        "the first order is stored",
+        async || {
+            if world.stored(product).await > 0 {
+                Ok(())
+            } else {
+                Err("none".to_owned())
+            }
+        },
+    )
+    .await;
+    service.signal(Signal::SIGTERM);
+    let mut answered = 0;
+    for request in requests {
+        if let Ok(answer) = request.await.unwrap() {
+            let id = answer["id"].as_str().unwrap();
+            assert_eq!(
+                world.show(id).await.0,
+                200,
+                "an order that was answered is stored"
+            );
+            world.adopt(id.parse().unwrap());
+            answered += 1;
+        }
+    }
+    assert!(service.terminate().success());
+    assert_eq!(world.stored(product).await, answered);
+    world.invariant_holds().await;
+}
+
+/// sqlx's `begin` is not cancel-safe: a handler that is dropped with its client could leave a pooled connection
+/// within a transaction, and the next one to get it would write into that.
+#[tokio::test]
+async fn a_client_that_disconnects_cannot_corrupt_a_pooled_connection() {
+    let world = World::new().await;
+    let product = world.product(4, 10_000).await;
+    let address = world
+        .stack
+        .order_url
+        .trim_start_matches("http://")
+        .to_owned();
+    let body = json!({ "product_id": product, "estimated_price": 4, "quantity": 1 }).to_string();
+    let request = format!(
+        "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for round in 0..300_u32 {
+        let mut client = TcpStream::connect(&address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        // Gone at every point of the handler's way.
+        for _ in 0..round % 30 {
+            tokio::task::yield_now().await;
+        }
+        drop(client);
+    }
+    let order = world.place(product, 4, 1).await;
+    world.settled(order).await;
+    let stuck: i64 = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity
+         where usename = 'order_service' and state like 'idle in transaction%' and now() - state_change > interval '1 s'",
+    )
+    .fetch_one(&world.order_db)
+    .await
+    .unwrap();
+    assert_eq!(stuck, 0);
+    // Every order that was stored has its event, and is settled like any other.
+    let stored: Vec<uuid::Uuid> = sqlx::query_scalar("select id from orders where product_id = $1")
+        .bind(product)
+        .fetch_all(&world.order_db)
+        .await
+        .unwrap();
+    for id in stored {
+        world.adopt(id);
+    }
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn a_missing_database_is_a_named_error_with_the_next_step() {
+    let world = World::new().await;
+    let settings = [("DATABASE__NAME", "nowhere")];
+    let service = Service::spawn(world.stack, Binary::Inventory, &settings).unwrap();
+    eventually(
+        Duration::from_secs(10),
+        "the service says what is missing",
+        async || {
+            let log = std::fs::read_to_string(&service.log).unwrap();
+            let named = log.contains("nowhere")
+                && log.contains("does not exist")
+                && log.contains("migrate");
+            if named { Ok(()) } else { Err(log) }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_outbox_is_append_only() {
+    let world = World::new().await;
+    for statement in [
+        "update outbox set type = 'x'",
+        "delete from outbox",
+        "select * from outbox",
+    ] {
+        let options = world.stack.order_db.options("order_service");
+        let database = sqlx::postgres::PgPoolOptions::new()
+            .connect_with(options)
+            .await
+            .unwrap();
+        let refused = sqlx::query(statement).execute(&database).await.unwrap_err();
+        assert_eq!(
+            refused.as_database_error().unwrap().code().unwrap(),
+            "42501",
+            "{statement}"
+        );
+    }
+}

@@ -1,0 +1,296 @@
+//! What a test works with: the real stack, products of its own, and the orders that it has placed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use stack::testing::{self, Description};
+use stack::topic;
+use uuid::Uuid;
+
+/// The whole stack as one test sees it.
+pub(crate) struct World {
+    pub(crate) stack: &'static Description,
+    pub(crate) http: reqwest::Client,
+    pub(crate) order_db: PgPool,
+    pub(crate) inventory_db: PgPool,
+    orders: Mutex<BTreeSet<Uuid>>,
+    products: Mutex<BTreeMap<Uuid, i32>>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let stack = testing::stack().await;
+        let pool = |database: &testing::Database| {
+            sqlx::postgres::PgPoolOptions::new()
+                .max_connections(2)
+                .connect_lazy_with(database.superuser())
+        };
+        Self {
+            stack,
+            http: reqwest::Client::builder()
+                .timeout(Duration::from_secs(30))
+                .build()
+                .unwrap(),
+            order_db: pool(&stack.order_db),
+            inventory_db: pool(&stack.inventory_db),
+            orders: Mutex::default(),
+            products: Mutex::default(),
+        }
+    }
+
+    /// A product of this test's own.
+    pub(crate) async fn product(&self, price: i32, stock: i32) -> Uuid {
+        let id = Uuid::now_v7();
+        sqlx::query("insert into products (id, name, price, stock) values ($1, $2, $3, $4)")
+            .bind(id)
+            .bind(format!("made by a test: {id}"))
+            .bind(price)
+            .bind(stock)
+            .execute(&self.inventory_db)
+            .await
+            .unwrap();
+        self.products
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, stock);
+        id
+    }
+
+    pub(crate) fn products(&self) -> BTreeMap<Uuid, i32> {
+        self.products
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// More pieces of a product; the invariant knows of them.
+    pub(crate) async fn restock(&self, product: Uuid, pieces: i32) {
+        sqlx::query("update products set stock = stock + $2 where id = $1")
+            .bind(product)
+            .bind(pieces)
+            .execute(&self.inventory_db)
+            .await
+            .unwrap();
+        *self
+            .products
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(product)
+            .or_default() += pieces;
+    }
+
+    pub(crate) fn orders(&self) -> BTreeSet<Uuid> {
+        self.orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Counts an order that was placed by other means to this test's.
+    pub(crate) fn adopt(&self, order: Uuid) {
+        self.orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(order);
+    }
+
+    /// How many of `orders` have no outcome yet.
+    pub(crate) async fn unsettled(&self, orders: &[Uuid]) -> i64 {
+        sqlx::query_scalar("select count(*) from orders where id = any($1) and status = 'pending'")
+            .bind(orders)
+            .fetch_one(&self.order_db)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn create_topic(&self, name: &str) {
+        let admin: AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", &self.stack.kafka)
+            .create()
+            .unwrap();
+        let topic = NewTopic::new(name, 6, TopicReplication::Fixed(1));
+        for created in admin
+            .create_topics(&[topic], &AdminOptions::new())
+            .await
+            .unwrap()
+        {
+            created.unwrap();
+        }
+    }
+
+    pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let answer = self
+            .http
+            .post(format!("{}/orders", self.stack.order_url))
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
+    }
+
+    /// Places an order that is taken.
+    pub(crate) async fn place(&self, product: Uuid, estimated_price: i32, quantity: i32) -> Uuid {
+        let body = json!({ "product_id": product, "estimated_price": estimated_price, "quantity": quantity });
+        let (status, answer) = self.post(body.to_string()).await;
+        assert_eq!(status, 201, "{answer}");
+        let id = answer["id"].as_str().unwrap().parse().unwrap();
+        self.adopt(id);
+        id
+    }
+
+    /// Places orders for one piece each, several at the same time.
+    pub(crate) async fn place_many(&self, count: usize, product: Uuid, price: i32) -> Vec<Uuid> {
+        use futures::{StreamExt, stream};
+        let orders = stream::iter(0..count).map(|_| self.place(product, price, 1));
+        orders.buffer_unordered(16).collect().await
+    }
+
+    pub(crate) async fn show(&self, order: &str) -> (u16, Value) {
+        let answer = self
+            .http
+            .get(format!("{}/orders/{order}", self.stack.order_url))
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
+    }
+
+    /// The order once it is settled.
+    pub(crate) async fn settled(&self, order: Uuid) -> Value {
+        let mut last = Value::Null;
+        eventually(
+            Duration::from_secs(60),
+            "the order is settled",
+            async || {
+                let (status, shown) = self.show(&order.to_string()).await;
+                assert_eq!(status, 200);
+                last = shown;
+                if last["status"] == "pending" {
+                    Err(last.to_string())
+                } else {
+                    Ok(())
+                }
+            },
+        )
+        .await;
+        last
+    }
+
+    /// How many orders for a product are stored.
+    pub(crate) async fn stored(&self, product: Uuid) -> i64 {
+        sqlx::query_scalar("select count(*) from orders where product_id = $1")
+            .bind(product)
+            .fetch_one(&self.order_db)
+            .await
+            .unwrap()
+    }
+
+    /// The stock as clients see it.
+    pub(crate) async fn stock(&self, product: Uuid) -> i64 {
+        let products: Vec<Value> = self
+            .http
+            .get(format!("{}/products", self.stack.inventory_url))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let product = product.to_string();
+        products
+            .iter()
+            .find(|shown| shown["id"] == product)
+            .unwrap()["stock"]
+            .as_i64()
+            .unwrap()
+    }
+
+    /// Produces a message as a foreign producer would.
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.stack.kafka)
+            // As Debezium does it, or the same key lands on another partition.
+            .set("partitioner", "murmur2_random")
+            .create()
+            .unwrap();
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(*value),
+                })
+            });
+        let mut record = FutureRecord::<str, [u8]>::to(topic).headers(headers);
+        record.key = key;
+        record.payload = value;
+        producer
+            .send(record, Duration::from_secs(30))
+            .await
+            .unwrap();
+    }
+
+    /// The ids, by header, of the messages on `topic` that are keyed by one of `orders`, in their order.
+    pub(crate) fn carried(&self, topic: &str, orders: &BTreeSet<Uuid>) -> Vec<Uuid> {
+        let keys: BTreeSet<String> = orders.iter().map(Uuid::to_string).collect();
+        topic::since(&self.stack.kafka, topic, 0)
+            .unwrap()
+            .into_iter()
+            .filter(|message| keys.contains(&message.key))
+            .filter_map(|message| message.id.and_then(|id| id.parse().ok()))
+            .collect()
+    }
+
+    /// The letters, kind and error, with exactly this value; of a null value, with this key.
+    pub(crate) async fn letters(
+        &self,
+        pool: &PgPool,
+        topic: &str,
+        value: &[u8],
+    ) -> Vec<(String, String)> {
+        sqlx::query_as(
+            "select kind, error from dead_letter where topic = $1 and coalesce(value, key) = $2 order by seq",
+        )
+        .bind(topic)
+        .bind(value)
+        .fetch_all(pool)
+        .await
+        .unwrap()
+    }
+}
+
+/// Polls until `holds` says so, or fails the test with its last word.
+pub(crate) async fn eventually(
+    within: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> Result<(), String>,
+) {
+    let deadline = Instant::now() + within;
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        pause.tick().await;
+        match holds().await {
+            Ok(()) => return,
+            Err(state) => assert!(
+                Instant::now() < deadline,
+                "not within {within:?}: {what}; last: {state}"
+            ),
+        }
+    }
+}
