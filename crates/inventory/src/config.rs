@@ -1,5 +1,7 @@
 //! The Inventory Service's settings: `INVENTORY__SECTION__KEY`, or a TOML file.
 
+use events::ReservationEvent;
+use outbox::Event;
 use outbox::connector::{self, Connector};
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Http, Log, Owner};
@@ -43,6 +45,7 @@ impl Config {
             context: "inventory".to_owned(),
             address: (self.database.host.clone(), self.database.port),
             database: self.database.name.clone(),
+            topics: vec![ReservationEvent::AGGREGATE_TYPE.to_owned()],
             settings: self.connector.clone(),
         }
     }

@@ -1,5 +1,7 @@
 //! The Order Service's settings: `ORDER__SECTION__KEY`, or a TOML file.
 
+use events::OrderEvent;
+use outbox::Event;
 use outbox::connector::{self, Connector};
 use outbox::listener;
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,7 @@ impl Config {
             context: "order".to_owned(),
             address: (self.database.host.clone(), self.database.port),
             database: self.database.name.clone(),
+            topics: vec![OrderEvent::AGGREGATE_TYPE.to_owned()],
             settings: self.connector.clone(),
         }
     }

@@ -14,6 +14,8 @@ pub struct Connector {
     pub address: (String, u16),
     /// The database's name.
     pub database: String,
+    /// The topics that its events go to: the aggregate types that it publishes.
+    pub topics: Vec<String>,
     /// What Kafka Connect is told beside.
     pub settings: Settings,
 }
@@ -88,7 +90,7 @@ impl TryFrom<String> for PasswordReference {
 }
 
 /// Partitions of each topic: the bound on how many workers share one.
-const PARTITIONS: &str = "6";
+const PARTITIONS: u16 = 6;
 
 /// How long a message stays in its topic: 7 days, in milliseconds.
 const RETENTION_MS: &str = "604800000";
@@ -109,10 +111,28 @@ impl Connector {
         format!("{}_outbox", self.context)
     }
 
-    /// The connector's name and configuration as Kafka Connect takes them.
+    /// What is to be set up: `name` and `config` as Kafka Connect takes them, and `topics` with `name`, `partitions`,
+    /// `replication_factor` and `config` as Kafka takes them. A topic that is not there when its first event comes is
+    /// made by Kafka Connect alike, but a listener then finds it seconds later.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({ "name": self.name(), "config": self.config() })
+        let topics: Vec<Value> = self
+            .topics
+            .iter()
+            .map(|name| {
+                json!({
+                    "name": name,
+                    "partitions": PARTITIONS,
+                    "replication_factor": self.settings.replication_factor,
+                    "config": {
+                        "cleanup.policy": "delete",
+                        "retention.ms": RETENTION_MS,
+                        "segment.ms": SEGMENT_MS,
+                    },
+                })
+            })
+            .collect();
+        json!({ "name": self.name(), "config": self.config(), "topics": topics })
     }
 
     fn config(&self) -> Map<String, Value> {
@@ -122,6 +142,7 @@ impl Connector {
         let port = settings.port.unwrap_or(self.address.1).to_string();
         let slot = self.slot();
         let replicas = settings.replication_factor.to_string();
+        let partitions = PARTITIONS.to_string();
         let heartbeat_topic = format!(r"{context}\.public\.heartbeat");
         let entries = [
             (
@@ -162,7 +183,7 @@ impl Connector {
             ("errors.tolerance", "none"),
             ("errors.max.retries", "-1"),
             ("retriable.restart.connector.wait.ms", "1000"),
-            ("topic.creation.default.partitions", PARTITIONS),
+            ("topic.creation.default.partitions", &partitions),
             ("topic.creation.default.replication.factor", &replicas),
             ("topic.creation.default.cleanup.policy", "delete"),
             ("topic.creation.default.retention.ms", RETENTION_MS),
@@ -230,6 +251,7 @@ mod tests {
             context: context.to_owned(),
             address: ("127.0.0.1".to_owned(), 5432),
             database: "db".to_owned(),
+            topics: vec![context.to_owned()],
             settings: Settings::of_role("cdc"),
         };
         let (order, inventory) = (of("order").config(), of("inventory").config());

@@ -341,7 +341,7 @@ fn kafka_time(message: &Carried) -> DateTime<Utc> {
 
 fn carried(topic: &str, row: &Row, message: &Carried) -> String {
     format!(
-        "{} (outbox row {}) is on topic {topic}, partition {}, offset {}: {}",
+        "{} (outbox row {}) is on topic {topic}, partition {}, offset {}\n                 {}",
         row.event_type, row.seq, message.partition, message.offset, message.value
     )
 }

@@ -91,6 +91,21 @@ pub struct Connector {
     pub name: String,
     /// Its configuration.
     pub config: Map<String, Value>,
+    /// The topics that it writes to.
+    pub topics: Vec<Topic>,
+}
+
+/// A topic as it is to be.
+#[derive(Debug, Deserialize)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its partitions.
+    pub partitions: i32,
+    /// Replicas of each partition.
+    pub replication_factor: i32,
+    /// Its settings, in Kafka's own words.
+    pub config: BTreeMap<String, String>,
 }
 
 /// Starts a service and waits until it is ready.

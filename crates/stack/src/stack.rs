@@ -13,7 +13,7 @@ use crate::ports::Ports;
 use crate::postgres::{Context, Server};
 use crate::process::Running;
 use crate::services::{self, Binary};
-use crate::{kafka, say};
+use crate::{kafka, say, topic};
 
 /// How long a connector may take until it and its task run.
 const CONNECTOR_WITHIN: Duration = Duration::from_mins(1);
@@ -169,6 +169,7 @@ impl Stack {
     async fn connector(&self, binary: Binary, client: &connect::Client) -> Result<()> {
         let connector = services::connector(&self.description, binary).await?;
         let name = &connector.name;
+        topic::create(&self.description.kafka, &connector.topics).await?;
         client.put_config(name, &connector.config).await?;
         let deadline = Instant::now() + CONNECTOR_WITHIN;
         loop {

@@ -1,16 +1,49 @@
-//! What a topic carries, read from outside.
+//! Topics: created as declared, and what they carry, read from outside.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::metadata::MetadataTopic;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::services::Topic;
 
 /// How long Kafka may take for one answer.
 const WAIT: Duration = Duration::from_secs(15);
+
+/// Creates the topics that are not there yet.
+///
+/// # Errors
+/// If Kafka refuses, or does not answer.
+pub async fn create(kafka: &str, topics: &[Topic]) -> Result<()> {
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()?;
+    let fresh: Vec<NewTopic<'_>> = topics
+        .iter()
+        .map(|topic| {
+            let replication = TopicReplication::Fixed(topic.replication_factor);
+            let fresh = NewTopic::new(&topic.name, topic.partitions, replication);
+            topic
+                .config
+                .iter()
+                .fold(fresh, |fresh, (key, value)| fresh.set(key, value))
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(WAIT));
+    for created in admin.create_topics(&fresh, &options).await? {
+        match created {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => bail!("Kafka does not create topic {topic}: {code}"),
+        }
+    }
+    Ok(())
+}
 
 /// A message on a topic.
 #[derive(Debug, Clone)]

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use stack::services::Topic;
 use stack::testing::{self, Description};
 use stack::topic;
 use uuid::Uuid;
@@ -111,18 +111,13 @@ impl World {
     }
 
     pub(crate) async fn create_topic(&self, name: &str) {
-        let admin: AdminClient<_> = ClientConfig::new()
-            .set("bootstrap.servers", &self.stack.kafka)
-            .create()
-            .unwrap();
-        let topic = NewTopic::new(name, 6, TopicReplication::Fixed(1));
-        for created in admin
-            .create_topics(&[topic], &AdminOptions::new())
-            .await
-            .unwrap()
-        {
-            created.unwrap();
-        }
+        let topic = Topic {
+            name: name.to_owned(),
+            partitions: 6,
+            replication_factor: 1,
+            config: BTreeMap::new(),
+        };
+        topic::create(&self.stack.kafka, &[topic]).await.unwrap();
     }
 
     pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, Value) {
