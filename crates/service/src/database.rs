@@ -150,3 +150,63 @@ fn hint(error: &sqlx::Error) -> &'static str {
         None => "is the server running there? See the settings `host` and `port` of `database`",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stack::testing::{self, Context};
+
+    use super::*;
+
+    fn settings(database: &testing::Database, role: &str) -> Database {
+        let mut settings = Database::local(database.port, &database.name, role);
+        settings.password_file = Some(database.secrets.join(role));
+        settings
+    }
+
+    #[tokio::test]
+    async fn time_outs_are_set_on_every_connection() {
+        let database = testing::database(Context::Order).await;
+        let pool = pool(&settings(&database, "order_service"), "test").unwrap();
+        for (setting, expected) in [
+            ("statement_timeout", "10s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("application_name", "test"),
+        ] {
+            let value: String = sqlx::query_scalar("select current_setting($1)")
+                .bind(setting)
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            assert_eq!(value, expected, "{setting}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_database_is_told_with_the_next_step() {
+        let database = testing::database(Context::Order).await;
+        let good = settings(&database, "order_service");
+        probe(&good).await.unwrap();
+        let told = async |settings: Database| probe(&settings).await.unwrap_err().to_string();
+        let missing = Database {
+            name: "nowhere".to_owned(),
+            ..good.clone()
+        };
+        assert!(told(missing).await.contains("run the command `migrate`"));
+        let wrong = Database {
+            password_file: Some(database.secrets.join("order_owner")),
+            ..good.clone()
+        };
+        assert!(told(wrong).await.contains("the password is wrong"));
+        let away = Database {
+            port: 1,
+            ..good.clone()
+        };
+        assert!(told(away).await.contains("is the server running there?"));
+        let no_file = Database {
+            password_file: Some("/nowhere/secret".into()),
+            ..good
+        };
+        assert!(told(no_file).await.contains("/nowhere/secret"));
+    }
+}

@@ -72,6 +72,32 @@ pub async fn database(context: Context) -> Database {
     Database { name, ..server }
 }
 
+/// Columns, constraints and publication of tables, as text to compare: what a schema is, however it came about.
+///
+/// # Panics
+/// If the database does not answer.
+pub async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
+    sqlx::query_scalar(
+        "select format('%s.%s %s %s default %s identity %s', relname, attname, format_type(atttypid, atttypmod),
+                       case when attnotnull then 'not null' else 'null' end,
+                       coalesce(pg_get_expr(adbin, adrelid), 'none'), attidentity)
+         from pg_attribute join pg_class on pg_class.oid = attrelid
+              left join pg_attrdef on adrelid = attrelid and adnum = attnum
+         where relname = any($1) and attnum > 0 and not attisdropped
+         union all
+         select format('%s %s %s', relname, conname, pg_get_constraintdef(pg_constraint.oid))
+         from pg_constraint join pg_class on pg_class.oid = conrelid where relname = any($1)
+         union all
+         select format('publication %s of %s: %s %s %s %s', pubname, tablename, pubinsert, pubupdate, pubdelete, pubtruncate)
+         from pg_publication_tables join pg_publication using (pubname)
+         order by 1",
+    )
+    .bind(tables)
+    .fetch_all(pool)
+    .await
+    .unwrap_or_else(|error| panic!("no catalogue: {error}"))
+}
+
 fn described() -> Option<Description> {
     let path = std::env::var_os("OUTBOX_STACK")?;
     Some(Description::read(Path::new(&path)).unwrap_or_else(|error| panic!("{error:#}")))

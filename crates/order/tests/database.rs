@@ -1,0 +1,256 @@
+//! The order context's SQL and access rights, on real PostgreSQL.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use events::Rejection;
+use order::db;
+use order::domain::{NewOrder, Outcome, Placed};
+use order::intake::{Error, Intake};
+use sqlx::PgPool;
+use stack::testing::{Context, Database, database};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+async fn migrated() -> Database {
+    let database = database(Context::Order).await;
+    let owner = PgPool::connect_with(database.options("order_owner"))
+        .await
+        .unwrap();
+    db::MIGRATOR.run(&owner).await.unwrap();
+    database
+}
+
+async fn pool(database: &Database, role: &str) -> PgPool {
+    PgPool::connect_with(database.options(role)).await.unwrap()
+}
+
+fn new_order(quantity: i32) -> NewOrder {
+    NewOrder {
+        product_id: Uuid::now_v7(),
+        estimated_price: 5,
+        quantity,
+    }
+}
+
+async fn place(pool: &PgPool, count: i32) -> Vec<Placed> {
+    let orders: Vec<Placed> = (1..=count)
+        .map(|quantity| Placed {
+            id: Uuid::now_v7(),
+            event_id: Uuid::now_v7(),
+            order: new_order(quantity),
+            at: Utc::now(),
+        })
+        .collect();
+    let mut tx = pool.begin().await.unwrap();
+    db::insert(&mut tx, &orders).await.unwrap();
+    tx.commit().await.unwrap();
+    orders
+}
+
+async fn settle(pool: &PgPool, outcomes: BTreeMap<Uuid, Outcome>) {
+    let mut tx = pool.begin().await.unwrap();
+    let ids: Vec<Uuid> = outcomes.keys().copied().collect();
+    assert_eq!(db::lock(&mut tx, &ids).await.unwrap().len(), ids.len());
+    db::settle(&mut tx, &outcomes).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_order_is_pending_until_it_is_settled_and_then_keeps_its_outcome() {
+    let database = migrated().await;
+    let pool = pool(&database, "order_service").await;
+    let placed = place(&pool, 3).await;
+    let found = db::find(&pool, placed[0].id).await.unwrap().unwrap();
+    assert_eq!(
+        (found.status.as_str(), found.quantity, found.settled_at),
+        ("pending", 1, None)
+    );
+    // PostgreSQL keeps microseconds.
+    assert_eq!(
+        found.placed_at,
+        DateTime::<Utc>::trunc_subsecs(placed[0].at, 6)
+    );
+
+    let mispriced = Rejection::PriceMismatch {
+        estimated_price: 5,
+        actual_price: 6,
+    };
+    let short = Rejection::InsufficientStock {
+        requested: 3,
+        available: 1,
+    };
+    let outcomes = [
+        (placed[0].id, Outcome::Confirmed),
+        (placed[1].id, Outcome::Rejected(mispriced)),
+        (placed[2].id, Outcome::Rejected(short)),
+    ];
+    settle(&pool, outcomes.into()).await;
+    // A final status never changes.
+    settle(
+        &pool,
+        [(placed[0].id, Outcome::Rejected(Rejection::ProductNotFound))].into(),
+    )
+    .await;
+    let shown = async |id| db::find(&pool, id).await.unwrap().unwrap();
+    let (first, second, third) = (
+        shown(placed[0].id).await,
+        shown(placed[1].id).await,
+        shown(placed[2].id).await,
+    );
+    assert_eq!((first.status.as_str(), first.reason), ("confirmed", None));
+    assert_eq!(
+        (second.reason.as_deref(), second.actual_price),
+        (Some("price_mismatch"), Some(6))
+    );
+    assert_eq!(
+        (third.reason.as_deref(), third.available),
+        (Some("insufficient_stock"), Some(1))
+    );
+    assert!(db::find(&pool, Uuid::now_v7()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn many_orders_that_wait_are_stored_in_few_transactions_each_with_its_event() {
+    let database = migrated().await;
+    let pool = pool(&database, "order_service").await;
+    let tasks = TaskTracker::new();
+    let intake = Intake::start(&pool, &tasks);
+    let placing: Vec<_> = (1..=300)
+        .map(|quantity| {
+            let intake = intake.clone();
+            tokio::spawn(async move { intake.place(new_order(quantity)).await.unwrap() })
+        })
+        .collect();
+    for placed in placing {
+        let id = placed.await.unwrap();
+        assert!(
+            db::find(&pool, id).await.unwrap().is_some(),
+            "an order that was answered is stored"
+        );
+    }
+    drop(intake);
+    tasks.close();
+    tasks.wait().await;
+    let owner = self::pool(&database, "order_owner").await;
+    let (orders, with_event, transactions): (i64, i64, i64) = sqlx::query_as(
+        "select count(*), count(outbox.id), count(distinct orders.xmin::text)
+         from orders left join outbox on outbox.aggregateid = orders.id::text and outbox.xmin = orders.xmin",
+    )
+    .fetch_one(&owner)
+    .await
+    .unwrap();
+    assert_eq!(
+        (orders, with_event),
+        (300, 300),
+        "each order and its event in one transaction"
+    );
+    assert!(
+        transactions < 100,
+        "{transactions} transactions for 300 orders"
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_the_database_refuses_is_an_error_to_its_client_and_not_stored() {
+    let database = migrated().await;
+    let owner = pool(&database, "order_owner").await;
+    sqlx::query("revoke insert on outbox from order_service")
+        .execute(&owner)
+        .await
+        .unwrap();
+    let pool = pool(&database, "order_service").await;
+    let tasks = TaskTracker::new();
+    let intake = Intake::start(&pool, &tasks);
+    assert!(matches!(
+        intake.place(new_order(1)).await,
+        Err(Error::Database(_))
+    ));
+    let stored: i64 = sqlx::query_scalar("select count(*) from orders")
+        .fetch_one(&owner)
+        .await
+        .unwrap();
+    assert_eq!(stored, 0);
+    sqlx::query("grant insert on outbox to order_service")
+        .execute(&owner)
+        .await
+        .unwrap();
+    intake.place(new_order(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_migrations_hold_the_librarys_tables() {
+    let (migrated, library) = (migrated().await, database(Context::Order).await);
+    let library_owner = pool(&library, "order_owner").await;
+    for ddl in [outbox::schema::OUTBOX, outbox::schema::INBOX] {
+        sqlx::raw_sql(ddl).execute(&library_owner).await.unwrap();
+    }
+    let tables = ["outbox", "heartbeat", "inbox", "epoch", "dead_letter"];
+    let migrated_owner = pool(&migrated, "order_owner").await;
+    assert_eq!(
+        stack::testing::catalogue(&migrated_owner, &tables).await,
+        stack::testing::catalogue(&library_owner, &tables).await
+    );
+}
+
+#[tokio::test]
+async fn no_role_may_do_more_than_its_work() {
+    let database = migrated().await;
+    let forbidden = [
+        (
+            "order_service",
+            &[
+                "select * from outbox",
+                "update outbox set type = 'x'",
+                "delete from outbox",
+                "update orders set quantity = 1",
+                "delete from orders",
+                "update inbox set settled_at = now()",
+                "delete from inbox",
+                "delete from epoch",
+                "delete from dead_letter",
+                "delete from heartbeat",
+                "truncate orders",
+                "create table mine (a integer)",
+                "create temporary table mine (a integer)",
+                "drop publication outbox",
+                "select pg_create_logical_replication_slot('mine', 'pgoutput')",
+                "set role order_owner",
+            ][..],
+        ),
+        (
+            "order_cdc",
+            &[
+                "select * from orders",
+                "insert into orders select * from orders",
+                "insert into outbox (id, aggregateid, aggregatetype, type, payload) values (gen_random_uuid(), 'a', 'a', 'a', '{}')",
+                "delete from outbox",
+                "select * from inbox",
+                "select * from dead_letter",
+                "create table mine (a integer)",
+                "create publication mine for table outbox",
+                "set role order_owner",
+            ][..],
+        ),
+    ];
+    for (role, statements) in forbidden {
+        let pool = pool(&database, role).await;
+        for statement in statements {
+            let refused = sqlx::query(*statement).execute(&pool).await;
+            let refused = refused.expect_err(statement);
+            let code = refused
+                .as_database_error()
+                .unwrap()
+                .code()
+                .unwrap()
+                .into_owned();
+            assert_eq!(code, "42501", "{role}: {statement}: {refused}");
+        }
+    }
+    let stranger = PgPool::connect_with(database.options("inventory_worker")).await;
+    assert!(
+        stranger.is_err(),
+        "another context's role does not even connect"
+    );
+}
