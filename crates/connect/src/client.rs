@@ -11,6 +11,8 @@ use crate::Status;
 
 /// How long one request may take; a connector's configuration is validated against its database meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a worker's machine may take to answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before a request that met a rebalance is made again.
 const REBALANCE_PAUSE: Duration = Duration::from_millis(250);
 /// How many times a request that met a rebalance is made again.
@@ -41,6 +43,12 @@ pub enum Error {
         url: String,
         /// Why.
         source: reqwest::Error,
+    },
+    /// The workers did not agree in time on who does what.
+    #[error("Kafka Connect at {url} is still rebalancing; see its workers' logs, or try again")]
+    Rebalancing {
+        /// What was asked for.
+        url: String,
     },
     /// Kafka Connect refuses.
     #[error("Kafka Connect at {url} refuses ({status}): {message}")]
@@ -75,6 +83,7 @@ impl Client {
     /// If no HTTP client can be made.
     pub fn new(base: &str) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .no_proxy()
             .build()?;
@@ -119,6 +128,24 @@ impl Client {
         decode(url, answer).await
     }
 
+    /// Restarts what failed: the connector, its tasks, or both. What runs is left alone.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn restart(&self, name: &str) -> Result<(), Error> {
+        let path = format!("/connectors/{name}/restart?includeTasks=true&onlyFailed=true");
+        self.send(Method::POST, &path, None).await.map(drop)
+    }
+
+    /// Removes the connector. Its replication slot stays in the database and holds back its log.
+    ///
+    /// # Errors
+    /// [`Error`]; a connector that does not exist is [not found](Error::is_not_found).
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        let path = format!("/connectors/{name}");
+        self.send(Method::DELETE, &path, None).await.map(drop)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -139,7 +166,10 @@ impl Client {
             })?;
             let status = answer.status();
             // 409: the workers are just agreeing on who does what.
-            if status == StatusCode::CONFLICT && tries < REBALANCE_TRIES {
+            if status == StatusCode::CONFLICT {
+                if tries == REBALANCE_TRIES {
+                    return Err(Error::Rebalancing { url });
+                }
                 tries += 1;
                 tokio::time::sleep(REBALANCE_PAUSE).await;
                 continue;
@@ -165,3 +195,6 @@ async fn decode<T: DeserializeOwned>(url: String, answer: reqwest::Response) -> 
         .await
         .map_err(|source| Error::Undecodable { url, source })
 }
+
+#[cfg(test)]
+mod tests;

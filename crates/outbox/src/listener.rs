@@ -44,6 +44,7 @@
 //! ```
 
 mod batch;
+mod buffer;
 mod config;
 mod consumer;
 mod failure;
@@ -131,7 +132,7 @@ pub enum Error {
 pub struct Listener<H: Handler> {
     consumer: consumer::Consumer,
     batcher: Arc<batch::Batcher<H>>,
-    limits: run::Limits,
+    max_batch: usize,
     progress: watch::Sender<Progress>,
 }
 
@@ -147,7 +148,7 @@ impl<H: Handler> Listener<H> {
         Ok(Self {
             consumer: consumer::Consumer::new(config)?,
             batcher: Arc::new(batch::Batcher::new(config.name.clone(), pool, handler)),
-            limits: run::Limits::new(config),
+            max_batch: config.max_batch.max(1),
             progress: watch::Sender::default(),
         })
     }

@@ -11,6 +11,8 @@ use crate::config::{Database, Owner};
 
 /// How long to wait for a connection out of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may take to let a role in, when a command connects by itself.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A database that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +100,11 @@ async fn connect(
     user: &str,
     password: Option<&Path>,
 ) -> Result<PgConnection, Error> {
-    options(database, user, password)?
-        .connect()
+    let options = options(database, user, password)?;
+    // A server that takes the connection and then says nothing would be waited for without end.
+    tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
         .await
+        .unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
         .map_err(|source| Error::Connect {
             database: format!("{} at {}:{}", database.name, database.host, database.port),
             user: user.to_owned(),
@@ -208,5 +212,16 @@ mod tests {
             ..good
         };
         assert!(told(no_file).await.contains("/nowhere/secret"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_not_waited_for_without_end() {
+        // Never accepted: the kernel answers, nobody else does.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let error = probe(&Database::local(port, "order_db", "order_service"))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{error}");
     }
 }

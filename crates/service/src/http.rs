@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware::map_response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -50,7 +52,8 @@ pub async fn bind(http: &Http) -> Result<TcpListener, BindError> {
         })
 }
 
-/// Serves `router` until `shutdown` is cancelled, then finishes what is in flight.
+/// Serves `router` until `shutdown` is cancelled, then finishes what is in flight. What takes longer than five
+/// seconds is cut off: on return nothing holds the router or its state.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -64,7 +67,8 @@ pub async fn serve(
             StatusCode::REQUEST_TIMEOUT,
             http.request_timeout(),
         ))
-        .layer(CatchPanicLayer::new());
+        .layer(CatchPanicLayer::new())
+        .layer(map_response(problem::complete));
     // axum::serve sets no header time-out (axum#2741): a slow client would hold its connection for ever.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
@@ -75,6 +79,7 @@ pub async fn serve(
         GracefulShutdown::new(),
         Arc::new(Semaphore::new(http.max_connections)),
     );
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     loop {
         let accepted = async {
             // The place is taken first: beyond the bound, clients wait in the kernel's queue.
@@ -90,8 +95,9 @@ pub async fn serve(
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let cut = cut.clone();
+        connections.spawn(async move {
+            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
                 tracing::debug!(error, "connection ended");
             }
             drop(place);
@@ -104,6 +110,9 @@ pub async fn serve(
     {
         tracing::warn!("requests in flight did not finish in time");
     }
+    cut.cancel();
+    connections.close();
+    connections.wait().await;
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {

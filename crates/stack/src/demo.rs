@@ -177,10 +177,10 @@ impl Demo<'_> {
     async fn play(&mut self, case: &Case) -> Result<()> {
         let before = self.stock(case.product).await?;
         let began = Utc::now();
-        let clock = Instant::now();
+        let sent = Instant::now();
         let order = self.place(case).await?;
-        let answered = clock.elapsed();
-        let shown = self.settled(order, clock).await?;
+        let answered = sent.elapsed();
+        let shown = self.settled(order).await?;
 
         let placed = event(&mut self.order_db, order).await?;
         let outcome = event(&mut self.inventory_db, order).await?;
@@ -190,36 +190,34 @@ impl Demo<'_> {
         let learnt = settled_at(&mut self.order_db, outcome.id).await?;
         let after = self.stock(case.product).await?;
 
-        let at = |time: DateTime<Utc>| (time - began).num_microseconds().unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
-        let line =
-            |micros: i64, what: String| show!("   {:>7.1} ms  {what}", micros as f64 / 1000.0);
-        line(
-            i64::try_from(answered.as_micros())?,
-            format!("201: order {order} is in order_db, with its event"),
+        let mut clock = Clock { began, last: began };
+        let answered = began + answered;
+        clock.tick(
+            answered,
+            &format!("201: order {order} is in order_db, with its event"),
         );
-        line(
-            at(kafka_time(&placed_message)),
-            carried("order", &placed, &placed_message),
+        clock.tick(
+            kafka_time(&placed_message),
+            &carried("order", &placed, &placed_message),
         );
-        line(
-            at(decided),
-            format!("inventory has decided; stock {}", fell(before, after)),
+        clock.tick(
+            decided,
+            &format!("inventory has decided; stock {}", fell(before, after)),
         );
-        line(
-            at(kafka_time(&outcome_message)),
-            carried("reservation", &outcome, &outcome_message),
+        clock.tick(
+            kafka_time(&outcome_message),
+            &carried("reservation", &outcome, &outcome_message),
         );
-        let reason = shown["reason"].as_str();
         let facts = facts(&shown);
-        line(
-            at(learnt),
-            format!(
+        clock.tick(
+            learnt,
+            &format!(
                 "the order is {}{facts}",
                 shown["status"].as_str().unwrap_or_default()
             ),
         );
 
+        let reason = shown["reason"].as_str();
         let status = if case.reason.is_none() {
             "confirmed"
         } else {
@@ -260,7 +258,8 @@ impl Demo<'_> {
         Ok(id.parse()?)
     }
 
-    async fn settled(&self, order: Uuid, clock: Instant) -> Result<Value> {
+    async fn settled(&self, order: Uuid) -> Result<Value> {
+        let asked = Instant::now();
         let url = format!("{}/orders/{order}", self.stack.order_url);
         loop {
             let shown: Value = self
@@ -274,7 +273,7 @@ impl Demo<'_> {
             if shown["status"] != "pending" {
                 return Ok(shown);
             }
-            if clock.elapsed() > SETTLED_WITHIN {
+            if asked.elapsed() > SETTLED_WITHIN {
                 bail!(
                     "the order is still pending after {SETTLED_WITHIN:?}; see {}",
                     self.stack.logs.display()
@@ -298,6 +297,29 @@ impl Demo<'_> {
             .into_iter()
             .find(|message| message.key == key && message.id.as_deref() == Some(&id))
             .with_context(|| format!("topic {topic} carries no message with key {key} and id {id}"))
+    }
+}
+
+/// Shows when a hop ended, since the order was sent, and how long it took.
+struct Clock {
+    began: DateTime<Utc>,
+    last: DateTime<Utc>,
+}
+
+impl Clock {
+    fn tick(&mut self, at: DateTime<Utc>, what: &str) {
+        // Kafka's clock counts whole milliseconds, so a hop may seem to end before it began.
+        let at = at.max(self.last);
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
+        let millis = |from: DateTime<Utc>| {
+            (at - from).num_microseconds().unwrap_or_default() as f64 / 1000.0
+        };
+        show!(
+            "   {:>7.1} ms  (+{:.1})  {what}",
+            millis(self.began),
+            millis(self.last)
+        );
+        self.last = at;
     }
 }
 

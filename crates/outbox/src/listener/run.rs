@@ -3,7 +3,7 @@
 //! Polling never waits for the database: while a batch is in hand, messages gather in a bounded buffer; when that
 //! is full and the database does not come back within a moment, partitions are paused and polling goes on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batcher, Settled, Work};
+use super::buffer::Buffer;
 use super::consumer::{Change, Consumer};
 use super::ledger::Partition;
-use super::{Config, Error, Failure, Handler, Listener, Progress};
+use super::{Error, Failure, Handler, Listener, Progress};
 use crate::message::Message;
 
 /// The first wait before a failed batch is tried again; it doubles up to [`RETRY_MOST`].
@@ -28,22 +29,6 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(1);
 /// How long a batch in hand may take to finish when the listener is to stop.
 const LAST_BATCH: Duration = Duration::from_secs(5);
-
-/// Bounds on memory.
-pub(super) struct Limits {
-    batch: usize,
-    buffer: usize,
-}
-
-impl Limits {
-    pub(super) fn new(config: &Config) -> Self {
-        let batch = config.max_batch.max(1);
-        Self {
-            batch,
-            buffer: 2 * batch,
-        }
-    }
-}
 
 /// What the task that settles a batch ends with.
 type Outcome = Result<Result<Settled, Failure>, JoinError>;
@@ -58,13 +43,13 @@ enum Hand {
 pub(super) struct Run<H: Handler> {
     consumer: Consumer,
     batcher: Arc<Batcher<H>>,
-    limits: Limits,
+    most: usize,
     progress: watch::Sender<Progress>,
     assigned: BTreeSet<Partition>,
     epochs: BTreeMap<Partition, i64>,
     /// Superseded while still assigned: to be read again from the committed offset.
     rewind: BTreeSet<Partition>,
-    buffer: VecDeque<Message>,
+    buffer: Buffer,
     hand: Hand,
     retry: Duration,
     paused: bool,
@@ -76,12 +61,12 @@ impl<H: Handler> Run<H> {
         Self {
             consumer: listener.consumer,
             batcher: listener.batcher,
-            limits: listener.limits,
+            most: listener.max_batch,
             progress: listener.progress,
             assigned: BTreeSet::new(),
             epochs: BTreeMap::new(),
             rewind: BTreeSet::new(),
-            buffer: VecDeque::new(),
+            buffer: Buffer::new(2 * listener.max_batch),
             hand: Hand::Empty,
             retry: RETRY_FIRST,
             paused: false,
@@ -98,7 +83,7 @@ impl<H: Handler> Run<H> {
             self.rewind_superseded().await;
             self.breathe();
             self.take_in_hand();
-            let room = self.paused || self.buffer.len() < self.limits.buffer;
+            let room = self.paused || !self.buffer.is_full();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -117,8 +102,8 @@ impl<H: Handler> Run<H> {
         self.polled = Instant::now();
         let mut next = first;
         while let Some(message) = next {
-            self.buffer.push_back(message);
-            if self.buffer.len() >= self.limits.buffer {
+            self.buffer.push(message);
+            if self.buffer.is_full() {
                 break;
             }
             next = self.consumer.receive_now()?;
@@ -134,8 +119,7 @@ impl<H: Handler> Run<H> {
             // Epochs may have been learnt, or lost, since.
             Hand::Waiting(work, _) => self.work(work.messages.iter().cloned()),
             Hand::Empty => {
-                let size = self.buffer.len().min(self.limits.batch);
-                let messages: Vec<Message> = self.buffer.drain(..size).collect();
+                let messages = self.buffer.take(self.most);
                 self.work(messages)
             }
         };
@@ -262,11 +246,10 @@ impl<H: Handler> Run<H> {
 
     /// Pauses when the buffer has been full for a while, resumes when there is room again.
     fn breathe(&mut self) {
-        let full = self.buffer.len() >= self.limits.buffer;
-        if !self.paused && full && self.polled.elapsed() > REST {
+        if !self.paused && self.buffer.is_full() && self.polled.elapsed() > REST {
             self.consumer.pause(&self.assigned);
             self.paused = true;
-        } else if self.paused && self.buffer.len() <= self.limits.buffer / 2 {
+        } else if self.paused && self.buffer.is_half_empty() {
             self.consumer.resume(&self.assigned);
             self.paused = false;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -40,6 +40,23 @@ impl Problem {
         tracing::error!(error = cause, "request failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not available; try again")
     }
+}
+
+/// Gives an error that no handler of ours made – a limit, a time-out, a panic – a body of the same form.
+pub(super) async fn complete(response: Response) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    let status = response.status();
+    let ours = response.headers().get(header::CONTENT_TYPE) == Some(&json);
+    if ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    let error = status.canonical_reason().unwrap_or("error");
+    let (body_parts, body) = Problem::new(status, error).into_response().into_parts();
+    // What else the answer says stays, such as which methods a 405 allows.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(body_parts.headers);
+    Response::from_parts(parts, body)
 }
 
 impl IntoResponse for Problem {

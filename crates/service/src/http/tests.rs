@@ -88,6 +88,28 @@ async fn what_is_not_there_is_404_with_a_body() {
 }
 
 #[tokio::test]
+async fn an_error_that_no_handler_made_has_a_body_of_the_same_form() {
+    let panics = get(async || -> () { panic!("on purpose") });
+    let server = Server::start(echo().route("/panics", panics), |_| ()).await;
+    let client = server
+        .send(b"GET /panics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    let text = answer(client).await;
+    assert!(
+        text.starts_with("HTTP/1.1 500") && text.ends_with(r#"{"error":"Internal Server Error"}"#),
+        "{text}"
+    );
+    let client = server
+        .send(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    let text = answer(client).await;
+    assert!(
+        text.contains("allow: POST") && text.ends_with(r#"{"error":"Method Not Allowed"}"#),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_stopping_server_finishes_what_is_in_flight_and_takes_nothing_new() {
     let (entered, mut inside) = mpsc::channel::<()>(1);
     let (leave, left) = mpsc::channel::<()>(1);
@@ -116,4 +138,26 @@ async fn a_busy_port_is_named() {
     http.listen = taken.local_addr().unwrap();
     let refused = bind(&http).await.unwrap_err().to_string();
     assert!(refused.contains(&http.listen.to_string()), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_server_holds_nothing_of_a_request_that_does_not_finish() {
+    let (held, mut released) = mpsc::channel::<()>(1);
+    let (entered, mut inside) = mpsc::channel::<()>(1);
+    let stuck = get(async move || {
+        let _held = &held;
+        entered.send(()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let server = Server::start(Router::new().route("/", stuck), |http| {
+        http.request_timeout_ms = 3_600_000;
+    })
+    .await;
+    let client = server.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    inside.recv().await.unwrap();
+    server.shutdown.cancel();
+    server.serving.await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(1), released.recv()).await;
+    assert_eq!(end, Ok(None), "the handler lives on");
+    assert!(answer(client).await.is_empty());
 }

@@ -12,6 +12,14 @@ use crate::world::{World, eventually};
 const SETTLED: Duration = Duration::from_secs(120);
 
 impl World {
+    /// An order of this test flows, and the invariant holds: the end of a test that is about something else.
+    pub(crate) async fn still_flows(&self) {
+        let product = self.product(5, 5).await;
+        let settled = self.settled(self.place(product, 5, 1).await).await;
+        assert_eq!(settled["status"], "confirmed");
+        self.invariant_holds().await;
+    }
+
     /// Waits until every order of this test is settled, then asserts, over exactly these orders: each has its
     /// `order.placed`, which Kafka carries and the inventory's inbox has settled; each has exactly one decision and
     /// one outcome, which Kafka carries and the order's inbox has settled; status and decision agree; an order's

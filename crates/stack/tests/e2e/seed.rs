@@ -151,6 +151,8 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
         },
     )
     .await;
+    assert!(worker.terminate().success());
+    world.still_flows().await;
 }
 
 /// The seed's addresses are hard-coded: here a second pair of services runs elsewhere, on other ports, and the whole
@@ -185,6 +187,7 @@ async fn no_address_is_hard_coded() {
     let refused = check(&file).unwrap();
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("htpp"));
+    world.still_flows().await;
 }
 
 /// The seed's Connect keeps its offsets in a temporary file.
@@ -227,4 +230,5 @@ async fn connect_is_distributed_and_keeps_its_offsets_in_kafka() {
         !config.to_string().contains(&secret),
         "REST shows where a password is, never what it is"
     );
+    world.still_flows().await;
 }

@@ -42,6 +42,7 @@ async fn sigterm_finishes_what_is_in_flight_and_ends_within_seconds() {
             began.elapsed()
         );
     }
+    world.still_flows().await;
 }
 
 #[tokio::test]
@@ -182,4 +183,5 @@ async fn the_outbox_is_append_only() {
             "{statement}"
         );
     }
+    world.still_flows().await;
 }

@@ -1,0 +1,122 @@
+//! The client against a worker that gives the answers it is told to.
+
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// A worker that gives `answers` in turn; its task returns the requests: the first line, then the body.
+async fn worker(
+    answers: Vec<(&'static str, &'static str)>,
+) -> (Client, JoinHandle<Vec<(String, String)>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let requests = tokio::spawn(async move {
+        let mut requests = Vec::new();
+        for (status, body) in answers {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            requests.push(request(&mut stream).await);
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        requests
+    });
+    (client, requests)
+}
+
+async fn request(stream: &mut BufReader<tokio::net::TcpStream>) -> (String, String) {
+    let (mut first, mut length) = (String::new(), 0);
+    stream.read_line(&mut first).await.unwrap();
+    loop {
+        let mut header = String::new();
+        stream.read_line(&mut header).await.unwrap();
+        let header = header.trim_end().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    let line = first.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    (line, String::from_utf8(body).unwrap())
+}
+
+fn config() -> Map<String, Value> {
+    Map::from_iter([("tasks.max".to_owned(), json!("1"))])
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_rebalance_is_made_again() {
+    let rebalance = r#"{"error_code":409,"message":"Cannot complete request momentarily due to stale configuration"}"#;
+    let (client, requests) = worker(vec![("409 Conflict", rebalance), ("200 OK", "{}")]).await;
+    client.put_config("order-outbox", &config()).await.unwrap();
+    let put = (
+        "PUT /connectors/order-outbox/config".to_owned(),
+        r#"{"tasks.max":"1"}"#.to_owned(),
+    );
+    assert_eq!(requests.await.unwrap(), [put.clone(), put]);
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_kafka_connect_says() {
+    let refusal =
+        r#"{"error_code":400,"message":"Connector configuration is invalid: slot.name is wrong"}"#;
+    let (client, _) = worker(vec![
+        ("400 Bad Request", refusal),
+        (
+            "404 Not Found",
+            r#"{"error_code":404,"message":"No status found"}"#,
+        ),
+        ("502 Bad Gateway", "a proxy's page"),
+    ])
+    .await;
+    let refused = client.put_config("o", &config()).await.unwrap_err();
+    assert!(refused.to_string().contains("slot.name is wrong"));
+    assert!(client.status("o").await.unwrap_err().is_not_found());
+    let refused = client.list().await.unwrap_err();
+    assert!(refused.to_string().contains("a proxy's page"));
+}
+
+#[tokio::test]
+async fn only_what_failed_is_restarted_and_a_connector_is_removed_by_its_name() {
+    let (client, requests) = worker(vec![
+        ("202 Accepted", r#"{"name":"o"}"#),
+        ("204 No Content", ""),
+    ])
+    .await;
+    client.restart("o").await.unwrap();
+    client.delete("o").await.unwrap();
+    let lines: Vec<String> = requests
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(line, _)| line)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "POST /connectors/o/restart?includeTasks=true&onlyFailed=true",
+            "DELETE /connectors/o"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_is_not_there_is_named_and_a_strange_answer_is_an_error() {
+    let away = Client::new("http://127.0.0.1:1").unwrap();
+    let error = away.ready().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }));
+    assert!(error.to_string().contains("127.0.0.1:1/connectors"));
+    let (client, _) = worker(vec![("200 OK", "<html>")]).await;
+    let error = client.ready().await.unwrap_err();
+    assert!(matches!(error, Error::Undecodable { .. }));
+}
