@@ -5,10 +5,11 @@
 //! connection within a transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use outbox::Outgoing;
-use sqlx::PgPool;
+use sqlx::{Acquire, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -23,6 +24,9 @@ const MOST: usize = 200;
 /// Orders that may wait; one more is told to come again.
 const WAITING: usize = 4096;
 
+/// How long a transaction may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(12);
+
 /// Why an order was not taken. Nothing of it is stored, unless the answer to a commit was lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -35,6 +39,9 @@ pub enum Error {
     /// The database did not take the batch that the order was in.
     #[error("the order was not stored")]
     Database(#[source] Arc<sqlx::Error>),
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    TimedOut,
     /// The event of the order cannot be written.
     #[error("the order's event cannot be written")]
     Event(#[source] Arc<outbox::Unpublishable>),
@@ -81,6 +88,11 @@ async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut batch = Vec::new();
     // One writer waits at the queue while another writes; `recv_many` takes all that is there.
     while waiting.lock().await.recv_many(&mut batch, MOST).await > 0 {
+        // Who has been told that it took too long will come again: its order would be a second one.
+        batch.retain(|waiting| !waiting.answer.is_closed());
+        if batch.is_empty() {
+            continue;
+        }
         let now = Utc::now();
         let placed: Vec<Placed> = batch
             .iter()
@@ -113,13 +125,18 @@ async fn store(pool: &PgPool, placed: &[Placed]) -> Result<(), Error> {
         .map(|placed| Outgoing::new(&placed.event()))
         .collect::<Result<_, _>>()
         .map_err(|error| Error::Event(Arc::new(error)))?;
+    let database = |error| Error::Database(Arc::new(error));
+    let mut connection = pool.acquire().await.map_err(database)?;
     let stored = async {
-        let mut tx = pool.begin().await?;
+        let mut tx = connection.begin().await?;
         db::insert(&mut tx, placed).await?;
         outbox::append(&mut tx, &events).await?;
         tx.commit().await
     };
-    stored
-        .await
-        .map_err(|error: sqlx::Error| Error::Database(Arc::new(error)))
+    if let Ok(stored) = tokio::time::timeout(STORE_TIMEOUT, stored).await {
+        return stored.map_err(database);
+    }
+    // The server's own time-outs do not help against a connection that died without a word.
+    connection.close_on_drop();
+    Err(Error::TimedOut)
 }

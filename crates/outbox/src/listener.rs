@@ -107,7 +107,7 @@ pub struct Received<E> {
 pub struct Progress {
     /// Partitions that it holds.
     pub partitions: usize,
-    /// Messages settled since it started.
+    /// Events settled since it started; those that came again are not counted.
     pub settled: u64,
     /// Messages put aside since it started.
     pub lettered: u64,
@@ -123,6 +123,12 @@ pub enum Error {
     /// librdkafka refused the configuration.
     #[error("the Kafka consumer's configuration is refused")]
     Config(#[source] rdkafka::error::KafkaError),
+    /// The property belongs to the listener: with another value messages would be skipped.
+    #[error("the property {0} belongs to the listener; take it out of the configuration")]
+    Reserved(String),
+    /// The name does not fit its column.
+    #[error("the listener's name must have 1 to 63 characters: {0:?}")]
+    Name(String),
     /// librdkafka says that this consumer can never go on.
     #[error("the Kafka consumer failed for good; start the listener again")]
     Fatal(#[source] rdkafka::error::KafkaError),
@@ -143,8 +149,9 @@ impl<H: Handler> Listener<H> {
     /// hold its locks, and `lock_timeout` and `statement_timeout`, so that nothing waits for ever.
     ///
     /// # Errors
-    /// [`Error::Config`], for a property that librdkafka does not take.
+    /// [`Error::Config`], [`Error::Reserved`], [`Error::Name`].
     pub fn new(config: &Config, pool: PgPool, handler: H) -> Result<Self, Error> {
+        config.check()?;
         Ok(Self {
             consumer: consumer::Consumer::new(config)?,
             batcher: Arc::new(batch::Batcher::new(config.name.clone(), pool, handler)),
@@ -162,7 +169,7 @@ impl<H: Handler> Listener<H> {
     /// Consumes until `shutdown` is cancelled; the batch in hand is then finished first.
     ///
     /// # Errors
-    /// [`Error::Fatal`]. Everything else is retried for as long as it takes.
+    /// [`Error::Fatal`], or [`Error::Config`] for a topic's name that is none. Everything else is retried for as long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         run::Run::new(self).until(shutdown).await
     }

@@ -4,6 +4,8 @@
 //! the payload as JSON text, the payload as JSON text within a JSON string, the payload expanded, and any of
 //! them within an envelope that also names the event's type. The id and the type may stand in headers.
 
+mod json;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
@@ -60,6 +62,9 @@ pub enum Undecodable {
     /// The header `id` is not a UUID.
     #[error("the header `id` is not a UUID: {0:?}")]
     BadId(String),
+    /// The nil UUID names nothing: whoever sends it sends it for every event.
+    #[error("the event's id is the nil UUID")]
+    NilId,
     /// Header and payload name different events.
     #[error("the header `id` is {header}, but the payload's `event_id` is {payload}")]
     IdsDiffer {
@@ -92,15 +97,21 @@ impl Message {
     pub fn open(&self) -> Result<Opened, (Uuid, Undecodable)> {
         let header_id = self.header_id();
         let named = header_id.as_ref().ok().copied().flatten();
-        let put_aside = |why| (named.unwrap_or_else(|| self.derived_id()), why);
+        let put_aside = |why| {
+            (
+                named
+                    .filter(|id| !id.is_nil())
+                    .unwrap_or_else(|| self.derived_id()),
+                why,
+            )
+        };
         let header_id = header_id.map_err(put_aside)?;
 
         let bytes = self
             .value
             .as_deref()
             .ok_or_else(|| put_aside(Undecodable::NoValue))?;
-        let value = serde_json::from_slice(bytes)
-            .map_err(|error| put_aside(Undecodable::NotJson(error)))?;
+        let value = json::parse(bytes).map_err(|error| put_aside(Undecodable::NotJson(error)))?;
         let (event_type, payload) = unwrap(value, self.header_type()).map_err(put_aside)?;
 
         let payload_id = payload
@@ -114,6 +125,9 @@ impl Message {
                     self.derived_id(),
                     Undecodable::IdsDiffer { header, payload },
                 ));
+            }
+            (Some(id), _) | (None, Some(id)) if id.is_nil() => {
+                return Err((self.derived_id(), Undecodable::NilId));
             }
             (Some(id), _) | (None, Some(id)) => id,
             (None, None) => self.derived_id(),
@@ -133,7 +147,7 @@ impl Message {
             .and_then(|(_, value)| value.as_deref())?;
         let text = String::from_utf8_lossy(bytes);
         // A header converter that writes JSON quotes the text, with or without a schema around it.
-        let plain = match serde_json::from_str(&text) {
+        let plain = match json::parse(text.as_bytes()) {
             Ok(Value::String(quoted)) => Some(quoted),
             Ok(Value::Object(mut wrapped)) => match wrapped.remove("payload") {
                 Some(Value::String(quoted)) => Some(quoted),
@@ -190,33 +204,49 @@ impl Opened {
     }
 }
 
-/// The event's type and payload out of a message's value.
+/// The event's type and payload out of a message's value; a type in a header wins over the envelope's.
 fn unwrap(value: Value, header_type: Option<String>) -> Result<(String, Value), Undecodable> {
-    let mut value = without_schema(value);
-    let mut event_type = header_type;
-    if event_type.is_none()
-        && let Value::Object(envelope) = &mut value
-    {
-        let named = TYPE_NAMES.iter().find_map(|name| envelope.remove(*name));
-        if let (Some(Value::String(named)), Some(payload)) = (named, envelope.remove("payload")) {
-            event_type = Some(named);
-            value = payload;
-        }
-    }
-    let event_type = event_type.ok_or(Undecodable::NoType)?;
+    let (named, value) = without_envelope(without_schema(value));
+    let event_type = header_type.or(named).ok_or(Undecodable::NoType)?;
     let payload = match value {
-        Value::String(text) => serde_json::from_str(&text).map_err(Undecodable::NotJson)?,
+        Value::String(text) => json::parse(text.as_bytes()).map_err(Undecodable::NotJson)?,
         expanded => expanded,
     };
     Ok((event_type, payload))
 }
 
-/// Connect's `JsonConverter` with `schemas.enable=true` writes exactly `{"schema": {…}, "payload": …}`.
+/// The router's envelope is the payload and the event's type, and at most further fields that were asked for.
+fn without_envelope(value: Value) -> (Option<String>, Value) {
+    let Value::Object(mut envelope) = value else {
+        return (None, value);
+    };
+    let name = TYPE_NAMES
+        .iter()
+        .find(|name| envelope.get(**name).is_some_and(Value::is_string));
+    match name {
+        Some(name) if envelope.contains_key("payload") => {
+            let event_type = envelope
+                .get(*name)
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            (
+                event_type,
+                envelope.remove("payload").unwrap_or(Value::Null),
+            )
+        }
+        _ => (None, Value::Object(envelope)),
+    }
+}
+
+/// Connect's `JsonConverter` with `schemas.enable=true` writes exactly `{"schema": {…}, "payload": …}`, the schema null
+/// where there is none.
 fn without_schema(value: Value) -> Value {
     match value {
         Value::Object(mut wrapped)
             if wrapped.len() == 2
-                && wrapped.get("schema").is_some_and(Value::is_object)
+                && wrapped
+                    .get("schema")
+                    .is_some_and(|schema| schema.is_object() || schema.is_null())
                 && wrapped.contains_key("payload") =>
         {
             wrapped.remove("payload").unwrap_or(Value::Null)

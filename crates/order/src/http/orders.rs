@@ -53,7 +53,7 @@ fn not_taken(error: &intake::Error) -> Problem {
         intake::Error::Full => "too many orders are waiting; try again",
         intake::Error::Stopping => "the service is stopping; try again",
         // Logged once for the whole batch, where it happened.
-        intake::Error::Database(_) | intake::Error::Event(_) => {
+        intake::Error::Database(_) | intake::Error::TimedOut | intake::Error::Event(_) => {
             "the order was not stored; try again"
         }
     };

@@ -1,7 +1,9 @@
 //! One batch, one transaction.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures::FutureExt;
 use sqlx::{Acquire, PgConnection, PgPool};
@@ -34,6 +36,9 @@ pub(super) struct Settled {
     /// Of these, the ones put aside.
     pub(super) lettered: usize,
 }
+
+/// How long a transaction may take, the handler's work included.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Settles batches with one handler in one database.
 pub(super) struct Batcher<H> {
@@ -97,22 +102,21 @@ impl<H: Handler> Batcher<H> {
 
     async fn attempt(&self, work: &Work, refused: &Refused) -> Result<Settled, Failure> {
         let mut connection = self.pool.acquire().await?;
-        let transaction = self.transact(&mut connection, work, refused);
-        AssertUnwindSafe(transaction)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|panic| {
-                // Nobody knows in which state the panic left the connection.
-                connection.close_on_drop();
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned())
-                    .or_else(|| panic.downcast_ref::<String>().cloned())
-                    .unwrap_or_else(|| "without a text".to_owned());
-                Err(Failure::Unknown(
-                    format!("the handler panicked: {text}").into(),
-                ))
-            })
+        let transaction =
+            AssertUnwindSafe(self.transact(&mut connection, work, refused)).catch_unwind();
+        let failure = match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
+            Ok(Ok(outcome)) => return outcome,
+            Ok(Err(panic)) => {
+                Failure::Unknown(format!("the handler panicked: {}", panic_text(&*panic)).into())
+            }
+            // The server's own time-outs do not help against a connection that died without a word.
+            Err(_) => Failure::Transient(
+                format!("no end of the transaction within {TRANSACTION_TIMEOUT:?}").into(),
+            ),
+        };
+        // Nobody knows in which state this left the connection.
+        connection.close_on_drop();
+        Err(failure)
     }
 
     async fn transact(
@@ -179,15 +183,24 @@ impl<H: Handler> Batcher<H> {
             tracing::warn!(
                 listener = self.listener, id = %letter.id, kind = letter.kind, error = letter.error,
                 topic = letter.message.at.topic, partition = letter.message.at.partition,
-                offset = letter.message.at.offset, "message put aside in dead_letter"
+                offset = letter.message.at.offset, "message is put aside in dead_letter"
             );
             ledger::put_aside(&mut tx, &self.listener, letter).await?;
         }
         settled.lettered = letters.len();
         append(&mut tx, &outgoing).await?;
+        // A handler that swallowed an error of the database has left the transaction aborted; its COMMIT would roll
+        // back and say nothing. This says it.
+        sqlx::query("select").execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(settled)
     }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
 }
 
 /// A message's identity, and what is to become of it.

@@ -54,10 +54,9 @@ impl Buffer {
 }
 
 fn size(message: &Message) -> usize {
-    let headers = message
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
+    let headers = message.headers.iter().map(|(name, value)| {
+        size_of::<(String, Option<Vec<u8>>)>() + name.len() + value.as_ref().map_or(0, Vec::len)
+    });
     let parts = [&message.key, &message.value].map(|part| part.as_ref().map_or(0, Vec::len));
     size_of::<Message>() + parts.iter().sum::<usize>() + headers.sum::<usize>()
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
+use super::Error;
+
 /// Where a listener reads, and as whom.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,13 +21,25 @@ pub struct Config {
     pub topics: Vec<String>,
     /// The most messages in one transaction.
     pub max_batch: usize,
-    /// Further properties of librdkafka, such as TLS and SASL; they win over the listener's own.
+    /// Further properties of librdkafka, such as TLS and SASL. Those that carry the listener's guarantees are refused.
     pub properties: BTreeMap<String, String>,
 }
 
 /// Messages in one transaction, where nothing else is configured. Beyond it throughput hardly grows (measured:
 /// 16-19 k messages/s with 100, 25-31 k with 500) while locks are held longer.
 pub const DEFAULT_MAX_BATCH: usize = 500;
+
+/// The width of the column `listener`.
+const MOST_NAME: usize = 63;
+
+/// Properties that only the listener sets: with others, messages would be skipped.
+const RESERVED: [&str; 5] = [
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "isolation.level",
+    "group.protocol",
+];
 
 impl Config {
     /// A listener named as its group, with the defaults.
@@ -38,6 +52,21 @@ impl Config {
             topics: vec![topic.to_owned()],
             max_batch: DEFAULT_MAX_BATCH,
             properties: BTreeMap::new(),
+        }
+    }
+
+    /// Refuses what would void the listener's guarantees in silence.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.name.is_empty() || self.name.chars().count() > MOST_NAME {
+            return Err(Error::Name(self.name.clone()));
+        }
+        match self
+            .properties
+            .keys()
+            .find(|key| RESERVED.contains(&key.as_str()))
+        {
+            Some(key) => Err(Error::Reserved(key.clone())),
+            None => Ok(()),
         }
     }
 
@@ -77,5 +106,26 @@ impl Config {
             client.set(key, value);
         }
         client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_void_the_guarantees_is_refused() {
+        let mut config = Config::new("127.0.0.1:9092", "till", "payment");
+        config.check().unwrap();
+        config
+            .properties
+            .insert("security.protocol".to_owned(), "SSL".to_owned());
+        config.check().unwrap();
+        config
+            .properties
+            .insert("auto.offset.reset".to_owned(), "latest".to_owned());
+        assert!(matches!(config.check(), Err(Error::Reserved(key)) if key == "auto.offset.reset"));
+        let config = Config::new("127.0.0.1:9092", &"x".repeat(64), "payment");
+        assert!(matches!(config.check(), Err(Error::Name(_))));
     }
 }

@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::ledger::Partition;
 use super::{Config, Error};
@@ -154,7 +154,7 @@ impl Consumer {
         self.inner.recv().now_or_never().map_or(Ok(None), own)
     }
 
-    /// Commits, without waiting, the offset of the next message to read.
+    /// Commits the offsets of the next messages to read.
     pub(super) fn commit(&self, next: &BTreeMap<Partition, i64>, mode: CommitMode) {
         let mut offsets = TopicPartitionList::new();
         for ((topic, number), offset) in next {
@@ -205,12 +205,20 @@ impl Consumer {
             .unwrap_or_else(|error| Err(KafkaError::Seek(error.to_string())))
     }
 
-    /// Leaves the group.
-    pub(super) async fn close(self) {
-        // Dropping waits for librdkafka's threads, and serves the last rebalance.
-        let closed = tokio::task::spawn_blocking(move || drop(self.inner)).await;
-        if let Err(error) = closed {
-            tracing::warn!(%error, "kafka consumer not closed");
+    /// Commits what was settled last, and leaves the group. Where Kafka is away, both take librdkafka long: the caller
+    /// need not wait, and the process may end meanwhile.
+    pub(super) async fn close(self, next: BTreeMap<Partition, i64>) {
+        let (closed, wait) = oneshot::channel();
+        // Not `spawn_blocking`: the runtime would wait for it without bound when it ends.
+        std::thread::spawn(move || {
+            self.commit(&next, CommitMode::Sync);
+            drop(self);
+            let _ = closed.send(());
+        });
+        if tokio::time::timeout(CONTROL_TIMEOUT, wait).await.is_err() {
+            tracing::warn!(
+                "the Kafka consumer does not close in time; its messages may come again"
+            );
         }
     }
 }
@@ -233,16 +241,17 @@ fn own(received: KafkaResult<BorrowedMessage<'_>>) -> Result<Option<Message>, Er
 }
 
 fn owned(message: &BorrowedMessage<'_>) -> Message {
-    // rdkafka panics on a header whose name is not UTF-8; the message is then known by its value alone.
-    let headers = catch_unwind(AssertUnwindSafe(|| {
-        message.headers().map_or_else(Vec::new, |headers| {
-            let owned = headers
-                .iter()
-                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
-            owned.collect()
-        })
-    }))
-    .unwrap_or_else(|_| vec![("unreadable".to_owned(), None)]);
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let header = |index| {
+            // rdkafka panics on a name that is not UTF-8.
+            catch_unwind(AssertUnwindSafe(|| {
+                let header = headers.get(index);
+                (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+            }))
+            .unwrap_or_else(|_| (format!("unreadable name of header {index}"), None))
+        };
+        (0..headers.count()).map(header).collect()
+    });
     Message {
         at: Position {
             topic: message.topic().to_owned(),

@@ -49,6 +49,10 @@ pub(super) struct Run<H: Handler> {
     epochs: BTreeMap<Partition, i64>,
     /// Superseded while still assigned: to be read again from the committed offset.
     rewind: BTreeSet<Partition>,
+    /// Lost, perhaps only for a moment, since the batch in hand was taken.
+    gone: BTreeSet<Partition>,
+    /// Where each partition held goes on.
+    next: BTreeMap<Partition, i64>,
     buffer: Buffer,
     hand: Hand,
     retry: Duration,
@@ -66,6 +70,8 @@ impl<H: Handler> Run<H> {
             assigned: BTreeSet::new(),
             epochs: BTreeMap::new(),
             rewind: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            next: BTreeMap::new(),
             buffer: Buffer::new(2 * listener.max_batch),
             hand: Hand::Empty,
             retry: RETRY_FIRST,
@@ -75,26 +81,35 @@ impl<H: Handler> Run<H> {
     }
 
     pub(super) async fn until(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let outcome = self.turn(&shutdown).await;
+        self.stop().await;
+        outcome
+    }
+
+    async fn turn(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         self.consumer.subscribe()?;
         let mut tick = tokio::time::interval(REST / 2);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.follow_assignment();
-            self.rewind_superseded().await;
+            if !self.rewind.is_empty() {
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    () = self.rewind_superseded() => {}
+                }
+            }
             self.breathe();
             self.take_in_hand();
             let room = self.paused || !self.buffer.is_full();
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled() => return Ok(()),
                 outcome = settled(&mut self.hand) => self.finish(outcome),
                 received = self.consumer.receive(), if room => self.gather(received?)?,
                 () = self.consumer.changed() => {}
                 _ = tick.tick() => {}
             }
         }
-        self.stop().await;
-        Ok(())
     }
 
     /// Takes a message, and whatever else is waiting, into the buffer.
@@ -113,38 +128,53 @@ impl<H: Handler> Run<H> {
 
     /// Starts the next batch, or the one in hand again when its time has come.
     fn take_in_hand(&mut self) {
-        let work = match &self.hand {
-            Hand::Settling(..) => return,
-            Hand::Waiting(_, until) if Instant::now() < *until => return,
-            // Epochs may have been learnt, or lost, since.
-            Hand::Waiting(work, _) => self.work(work.messages.iter().cloned()),
+        let messages = match std::mem::replace(&mut self.hand, Hand::Empty) {
+            Hand::Waiting(work, until) if Instant::now() >= until => {
+                // Some of it may belong to others by now.
+                let mine = work
+                    .messages
+                    .iter()
+                    .filter(|message| self.is_mine(&partition(message)));
+                mine.cloned().collect()
+            }
             Hand::Empty => {
-                let messages = self.buffer.take(self.most);
-                self.work(messages)
+                self.gone.clear();
+                self.buffer.take(self.most)
+            }
+            busy => {
+                self.hand = busy;
+                return;
             }
         };
-        if work.messages.is_empty() {
-            self.hand = Hand::Empty;
+        if messages.is_empty() {
+            self.calm();
             return;
         }
-        let (work, batcher) = (Arc::new(work), Arc::clone(&self.batcher));
+        let work = Arc::new(self.work(messages));
         let task = tokio::spawn({
-            let work = Arc::clone(&work);
+            let (work, batcher) = (Arc::clone(&work), Arc::clone(&self.batcher));
             // A task of its own: whatever becomes of this loop, the transaction ends in order.
             async move { batcher.settle(&work).await }
         });
         self.hand = Hand::Settling(work, task);
     }
 
-    /// The messages of partitions still held, with the epochs known of them.
-    fn work(&self, messages: impl IntoIterator<Item = Message>) -> Work {
-        let messages: Vec<Message> = messages
-            .into_iter()
-            .filter(|message| self.assigned.contains(&partition(message)))
-            .collect();
-        let epochs = messages
-            .iter()
-            .map(partition)
+    /// Whether the batch in hand may still speak for a partition: held, and not lost in between.
+    fn is_mine(&self, partition: &Partition) -> bool {
+        self.assigned.contains(partition) && !self.gone.contains(partition)
+    }
+
+    /// Nothing is being retried any more.
+    fn calm(&mut self) {
+        self.retry = RETRY_FIRST;
+        self.progress
+            .send_if_modified(|progress| progress.retrying.take().is_some());
+    }
+
+    /// Messages with the epochs known of their partitions.
+    fn work(&self, messages: Vec<Message>) -> Work {
+        let partitions = messages.iter().map(partition);
+        let epochs = partitions
             .map(|partition| {
                 let epoch = self.epochs.get(&partition).copied();
                 (partition, epoch)
@@ -159,7 +189,7 @@ impl<H: Handler> Run<H> {
             return;
         };
         match outcome.unwrap_or_else(|error| Err(Failure::Unknown(error.into()))) {
-            Ok(settled) => self.move_on(settled, CommitMode::Async),
+            Ok(settled) => self.move_on(settled),
             Err(failure) => {
                 tracing::warn!(error = %failure, messages = work.messages.len(), wait = ?self.retry,
                     "batch failed; it is retried");
@@ -171,24 +201,25 @@ impl<H: Handler> Run<H> {
         }
     }
 
-    fn move_on(&mut self, settled: Settled, mode: CommitMode) {
-        self.retry = RETRY_FIRST;
+    fn move_on(&mut self, settled: Settled) {
+        self.calm();
         for (partition, epoch) in settled.held {
-            if self.assigned.contains(&partition) {
+            if self.is_mine(&partition) {
                 self.epochs.insert(partition, epoch);
             }
         }
         let mut next = settled.next;
-        next.retain(|partition, _| self.assigned.contains(partition));
-        self.consumer.commit(&next, mode);
+        next.retain(|partition, _| self.is_mine(partition));
+        self.consumer.commit(&next, CommitMode::Async);
+        self.next.extend(next);
         for partition in settled.superseded {
             tracing::warn!(
                 topic = partition.0,
                 partition = partition.1,
                 "another consumer has claimed the partition since"
             );
-            self.epochs.remove(&partition);
-            if self.assigned.contains(&partition) {
+            if self.is_mine(&partition) {
+                self.epochs.remove(&partition);
                 self.rewind.insert(partition);
             }
         }
@@ -196,7 +227,6 @@ impl<H: Handler> Run<H> {
             progress.settled += settled.fresh as u64;
             progress.lettered += settled.lettered as u64;
             progress.batches += 1;
-            progress.retrying = None;
         });
     }
 
@@ -222,6 +252,8 @@ impl<H: Handler> Run<H> {
     fn forget(&mut self, partitions: &BTreeSet<Partition>) {
         self.assigned.retain(|held| !partitions.contains(held));
         self.rewind.retain(|held| !partitions.contains(held));
+        self.next.retain(|held, _| !partitions.contains(held));
+        self.gone.extend(partitions.iter().cloned());
         self.epochs.retain(|held, _| !partitions.contains(held));
         self.buffer
             .retain(|message| !partitions.contains(&partition(message)));
@@ -257,15 +289,14 @@ impl<H: Handler> Run<H> {
 
     async fn stop(mut self) {
         if matches!(self.hand, Hand::Settling(..)) {
-            let last = tokio::time::timeout(LAST_BATCH, settled(&mut self.hand)).await;
-            self.follow_assignment();
-            match last {
-                Ok(Some(Ok(Ok(settled)))) => self.move_on(settled, CommitMode::Sync),
-                Ok(_) => tracing::warn!("the last batch failed; it comes again"),
-                Err(_) => tracing::warn!("the last batch did not finish in time; it comes again"),
+            if let Ok(outcome) = tokio::time::timeout(LAST_BATCH, settled(&mut self.hand)).await {
+                self.follow_assignment();
+                self.finish(outcome);
+            } else {
+                tracing::warn!("the last batch did not finish in time; it comes again");
             }
         }
-        self.consumer.close().await;
+        self.consumer.close(self.next).await;
     }
 }
 

@@ -39,7 +39,7 @@ fn every_wire_form_opens_to_the_same_event() {
         ("eventType", "{\"schema\":{},\"payload\":\"order.placed\"}"),
     ];
     let only_id = [("id", id.as_str())];
-    let forms: [(&[(&str, &str)], Value); 10] = [
+    let forms: [(&[(&str, &str)], Value); 12] = [
         (&in_headers, payload()),
         (&in_headers, json!(text)),
         (&in_headers, json!({ "schema": schema, "payload": text })),
@@ -48,6 +48,11 @@ fn every_wire_form_opens_to_the_same_event() {
             json!({ "schema": schema, "payload": payload() }),
         ),
         (&quoted, payload()),
+        (
+            &in_headers,
+            json!({ "payload": text, "event_type": "of the envelope" }),
+        ),
+        (&in_headers, json!({ "schema": null, "payload": payload() })),
         (
             &only_id,
             json!({ "payload": text, "event_type": "order.placed" }),
@@ -114,6 +119,20 @@ fn an_id_that_header_and_payload_dispute_is_poison_under_neither() {
     let (id, why) = disputed.open().unwrap_err();
     assert!(matches!(why, Undecodable::IdsDiffer { .. }));
     assert!(id != ID && id.to_string() != other);
+}
+
+#[test]
+fn the_nil_uuid_is_no_id() {
+    let nil = Uuid::nil().to_string();
+    let payload = json!({ "event_id": nil }).to_string();
+    for headers in [
+        &[("event_type", "t")][..],
+        &[("id", nil.as_str()), ("event_type", "t")],
+    ] {
+        let (id, why) = message(headers, &payload).open().unwrap_err();
+        assert!(matches!(why, Undecodable::NilId));
+        assert!(!id.is_nil());
+    }
 }
 
 #[test]

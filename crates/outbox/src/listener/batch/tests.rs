@@ -37,6 +37,7 @@ impl Event for Payment {
 struct Till {
     fails: Mutex<Vec<Failure>>,
     panics: bool,
+    swallows: bool,
 }
 
 impl Handler for Till {
@@ -59,6 +60,10 @@ impl Handler for Till {
             outgoing.push(Outgoing::new(&Payment::Received { event_id, cents })?);
         }
         assert!(!self.panics, "the till is on fire");
+        if self.swallows {
+            drop(sqlx::query("select from nowhere").execute(&mut **tx).await);
+            return Ok(Vec::new());
+        }
         match self.fails.lock().unwrap().pop() {
             Some(failure) => Err(failure),
             None => Ok(outgoing),
@@ -242,6 +247,21 @@ async fn a_panic_leaves_nothing_and_its_connection_is_closed() {
     while backends().await > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn an_error_that_the_handler_swallows_does_not_lose_the_batch() {
+    let till = Till {
+        swallows: true,
+        ..Till::default()
+    };
+    let fixture = Fixture::new(till).await;
+    let failed = fixture
+        .batcher
+        .settle(&work(None, &[payment(0, 1, 5)]))
+        .await;
+    assert!(matches!(failed, Err(Failure::Transient(_))), "{failed:?}");
+    assert_eq!(fixture.count("select count(*) from inbox").await, 0);
 }
 
 #[tokio::test]
