@@ -1,5 +1,6 @@
 //! The REST client.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -76,6 +77,32 @@ struct Refusal {
     message: String,
 }
 
+/// A connector's configuration and status.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Info {
+    /// What it was made of.
+    pub info: Configured,
+    /// How it is.
+    pub status: Status,
+}
+
+/// What a connector was made of.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Configured {
+    /// Its configuration; secrets stay references.
+    pub config: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Offsets {
+    offsets: Vec<OffsetOfPartition>,
+}
+
+#[derive(Deserialize)]
+struct OffsetOfPartition {
+    offset: Value,
+}
+
 impl Client {
     /// A client of the worker at `base`, such as `http://127.0.0.1:8083`. Nothing is sent yet.
     ///
@@ -105,6 +132,16 @@ impl Client {
     /// [`Error`].
     pub async fn list(&self) -> Result<Vec<String>, Error> {
         let (url, answer) = self.send(Method::GET, "/connectors", None).await?;
+        decode(url, answer).await
+    }
+
+    /// All connectors, with configuration and status, in one request.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn all(&self) -> Result<BTreeMap<String, Info>, Error> {
+        let path = "/connectors?expand=info&expand=status";
+        let (url, answer) = self.send(Method::GET, path, None).await?;
         decode(url, answer).await
     }
 
@@ -144,6 +181,52 @@ impl Client {
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
         let path = format!("/connectors/{name}");
         self.send(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Ends the connector's tasks and keeps its configuration and offsets.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn stop(&self, name: &str) -> Result<(), Error> {
+        self.send(Method::PUT, &format!("/connectors/{name}/stop"), None)
+            .await
+            .map(drop)
+    }
+
+    /// Lets a stopped connector go on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn resume(&self, name: &str) -> Result<(), Error> {
+        self.send(Method::PUT, &format!("/connectors/{name}/resume"), None)
+            .await
+            .map(drop)
+    }
+
+    /// Forgets how far a stopped connector has come.
+    ///
+    /// # Errors
+    /// [`Error`]; refused while the connector is not stopped.
+    pub async fn delete_offsets(&self, name: &str) -> Result<(), Error> {
+        self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None)
+            .await
+            .map(drop)
+    }
+
+    /// How far the connector has come, in its own terms.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn offsets(&self, name: &str) -> Result<Vec<Value>, Error> {
+        let (url, answer) = self
+            .send(Method::GET, &format!("/connectors/{name}/offsets"), None)
+            .await?;
+        let offsets: Offsets = decode(url, answer).await?;
+        Ok(offsets
+            .offsets
+            .into_iter()
+            .map(|entry| entry.offset)
+            .collect())
     }
 
     async fn send(

@@ -31,3 +31,20 @@ impl Default for Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_addresses_are_the_defaults() {
+        let config = Config::default();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:8001");
+        assert_eq!(
+            (config.database.port, config.database.name.as_str()),
+            (5432, "inventory_db")
+        );
+        assert_eq!(config.kafka.bootstrap_servers, "127.0.0.1:29092");
+        assert_eq!(config.kafka.topics, ["order"]);
+    }
+}

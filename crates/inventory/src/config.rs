@@ -2,7 +2,7 @@
 
 use events::ReservationEvent;
 use outbox::Event;
-use outbox::connector::{self, Connector};
+use outbox::specification::{Settings, Specification};
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Http, Log, Owner};
 
@@ -20,7 +20,7 @@ pub struct Config {
     /// `inventory_owner`; for the command `migrate` only.
     pub owner: Owner,
     /// How Kafka Connect reaches the database; for the command `connector` only.
-    pub connector: connector::Settings,
+    pub connector: Settings,
     /// What is logged.
     pub log: Log,
 }
@@ -31,22 +31,39 @@ impl Default for Config {
             http: Http::at(8000),
             database: Database::local(5432, "inventory_db", "inventory_service"),
             owner: Owner::new("inventory_owner"),
-            connector: connector::Settings::of_role("inventory_cdc"),
+            connector: Settings::of_role("inventory_cdc"),
             log: Log::default(),
         }
     }
 }
 
 impl Config {
-    /// The connector of the service's outbox.
+    /// The service's outbox.
     #[must_use]
-    pub fn connector(&self) -> Connector {
-        Connector {
+    pub fn outbox(&self) -> Specification {
+        Specification {
             context: "inventory".to_owned(),
             address: (self.database.host.clone(), self.database.port),
             database: self.database.name.clone(),
+            writers: vec!["inventory_worker".to_owned()],
             topics: vec![ReservationEvent::AGGREGATE_TYPE.to_owned()],
             settings: self.connector.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_addresses_are_the_defaults() {
+        let config = Config::default();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
+        assert_eq!(
+            (config.database.port, config.database.name.as_str()),
+            (5432, "inventory_db")
+        );
+        assert_eq!(config.outbox().topics, ["reservation"]);
     }
 }

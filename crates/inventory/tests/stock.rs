@@ -7,8 +7,8 @@ use chrono::Utc;
 use events::{OrderPlaced, Rejection, ReservationEvent};
 use inventory::stock::{Error, apply};
 use inventory::{db, domain};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{ConnectOptions, PgPool};
 use stack::testing::{Context, Database, database};
 use tokio::sync::Barrier;
 use uuid::Uuid;
@@ -255,4 +255,19 @@ async fn no_role_may_do_more_than_its_work() {
             assert_eq!(code, "42501", "{role}: {statement}: {refused}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_migrated_database_is_as_the_outbox_needs_it() {
+    let database = migrated().await;
+    let mut service = database
+        .options("inventory_service")
+        .connect()
+        .await
+        .unwrap();
+    inventory::config::Config::default()
+        .outbox()
+        .check(&mut service)
+        .await
+        .unwrap();
 }

@@ -2,8 +2,8 @@
 
 use events::OrderEvent;
 use outbox::Event;
-use outbox::connector::{self, Connector};
 use outbox::listener;
+use outbox::specification::{Settings, Specification};
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Http, Log, Owner};
 
@@ -23,7 +23,7 @@ pub struct Config {
     /// Topic `reservation`, from 127.0.0.1:29092.
     pub kafka: listener::Config,
     /// How Kafka Connect reaches the database; for the command `connector` only.
-    pub connector: connector::Settings,
+    pub connector: Settings,
     /// What is logged.
     pub log: Log,
 }
@@ -35,22 +35,41 @@ impl Default for Config {
             database: Database::local(5433, "order_db", "order_service"),
             owner: Owner::new("order_owner"),
             kafka: listener::Config::new("127.0.0.1:29092", "order", "reservation"),
-            connector: connector::Settings::of_role("order_cdc"),
+            connector: Settings::of_role("order_cdc"),
             log: Log::default(),
         }
     }
 }
 
 impl Config {
-    /// The connector of the service's outbox.
+    /// The service's outbox.
     #[must_use]
-    pub fn connector(&self) -> Connector {
-        Connector {
+    pub fn outbox(&self) -> Specification {
+        Specification {
             context: "order".to_owned(),
             address: (self.database.host.clone(), self.database.port),
             database: self.database.name.clone(),
+            writers: vec!["order_service".to_owned()],
             topics: vec![OrderEvent::AGGREGATE_TYPE.to_owned()],
             settings: self.connector.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_addresses_are_the_defaults() {
+        let config = Config::default();
+        assert_eq!(config.http.listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(
+            (config.database.port, config.database.name.as_str()),
+            (5433, "order_db")
+        );
+        assert_eq!(config.kafka.bootstrap_servers, "127.0.0.1:29092");
+        assert_eq!(config.kafka.topics, ["reservation"]);
+        assert_eq!(config.outbox().topics, ["order"]);
     }
 }

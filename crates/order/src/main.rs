@@ -25,6 +25,8 @@ enum Command {
     Migrate,
     /// Print the connector of the outbox, as Kafka Connect takes it
     Connector,
+    /// Hold the database against what the outbox and its connector need
+    CheckOutbox,
     /// Say whether the settings are good
     CheckConfig,
 }
@@ -46,7 +48,12 @@ async fn run(Arguments { options, command }: Arguments) -> Result<()> {
             service::database::migrate(&config.database, &config.owner, &order::db::MIGRATOR)
                 .await?;
         }
-        Command::Connector => cli::print(&format!("{:#}", config.connector().to_json())),
+        Command::Connector => cli::print(&format!("{:#}", config.outbox().to_json())),
+        Command::CheckOutbox => {
+            let mut database = service::database::open(&config.database).await?;
+            config.outbox().check(&mut database).await?;
+            cli::print("the database is as the outbox needs it");
+        }
         Command::CheckConfig => cli::print("the settings are good"),
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! The running service.
 
+use std::time::Duration;
+
 use outbox::listener::{self, Listener};
 use service::health::{Health, Report};
 use service::{database, http};
@@ -24,6 +26,9 @@ pub enum Error {
     #[error(transparent)]
     Listener(#[from] listener::Error),
 }
+
+/// How long orders in flight may take to finish when the service stops.
+const LAST_ORDERS: Duration = Duration::from_secs(5);
 
 /// Serves until `shutdown` is cancelled.
 ///
@@ -63,6 +68,11 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     );
     // The routes held the intake: with them gone, its writers end.
     tasks.close();
-    tasks.wait().await;
+    if tokio::time::timeout(LAST_ORDERS, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("orders in flight did not finish in time; their clients know of no answer");
+    }
     Ok(consumed?)
 }

@@ -95,18 +95,10 @@ impl Message {
     /// # Errors
     /// [`Undecodable`], together with the id under which the message is put aside.
     pub fn open(&self) -> Result<Opened, (Uuid, Undecodable)> {
-        let header_id = self.header_id();
-        let named = header_id.as_ref().ok().copied().flatten();
-        let put_aside = |why| {
-            (
-                named
-                    .filter(|id| !id.is_nil())
-                    .unwrap_or_else(|| self.derived_id()),
-                why,
-            )
-        };
-        let header_id = header_id.map_err(put_aside)?;
-
+        // Garbage is put aside under an id of its own, whatever it says of itself: under another event's id it would be
+        // passed over where that event is settled, and else keep that event out.
+        let put_aside = |why| (self.derived_id(), why);
+        let header_id = self.header_id().map_err(put_aside)?;
         let bytes = self
             .value
             .as_deref()
@@ -120,14 +112,10 @@ impl Message {
             .and_then(|text| Uuid::try_parse(text).ok());
         let id = match (header_id, payload_id) {
             (Some(header), Some(payload)) if header != payload => {
-                // Neither id can be trusted: put it aside under neither.
-                return Err((
-                    self.derived_id(),
-                    Undecodable::IdsDiffer { header, payload },
-                ));
+                return Err(put_aside(Undecodable::IdsDiffer { header, payload }));
             }
             (Some(id), _) | (None, Some(id)) if id.is_nil() => {
-                return Err((self.derived_id(), Undecodable::NilId));
+                return Err(put_aside(Undecodable::NilId));
             }
             (Some(id), _) | (None, Some(id)) => id,
             (None, None) => self.derived_id(),

@@ -8,3 +8,25 @@ pub const OUTBOX: &str = include_str!("../schema/outbox.sql");
 
 /// Tables `inbox`, `epoch` and `dead_letter`: for a service that listens.
 pub const INBOX: &str = include_str!("../schema/inbox.sql");
+
+#[cfg(test)]
+mod tests {
+    /// What the README shows is what there is.
+    #[test]
+    fn the_readme_shows_the_outbox_table_as_it_is() {
+        let readme = include_str!("../../../README.md");
+        let shown = readme
+            .split("```sql\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .unwrap();
+        let lines = super::OUTBOX
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("--"));
+        let table: Vec<&str> = lines
+            .skip_while(|line| line.is_empty())
+            .take_while(|line| !line.is_empty())
+            .collect();
+        assert_eq!(shown.trim_end(), table.join("\n"));
+    }
+}

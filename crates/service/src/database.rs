@@ -76,9 +76,16 @@ pub fn pool(database: &Database, application: &str) -> Result<PgPool, Error> {
 /// # Errors
 /// [`Error::Password`], [`Error::Connect`].
 pub async fn probe(database: &Database) -> Result<(), Error> {
-    let connection = connect(database, &database.user, database.password_file.as_deref()).await?;
-    drop(connection.close().await);
+    drop(open(database).await?.close().await);
     Ok(())
+}
+
+/// One connection, for a command.
+///
+/// # Errors
+/// [`Error::Password`], [`Error::Connect`].
+pub async fn open(database: &Database) -> Result<PgConnection, Error> {
+    connect(database, &database.user, database.password_file.as_deref()).await
 }
 
 /// Brings the database's tables up to date, as their owner.

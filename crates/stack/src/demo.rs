@@ -38,27 +38,32 @@ pub async fn run(home: &Home, once: bool) -> Result<()> {
     let stop = interrupted()?;
     let outcome = tokio::select! {
         outcome = prove(stack.description()) => outcome,
-        () = stop => Err(anyhow::anyhow!("interrupted")),
+        () = stop => Err(anyhow::anyhow!("interrupted; everything is stopped")),
     };
-    if outcome.is_ok() && !once {
-        show!("{}", invitation(stack.description()));
+    if let Ok(order) = &outcome
+        && !once
+    {
+        show!("{}", invitation(stack.description(), *order));
         interrupted()?.await;
     }
     stack.stop().await;
-    outcome
+    outcome.map(drop)
 }
 
-fn invitation(stack: &Description) -> String {
-    let order = json!({ "product_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "estimated_price": 25, "quantity": 1 });
+fn invitation(stack: &Description, order: Uuid) -> String {
+    let Description {
+        order_url,
+        inventory_url,
+        connect_url,
+        ..
+    } = stack;
+    let body = json!({ "product_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "estimated_price": 25, "quantity": 1 });
     format!(
-        "\nEverything stays up until Ctrl-C:\n{}\n\nTry:\n  curl -s {inventory}/products\n  \
-         curl -s -X POST {orders}/orders -H 'content-type: application/json' -d '{order}'\n  \
-         curl -s {orders}/orders/<the id that it answers>\n  \
-         curl -s {connect}/connectors/order-outbox/status",
+        "\nEverything stays up until Ctrl-C:\n{}\n\nTry:\n  curl -s {inventory_url}/products\n  \
+         curl -s -X POST {order_url}/orders -H 'content-type: application/json' -d '{body}'\n  \
+         curl -s {order_url}/orders/{order}\n  \
+         curl -s {connect_url}/connectors/order-outbox/status",
         stack.addresses(),
-        inventory = stack.inventory_url,
-        orders = stack.order_url,
-        connect = stack.connect_url,
     )
 }
 
@@ -87,7 +92,8 @@ struct Demo<'a> {
     inventory_db: PgConnection,
 }
 
-async fn prove(stack: &Description) -> Result<()> {
+/// Places the orders, and returns the one that was confirmed.
+async fn prove(stack: &Description) -> Result<Uuid> {
     let mut demo = Demo {
         stack,
         http: reqwest::Client::builder()
@@ -141,16 +147,16 @@ async fn prove(stack: &Description) -> Result<()> {
             reason: Some("product_not_found"),
         },
     ];
+    let mut orders = Vec::new();
     for (number, case) in cases.iter().enumerate() {
         show!("\n{}. {}", number + 1, case.title);
-        demo.play(case)
-            .await
-            .with_context(|| format!("order {} ({})", number + 1, case.title))?;
+        let played = demo.play(case).await;
+        orders.push(played.with_context(|| format!("order {} ({})", number + 1, case.title))?);
     }
     show!(
         "\nAll true: one order decreased the stock, three did not, and every order learnt its outcome."
     );
-    Ok(())
+    Ok(orders[0])
 }
 
 impl Demo<'_> {
@@ -174,7 +180,7 @@ impl Demo<'_> {
             .map(|shown| shown.stock))
     }
 
-    async fn play(&mut self, case: &Case) -> Result<()> {
+    async fn play(&mut self, case: &Case) -> Result<Uuid> {
         let before = self.stock(case.product).await?;
         let began = Utc::now();
         let sent = Instant::now();
@@ -184,8 +190,10 @@ impl Demo<'_> {
 
         let placed = event(&mut self.order_db, order).await?;
         let outcome = event(&mut self.inventory_db, order).await?;
-        let placed_message = self.message("order", order, placed.id, began)?;
-        let outcome_message = self.message("reservation", order, outcome.id, began)?;
+        let placed_message = self.message("order", order, placed.id, began).await?;
+        let outcome_message = self
+            .message("reservation", order, outcome.id, began)
+            .await?;
         let decided = settled_at(&mut self.inventory_db, placed.id).await?;
         let learnt = settled_at(&mut self.order_db, outcome.id).await?;
         let after = self.stock(case.product).await?;
@@ -237,7 +245,7 @@ impl Demo<'_> {
             after == before.map(|before| before - taken),
             "the stock is {after:?} after {before:?}"
         );
-        Ok(())
+        Ok(order)
     }
 
     async fn place(&self, case: &Case) -> Result<Uuid> {
@@ -283,15 +291,18 @@ impl Demo<'_> {
         }
     }
 
-    fn message(
+    async fn message(
         &self,
-        topic: &str,
+        topic: &'static str,
         order: Uuid,
         event: Uuid,
         since: DateTime<Utc>,
     ) -> Result<Carried> {
+        let kafka = self.stack.kafka.clone();
         // A second of grace: the broker's clock may lag by the last tick.
-        let messages = topic::since(&self.stack.kafka, topic, since.timestamp_millis() - 1000)?;
+        let since = since.timestamp_millis() - 1000;
+        let messages =
+            tokio::task::spawn_blocking(move || topic::since(&kafka, topic, since)).await??;
         let (key, id) = (order.to_string(), event.to_string());
         messages
             .into_iter()

@@ -31,6 +31,8 @@ pub struct Description {
     pub ports: Ports,
     /// The folder of the services' binaries.
     pub binaries: PathBuf,
+    /// The folder that declares the connectors, one file each.
+    pub connectors: PathBuf,
     /// The folder of the logs, one a part.
     pub logs: PathBuf,
     /// The file that this is written in, anew whenever a part has been started again.

@@ -1,7 +1,7 @@
 //! Where everything lives, and as whom PostgreSQL runs.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -69,12 +69,17 @@ pub fn find(unprivileged: Option<Unprivileged>) -> Result<PathBuf> {
             let digest = Sha256::digest(wanted.as_os_str().as_encoded_bytes());
             let name = hex(&digest[..4]);
             let outside = PathBuf::from(format!("/var/tmp/outbox-cdc-{name}"));
-            make(&outside)?;
-            ensure!(
-                fs::metadata(&outside)?.permissions().mode() & 0o022 == 0,
-                "{} can be written by others; remove it and try again",
-                outside.display()
-            );
+            // Everybody may write to the folder above it: what stands there already must be root's own.
+            if let Err(error) = DirBuilder::new().mode(0o755).create(&outside) {
+                let found = fs::symlink_metadata(&outside).with_context(|| {
+                    format!("cannot make the folder {}: {error}", outside.display())
+                })?;
+                ensure!(
+                    found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0,
+                    "{} is not root's own folder; remove it and try again",
+                    outside.display()
+                );
+            }
             say!(
                 "{} is closed to the user that PostgreSQL runs as, so parts and state are in {}",
                 wanted.display(),

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use futures::future::join_all;
 use tokio::sync::watch;
 
 use crate::home::{self, Unprivileged};
 use crate::parts::Parts;
-use crate::process::Pids;
+use crate::process::{Pids, Running, Stage};
 
 /// What the parts of one stack share.
 pub struct Instance {
@@ -23,8 +24,9 @@ pub struct Instance {
     pub unprivileged: Option<Unprivileged>,
     /// Made for tests and removed after them: any role may use any database.
     pub ephemeral: bool,
-    /// The processes that run.
+    /// The ids of the processes that run.
     pub pids: Pids,
+    running: Mutex<Vec<(Stage, Running)>>,
 }
 
 impl Instance {
@@ -44,6 +46,7 @@ impl Instance {
             unprivileged,
             ephemeral,
             pids: Arc::new(watch::Sender::new(BTreeMap::new())),
+            running: Mutex::default(),
         };
         home::make(&instance.folder)?;
         for folder in [
@@ -51,11 +54,32 @@ impl Instance {
             instance.connect_secrets(),
             instance.logs(),
             instance.run(),
+            instance.connectors(),
         ] {
             fs::create_dir_all(&folder)?;
             fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
         Ok(instance)
+    }
+
+    pub(crate) fn keep(&self, stage: Stage, part: Running) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((stage, part));
+    }
+
+    /// Stops every part: services, Kafka Connect, the broker, the databases.
+    pub async fn stop(&self) {
+        let running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut stages: BTreeMap<Stage, Vec<Running>> = BTreeMap::new();
+        for (stage, part) in running {
+            stages.entry(stage).or_default().push(part);
+        }
+        for (_, parts) in stages {
+            join_all(parts.into_iter().map(Running::stop)).await;
+        }
     }
 
     /// One file a role, with its password.
@@ -68,6 +92,12 @@ impl Instance {
     #[must_use]
     pub fn connect_secrets(&self) -> PathBuf {
         self.secrets().join("connect")
+    }
+
+    /// The connectors as declared, one file each.
+    #[must_use]
+    pub fn connectors(&self) -> PathBuf {
+        self.run().join("connectors")
     }
 
     /// One log a part.

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::instance::Instance;
 use crate::ports::Ports;
-use crate::process::{Running, Spec};
+use crate::process::{Running, Spec, Stage};
 
 /// 16 bytes in base64url, as Kafka wants it: `outbox-cdc-demo1`.
 const CLUSTER: &str = "b3V0Ym94LWNkYy1kZW1vMQ";
@@ -65,7 +65,7 @@ fn spec(instance: &Instance, name: &'static str, main: &str, arguments: &[&str])
 ///
 /// # Errors
 /// With the last lines of its log.
-pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<Running> {
+pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
     let logs = instance.folder.join("kafka");
     let (client, internal, controller) =
         (ports.kafka, ports.kafka_internal, ports.kafka_controller);
@@ -100,17 +100,14 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<Running>
             .run()
             .await?;
     }
-    let running = Running::start(
-        spec(instance, "kafka", "kafka.Kafka", &[&settings])?,
-        instance.pids.clone(),
-    )?;
+    let spec = spec(instance, "kafka", "kafka.Kafka", &[&settings])?;
+    let running = Running::start(spec, Stage::Broker, instance)?;
     running
         .ready(async || {
             TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, client))).await?;
             Ok(())
         })
-        .await?;
-    Ok(running)
+        .await
 }
 
 /// Starts Kafka Connect, distributed, its offsets in Kafka, and waits until it takes requests.
@@ -121,7 +118,7 @@ pub async fn start_connect(
     instance: &Instance,
     ports: &Ports,
     client: &connect::Client,
-) -> Result<Running> {
+) -> Result<()> {
     let settings = instance.run().join("connect.properties");
     let (broker, rest) = (ports.kafka_internal, ports.connect);
     let properties = format!(
@@ -151,7 +148,6 @@ pub async fn start_connect(
         main,
         &[&settings.display().to_string()],
     )?;
-    let running = Running::start(spec, instance.pids.clone())?;
-    running.ready(async || Ok(client.ready().await?)).await?;
-    Ok(running)
+    let running = Running::start(spec, Stage::Connect, instance)?;
+    running.ready(async || Ok(client.ready().await?)).await
 }

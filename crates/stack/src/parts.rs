@@ -91,12 +91,7 @@ fn download(parts: &Path) -> Result<()> {
     let pom = parts.join("pom.xml");
     fs::write(&pom, POM)?;
     let mut maven = Command::new("mvn")
-        .args([
-            "--batch-mode",
-            "--no-transfer-progress",
-            "-Dstyle.color=never",
-            "--file",
-        ])
+        .args(["--batch-mode", "-Dstyle.color=never", "--file"])
         .arg(&pom)
         .arg(format!("-Dparts.directory={}", parts.display()))
         .arg(format!("-Dpostgres.platform={}", platform()?))
@@ -108,13 +103,13 @@ fn download(parts: &Path) -> Result<()> {
             "cannot run mvn; install Maven (Debian: apt-get install maven), or let ./dev do it",
         )?;
     let output = maven.stdout.take().context("mvn has no output")?;
-    let (mut copied, mut errors) = (0, Vec::new());
+    let (mut downloaded, mut errors) = (0, Vec::new());
     for line in BufReader::new(output).lines() {
         let line = line?;
-        if line.contains("Copying ") || line.contains("Copied ") {
-            copied += 1;
-            if copied % 30 == 0 {
-                say!("  {copied} of {files} files");
+        if line.contains("Downloaded from") {
+            downloaded += 1;
+            if downloaded % 50 == 0 {
+                say!("  {downloaded} files and descriptions downloaded");
             }
         } else if line.starts_with("[ERROR]") {
             errors.push(line);

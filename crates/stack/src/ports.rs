@@ -30,22 +30,25 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// The seed's ports, and two of our own: the controller's and the worker's health.
+    pub const SEED: Self = Self {
+        inventory_db: 5432,
+        order_db: 5433,
+        kafka: 29092,
+        kafka_internal: 9092,
+        kafka_controller: 9093,
+        connect: 8083,
+        order: 9000,
+        inventory: 8000,
+        worker: 8001,
+    };
+
     /// The seed's ports.
     ///
     /// # Errors
     /// The first one that is busy, and who has it.
     pub fn fixed() -> Result<Self> {
-        let ports = Self {
-            inventory_db: 5432,
-            order_db: 5433,
-            kafka: 29092,
-            kafka_internal: 9092,
-            kafka_controller: 9093,
-            connect: 8083,
-            order: 9000,
-            inventory: 8000,
-            worker: 8001,
-        };
+        let ports = Self::SEED;
         for (port, part) in [
             (ports.inventory_db, "PostgreSQL with inventory_db"),
             (ports.order_db, "PostgreSQL with order_db"),
@@ -149,6 +152,31 @@ fn owner(port: u16) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The seed's clients know these.
+    #[test]
+    fn the_seeds_ports_are_the_seeds() {
+        let Ports {
+            inventory_db,
+            order_db,
+            kafka,
+            kafka_internal,
+            connect,
+            order,
+            inventory,
+            ..
+        } = Ports::SEED;
+        let ports = [
+            inventory_db,
+            order_db,
+            kafka,
+            kafka_internal,
+            connect,
+            order,
+            inventory,
+        ];
+        assert_eq!(ports, [5432, 5433, 29092, 9092, 8083, 9000, 8000]);
+    }
 
     #[test]
     fn the_owner_of_a_busy_port_is_named() {

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use crate::description::Database;
 use crate::home::Unprivileged;
 use crate::instance::Instance;
-use crate::process::{Running, Spec};
+use crate::process::{Running, Spec, Stage};
 
 /// The two sides of the flow, each with a database and roles of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +98,8 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// With the last lines of its log.
-    pub async fn start(&self) -> Result<Running> {
-        if !self.data.join("PG_VERSION").exists() {
+    pub async fn start(&self) -> Result<()> {
+        if !self.data.exists() {
             self.initialise().await?;
         }
         self.configure()?;
@@ -107,12 +107,11 @@ impl<'a> Server<'a> {
         spec.arguments = vec!["-D".to_owned(), self.data.display().to_string()];
         // Fast: sessions are ended, nothing waits for clients.
         spec.stop = Signal::SIGINT;
-        let running = Running::start(spec, self.instance.pids.clone())?;
+        let running = Running::start(spec, Stage::Database, self.instance)?;
         let maintenance = self.maintenance();
         running
             .ready(async || Ok(maintenance.superuser().connect().await?.close().await?))
-            .await?;
-        Ok(running)
+            .await
     }
 
     fn maintenance(&self) -> Database {
@@ -130,38 +129,36 @@ impl<'a> Server<'a> {
     }
 
     async fn initialise(&self) -> Result<()> {
-        if self.data.exists() {
-            // An earlier run was cut off before initdb was done.
-            fs::remove_dir_all(&self.data)?;
+        // initdb begins with the file by which a data folder is known, so it works elsewhere and is moved when done.
+        let fresh = self.data.with_extension("new");
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh)?;
         }
-        fs::create_dir_all(&self.data)?;
-        fs::set_permissions(&self.data, Permissions::from_mode(0o700))?;
+        fs::create_dir_all(&fresh)?;
+        fs::set_permissions(&fresh, Permissions::from_mode(0o700))?;
         let user = self.instance.unprivileged;
-        own(&self.data, user)?;
+        own(&fresh, user)?;
         // initdb reads it as the other user; it is gone before anybody can connect.
-        let password = self
-            .instance
-            .folder
-            .join(format!("{}.initial", self.context.part()));
-        write_secret(&password, &secret(&self.instance.secrets(), "postgres")?)?;
-        own(&password, user)?;
+        let password = Temporary(self.data.with_extension("initial"));
+        write_secret(&password.0, &secret(&self.instance.secrets(), "postgres")?)?;
+        own(&password.0, user)?;
         let mut spec = self.spec("initdb");
         spec.arguments = [
             "--pgdata",
-            &self.data.display().to_string(),
+            &fresh.display().to_string(),
             "--username=postgres",
             "--auth=scram-sha-256",
             "--pwfile",
-            &password.display().to_string(),
+            &password.0.display().to_string(),
             "--encoding=UTF8",
             "--locale=C",
             "--no-instructions",
         ]
         .map(str::to_owned)
         .to_vec();
-        let made = spec.run().await;
-        fs::remove_file(&password)?;
-        made
+        spec.run().await?;
+        fs::rename(&fresh, &self.data)
+            .with_context(|| format!("cannot make {}", self.data.display()))
     }
 
     fn configure(&self) -> Result<()> {
@@ -258,10 +255,24 @@ pub fn secret(folder: &Path, name: &str) -> Result<String> {
     if let Ok(secret) = fs::read_to_string(&path) {
         return Ok(secret);
     }
-    // Version 4 is 122 bits from the system's generator.
-    let secret = uuid::Uuid::new_v4().simple().to_string();
-    write_secret(&path, &secret)?;
+    // Version 4 is 122 bits from the system's generator. Moved when whole: half a secret would be kept for ever.
+    let (secret, fresh) = (
+        uuid::Uuid::new_v4().simple().to_string(),
+        path.with_extension("new"),
+    );
+    write_secret(&fresh, &secret)?;
+    fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(secret)
+}
+
+/// A file that is gone when this is.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may never have been there.
+        drop(fs::remove_file(&self.0));
+    }
 }
 
 fn write_secret(path: &Path, secret: &str) -> Result<()> {

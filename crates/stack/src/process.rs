@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::home::Unprivileged;
+use crate::instance::Instance;
 use crate::say;
 
 /// How long a part may take to become ready.
@@ -135,7 +136,7 @@ impl Spec {
     unsafe_code,
     reason = "there is no safe way to run code between fork and exec"
 )]
-fn die_with_parent(command: &mut std::process::Command) {
+pub(crate) fn die_with_parent(command: &mut std::process::Command) {
     // SAFETY: prctl is async-signal-safe, and the closure allocates nothing. It runs after the change of user, which
     // would undo it.
     unsafe {
@@ -143,43 +144,61 @@ fn die_with_parent(command: &mut std::process::Command) {
     }
 }
 
+/// In the order in which parts are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A service, or the reconciler.
+    Service,
+    /// Kafka Connect.
+    Connect,
+    /// Kafka.
+    Broker,
+    /// A database.
+    Database,
+}
+
 /// The ids of running parts, shared with whoever shows them.
 pub type Pids = Arc<watch::Sender<BTreeMap<String, u32>>>;
 
-/// A running part.
-pub struct Running {
+/// A running part; whoever stops the instance stops it.
+#[derive(Clone)]
+pub struct Running(Arc<Part>);
+
+struct Part {
     spec: Spec,
     stop: watch::Sender<bool>,
     /// Set once it was ready: from then on it is started again when it dies.
-    steady: Arc<watch::Sender<bool>>,
+    steady: watch::Sender<bool>,
     ended: Arc<Mutex<Option<ExitStatus>>>,
-    keeper: JoinHandle<()>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Running {
-    /// Starts the part and keeps it.
+    /// Starts the part and keeps it; from this moment it is the instance's to stop.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(spec: Spec, pids: Pids) -> Result<Self> {
+    pub fn start(spec: Spec, stage: Stage, instance: &Instance) -> Result<Self> {
         let child = spec.spawn()?;
         let (stop, stopped) = watch::channel(false);
-        let steady = Arc::new(watch::Sender::new(false));
+        let (steady, steadied) = watch::channel(false);
         let ended = Arc::new(Mutex::new(None));
         let keeper = Keeper {
             spec: spec.clone(),
             stopped,
-            steady: steady.subscribe(),
+            steady: steadied,
             ended: Arc::clone(&ended),
-            pids,
+            pids: Arc::clone(&instance.pids),
         };
-        Ok(Self {
+        let running = Self(Arc::new(Part {
             spec,
             stop,
             steady,
             ended,
-            keeper: tokio::spawn(keeper.keep(child)),
-        })
+            keeper: Mutex::new(Some(tokio::spawn(keeper.keep(child)))),
+        }));
+        instance.keep(stage, running.clone());
+        Ok(running)
     }
 
     /// Waits until `probe` says that the part is ready.
@@ -189,32 +208,40 @@ impl Running {
     pub async fn ready(&self, mut probe: impl AsyncFnMut() -> Result<()>) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            let ended = *self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(status) = ended {
-                return Err(self.spec.died(status));
+                return Err(self.0.spec.died(status));
             }
             match probe().await {
                 Ok(()) => break,
                 Err(error) if Instant::now() > deadline => {
                     return Err(error.context(format!(
                         "{} is not ready after {READY_WITHIN:?}. The last of {}:\n{}",
-                        self.spec.name,
-                        self.spec.log.display(),
-                        self.spec.last_lines()
+                        self.0.spec.name,
+                        self.0.spec.log.display(),
+                        self.0.spec.last_lines()
                     )));
                 }
                 Err(_) => tokio::time::sleep(LOOK).await,
             }
         }
-        self.steady.send_replace(true);
+        self.0.steady.send_replace(true);
         Ok(())
     }
 
     /// Asks the part to stop, and kills it if it does not in time.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        if let Err(error) = self.keeper.await {
-            say!("{} was not stopped in order: {error}", self.spec.name);
+        self.0.stop.send_replace(true);
+        let keeper = self
+            .0
+            .keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(keeper) = keeper
+            && let Err(error) = keeper.await
+        {
+            say!("{} was not stopped in order: {error}", self.0.spec.name);
         }
     }
 }
@@ -298,23 +325,52 @@ impl Keeper {
     }
 }
 
-/// Runs `command` in the foreground and returns its exit code.
+/// How long a command may take to stop when it is asked to.
+const COMMAND_STOPS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs `command` and returns its exit code; when `interrupted` resolves first, the command and all that it started
+/// are stopped.
 ///
 /// # Errors
 /// If it cannot be run.
-pub async fn foreground(command: &[String], environment: &[(&str, &Path)]) -> Result<u8> {
+pub async fn foreground(
+    command: &[String],
+    environment: &[(&str, &Path)],
+    interrupted: impl Future<Output = ()>,
+) -> Result<u8> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("no command");
     };
-    let mut child = Command::new(program)
+    let mut child = std::process::Command::new(program);
+    child
         .args(arguments)
         .envs(environment.iter().copied())
-        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .process_group(0);
+    die_with_parent(&mut child);
+    let mut child = Command::from(child)
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
-    let status = child.wait().await?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1))
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .map(|id| Pid::from_raw(-id));
+    let status = tokio::select! {
+        status = child.wait() => Some(status?),
+        () = interrupted => None,
+    };
+    // What it left behind, too.
+    let signal = |signal| group.map(|group| kill(group, signal));
+    let code = if let Some(status) = status {
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(1)
+    } else {
+        let _ = signal(Signal::SIGTERM);
+        let _ = tokio::time::timeout(COMMAND_STOPS_WITHIN, child.wait()).await;
+        130
+    };
+    let _ = signal(Signal::SIGKILL);
+    Ok(code)
 }

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::description::Description;
 use crate::instance::Instance;
-use crate::process::{Running, Spec};
+use crate::process::{Running, Spec, Stage};
 
 /// A service's binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub struct Topic {
 ///
 /// # Errors
 /// With the last lines of its log.
-pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> Result<Running> {
+pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> Result<()> {
     let mut spec = Spec::new(
         binary.name(),
         stack.binaries.join(binary.name()),
@@ -120,14 +120,13 @@ pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> 
     );
     spec.arguments = vec!["serve".to_owned()];
     spec.environment = binary.settings(stack);
-    let running = Running::start(spec, instance.pids.clone())?;
+    let running = Running::start(spec, Stage::Service, instance)?;
     let url = match binary {
         Binary::Order => &stack.order_url,
         Binary::Inventory => &stack.inventory_url,
         Binary::InventoryWorker => &stack.worker_url,
     };
-    running.ready(async || ready(url).await).await?;
-    Ok(running)
+    running.ready(async || ready(url).await).await
 }
 
 /// Asks once whether the service at `url` is ready.
@@ -152,6 +151,14 @@ pub async fn ready(url: &str) -> Result<()> {
 /// What the service's command says.
 pub async fn migrate(stack: &Description, binary: Binary) -> Result<()> {
     output(stack, binary, "migrate").await.map(drop)
+}
+
+/// Holds a context's database against what its outbox needs.
+///
+/// # Errors
+/// What the service's command says.
+pub async fn check_outbox(stack: &Description, binary: Binary) -> Result<()> {
+    output(stack, binary, "check-outbox").await.map(drop)
 }
 
 /// The connector of a context's outbox.

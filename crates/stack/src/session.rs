@@ -63,6 +63,8 @@ impl Home {
         let Some(lock) = take(&self.state())? else {
             bail!("the stack is up already; stop it with `./dev down`");
         };
+        // One that was killed could not remove it.
+        drop(fs::remove_file(self.description()));
         let ports = Ports::fixed()?;
         say!(
             "starting PostgreSQL, Kafka, Kafka Connect and the services in {}",
@@ -135,13 +137,8 @@ impl Home {
     /// If the stack or the command cannot be started.
     pub async fn exec(&self, command: &[String]) -> Result<u8> {
         let (stack, _guard) = self.start_ephemeral().await?;
-        let stop = interrupted()?;
         let environment = [("OUTBOX_STACK", stack.description().file.as_path())];
-        let code = tokio::select! {
-            code = process::foreground(command, &environment) => code,
-            // The terminal's signal has reached the command too.
-            () = stop => Ok(130),
-        };
+        let code = process::foreground(command, &environment, interrupted()?).await;
         stack.stop().await;
         code
     }
@@ -159,6 +156,7 @@ impl Home {
         }
         // One that was killed could not remove it.
         drop(fs::remove_file(self.description()));
+        let stop = interrupted()?;
         let log = self.state().join("run/supervisor.log");
         let output =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -170,14 +168,19 @@ impl Home {
             // Not of this terminal's group: its Ctrl-C is not meant for what stays.
             .process_group(0)
             .spawn()?;
-        let shown = self.follow(&mut supervisor, &log);
-        tokio::select! {
-            ready = shown => ready,
-            () = interrupted()? => {
-                self.down(false)?;
-                bail!("interrupted")
-            }
-        }
+        let ready = tokio::select! {
+            ready = self.follow(&mut supervisor, &log) => Some(ready),
+            () = stop => None,
+        };
+        let Some(ready) = ready else {
+            kill(
+                Pid::from_raw(i32::try_from(supervisor.id())?),
+                Signal::SIGTERM,
+            )?;
+            supervisor.wait()?;
+            bail!("interrupted; everything is stopped");
+        };
+        ready
     }
 
     /// Shows what the background process says until it is ready.

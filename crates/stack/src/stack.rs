@@ -1,37 +1,27 @@
 //! The whole stack: brought up in parallel, kept, stopped in order.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use futures::future::join_all;
+use serde_json::json;
 
 use crate::description::Description;
 use crate::instance::Instance;
 use crate::ports::Ports;
 use crate::postgres::{Context, Server};
-use crate::process::Running;
+use crate::process::{Running, Spec, Stage};
 use crate::services::{self, Binary};
 use crate::{kafka, say, topic};
 
 /// How long a connector may take until it and its task run.
 const CONNECTOR_WITHIN: Duration = Duration::from_mins(1);
 
-/// In the order in which they are stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Service,
-    Connect,
-    Broker,
-    Database,
-}
-
 /// A running stack.
 pub struct Stack {
     instance: Instance,
     description: Description,
-    running: Mutex<Vec<(Stage, Running)>>,
     began: Instant,
 }
 
@@ -58,13 +48,13 @@ impl Stack {
             ports,
             binaries: services::binaries()?,
             logs: instance.logs(),
+            connectors: instance.connectors(),
             file: instance.description(),
             pids: BTreeMap::new(),
         };
         let stack = Self {
             instance,
             description,
-            running: Mutex::default(),
             began: Instant::now(),
         };
         let outcome = tokio::select! {
@@ -87,19 +77,9 @@ impl Stack {
 
     /// Stops everything: services, Kafka Connect, the broker, the databases.
     pub async fn stop(self) {
-        let running = self
-            .running
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut stages: BTreeMap<Stage, Vec<Running>> = BTreeMap::new();
-        for (stage, part) in running {
-            stages.entry(stage).or_default().push(part);
-        }
-        for (_, parts) in stages {
-            join_all(parts.into_iter().map(Running::stop)).await;
-        }
+        self.instance.stop().await;
         // Nobody finds a stack that is gone; the file may never have been there.
-        drop(std::fs::remove_file(&self.description.file));
+        drop(fs::remove_file(&self.description.file));
     }
 
     async fn bring_up(&self) -> Result<()> {
@@ -109,6 +89,7 @@ impl Stack {
             self.context(Context::Inventory, Binary::Inventory),
             self.kafka(&client),
         )?;
+        self.reconciler().await?;
         tokio::try_join!(
             self.service(Binary::Order),
             self.service(Binary::Inventory),
@@ -126,7 +107,7 @@ impl Stack {
             Context::Inventory => stack.ports.inventory_db,
         };
         let server = Server::new(&self.instance, context, port);
-        self.keep(Stage::Database, server.start().await?);
+        server.start().await?;
         // A test may make a database of either context on either server.
         let both = [Context::Order, Context::Inventory];
         let roles = if self.instance.ephemeral {
@@ -141,68 +122,73 @@ impl Stack {
             "PostgreSQL with {} is ready",
             server.database().name
         ));
-        services::migrate(stack, binary).await
+        services::migrate(stack, binary).await?;
+        services::check_outbox(stack, binary).await
     }
 
     async fn kafka(&self, client: &connect::Client) -> Result<()> {
         let ports = &self.description.ports;
-        self.keep(
-            Stage::Broker,
-            kafka::start_broker(&self.instance, ports).await?,
-        );
+        kafka::start_broker(&self.instance, ports).await?;
         self.say("Kafka is ready");
-        self.keep(
-            Stage::Connect,
-            kafka::start_connect(&self.instance, ports, client).await?,
-        );
+        kafka::start_connect(&self.instance, ports, client).await?;
         self.say("Kafka Connect is ready");
         Ok(())
     }
 
     async fn service(&self, binary: Binary) -> Result<()> {
-        let running = services::start(&self.instance, &self.description, binary).await?;
-        self.keep(Stage::Service, running);
+        services::start(&self.instance, &self.description, binary).await?;
         self.say(&format!("{} is ready", binary.name()));
         Ok(())
     }
 
+    /// Starts the reconciler, which keeps the connectors as they are declared below.
+    async fn reconciler(&self) -> Result<()> {
+        let folder = &self.description.connectors;
+        let mut spec = Spec::new(
+            "reconciler",
+            self.description.binaries.join("connect"),
+            &self.instance.logs(),
+        );
+        spec.arguments = [
+            "--url",
+            &self.description.connect_url,
+            "reconcile",
+            &folder.display().to_string(),
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        // It has nothing to answer: its connectors show whether it works.
+        Running::start(spec, Stage::Service, &self.instance)?
+            .ready(async || Ok(()))
+            .await
+    }
+
+    /// Declares the connector of a context's outbox and waits until it runs.
     async fn connector(&self, binary: Binary, client: &connect::Client) -> Result<()> {
         let connector = services::connector(&self.description, binary).await?;
         let name = &connector.name;
         topic::create(&self.description.kafka, &connector.topics).await?;
-        client.put_config(name, &connector.config).await?;
+        let declaration = json!({ "name": name, "config": connector.config });
+        let file = self.description.connectors.join(format!("{name}.json"));
+        fs::write(&file, declaration.to_string())
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let deadline = Instant::now() + CONNECTOR_WITHIN;
         loop {
-            match client.status(name).await {
+            let why = match client.status(name).await {
                 Ok(status) if status.is_running() => break,
-                Ok(status) => {
-                    if let Some(why) = status.failure() {
-                        bail!(
-                            "connector {name} failed: {why}\nsee {}/connect.log",
-                            self.description.logs.display()
-                        );
-                    }
-                }
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
+                Ok(status) => status.failure().unwrap_or("not at work yet").to_owned(),
+                Err(error) => error.to_string(),
+            };
             if Instant::now() > deadline {
+                let logs = self.description.logs.display();
                 bail!(
-                    "connector {name} does not run; see {}/connect.log",
-                    self.description.logs.display()
+                    "connector {name} does not run: {why}\nsee reconciler.log and connect.log in {logs}"
                 );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         self.say(&format!("connector {name} runs"));
         Ok(())
-    }
-
-    fn keep(&self, stage: Stage, part: Running) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((stage, part));
     }
 
     fn say(&self, what: &str) {

@@ -19,6 +19,7 @@ pub use crate::services::Binary;
 
 use crate::ports;
 use crate::postgres::{self, Server};
+use crate::process::die_with_parent;
 use crate::services;
 use crate::session::Home;
 
@@ -106,12 +107,12 @@ fn described() -> Option<Description> {
 async fn server() -> Result<(Database, impl Sized)> {
     let (instance, guard) = Home::find()?.ephemeral()?;
     let server = Server::new(&instance, Context::Order, ports::free()?);
-    let running = server.start().await?;
+    server.start().await?;
     server
         .make_roles(&[Context::Order, Context::Inventory])
         .await?;
     let database = server.database();
-    Ok((database, (running, guard)))
+    Ok((database, (instance, guard)))
 }
 
 /// Starts something on a thread that lives as long as this process: what it started dies with the thread.
@@ -230,6 +231,8 @@ impl Service {
             )
             .stdout(output.try_clone()?)
             .stderr(output);
+        // With the test's thread, at the latest.
+        die_with_parent(&mut command);
         let child = command.spawn().context("cannot run the service")?;
         let url = format!("http://127.0.0.1:{port}");
         Ok(Self { child, url, log })

@@ -9,6 +9,7 @@ mod contract;
 mod crash;
 mod invariant;
 mod outcome;
+mod reconciler;
 mod seed;
 mod services;
 mod throughput;

@@ -109,19 +109,33 @@ async fn a_client_that_disconnects_cannot_corrupt_a_pooled_connection() {
         .trim_start_matches("http://")
         .to_owned();
     let body = json!({ "product_id": product, "estimated_price": 4, "quantity": 1 }).to_string();
-    let request = format!(
-        "POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    for round in 0..300_u32 {
+    let length = body.len();
+    let request =
+        format!("POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+    // Nothing can be stored while this lock is held, so the requests are within their handlers when the clients go.
+    let mut holder = world.order_db.begin().await.unwrap();
+    sqlx::query("lock table orders in share mode")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..100 {
         let mut client = TcpStream::connect(&address).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
-        // Gone at every point of the handler's way.
-        for _ in 0..round % 30 {
-            tokio::task::yield_now().await;
-        }
-        drop(client);
+        clients.push(client);
     }
+    eventually(Duration::from_secs(4), "the service's transactions wait", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity where usename = 'order_service' and wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut *holder)
+        .await
+        .unwrap();
+        if waiting > 0 { Ok(()) } else { Err("none waits".to_owned()) }
+    })
+    .await;
+    drop(clients);
+    holder.rollback().await.unwrap();
     let order = world.place(product, 4, 1).await;
     world.settled(order).await;
     let stuck: i64 = sqlx::query_scalar(
@@ -161,6 +175,7 @@ async fn a_missing_database_is_a_named_error_with_the_next_step() {
         },
     )
     .await;
+    world.still_flows().await;
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ impl World {
         Self {
             stack,
             http: reqwest::Client::builder()
+                .no_proxy()
                 .timeout(Duration::from_secs(30))
                 .build()
                 .unwrap(),
@@ -99,6 +100,18 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(order);
+    }
+
+    /// How many of `orders` inventory has not decided yet.
+    pub(crate) async fn undecided(&self, orders: &[Uuid]) -> i64 {
+        sqlx::query_scalar(
+            "select count(*) from unnest($1::uuid[]) as wanted (id)
+             where not exists (select from reservations where order_id = wanted.id)",
+        )
+        .bind(orders)
+        .fetch_one(&self.inventory_db)
+        .await
+        .unwrap()
     }
 
     /// How many of `orders` have no outcome yet.
@@ -241,15 +254,26 @@ impl World {
             .unwrap();
     }
 
-    /// The ids, by header, of the messages on `topic` that are keyed by one of `orders`, in their order.
-    pub(crate) fn carried(&self, topic: &str, orders: &BTreeSet<Uuid>) -> Vec<Uuid> {
-        let keys: BTreeSet<String> = orders.iter().map(Uuid::to_string).collect();
-        topic::since(&self.stack.kafka, topic, 0)
-            .unwrap()
-            .into_iter()
-            .filter(|message| keys.contains(&message.key))
-            .filter_map(|message| message.id.and_then(|id| id.parse().ok()))
-            .collect()
+    /// Those of `events` that `topic` carries, by key, in the order in which they came first.
+    pub(crate) fn carried(
+        &self,
+        topic: &str,
+        events: &BTreeSet<Uuid>,
+    ) -> BTreeMap<Uuid, Vec<Uuid>> {
+        let mut carried: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        for message in topic::since(&self.stack.kafka, topic, 0).unwrap() {
+            let id = message
+                .id
+                .and_then(|id| id.parse().ok())
+                .filter(|id| events.contains(id));
+            if let (Some(id), Ok(key)) = (id, message.key.parse()) {
+                let of_key = carried.entry(key).or_default();
+                if !of_key.contains(&id) {
+                    of_key.push(id);
+                }
+            }
+        }
+        carried
     }
 
     /// The letters, kind and error, with exactly this value; of a null value, with this key.

@@ -1,93 +1,9 @@
-//! The Debezium connector that carries an outbox to Kafka: its configuration, from one typed description.
-//!
-//! Every setting was run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18.
+//! The Debezium connector of an outbox. Every setting was run with Debezium 3.7.0, Kafka Connect 4.3.1 and
+//! PostgreSQL 18.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What differs between two outboxes; the rest is the same for all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connector {
-    /// The context's name, such as `order`: it names connector, slot and Debezium's own topics.
-    pub context: String,
-    /// The database's host and port, as the service reaches it.
-    pub address: (String, u16),
-    /// The database's name.
-    pub database: String,
-    /// The topics that its events go to: the aggregate types that it publishes.
-    pub topics: Vec<String>,
-    /// What Kafka Connect is told beside.
-    pub settings: Settings,
-}
-
-/// How Kafka Connect reaches a database: a section of its service's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The database's host, where it is another one for Kafka Connect.
-    pub host: Option<String>,
-    /// The database's port, where it is another one for Kafka Connect.
-    pub port: Option<u16>,
-    /// Debezium's role: LOGIN, REPLICATION and the grants of the migrations, nothing else.
-    pub user: String,
-    /// The role's password.
-    pub password: PasswordReference,
-    /// Replicas of each topic: 1 with a single broker, else 3.
-    pub replication_factor: u16,
-}
-
-impl Settings {
-    /// The defaults for a role: its password comes from the file of its name, with the provider `dir`.
-    #[must_use]
-    pub fn of_role(user: &str) -> Self {
-        Self {
-            host: None,
-            port: None,
-            user: user.to_owned(),
-            password: PasswordReference(format!("${{dir:/run/credentials:{user}}}")),
-            replication_factor: 1,
-        }
-    }
-}
-
-/// A reference that Kafka Connect resolves by one of its config providers, such as `${dir:/run/secrets:cdc}`.
-/// A plain password would be shown to whoever may read Connect's REST API, so it is no such reference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PasswordReference(String);
-
-/// The text is a password, or anything else that no config provider resolves.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the connector's password must be a reference to a config provider of Kafka Connect, as in ${{dir:/run/secrets:order_cdc}}"
-)]
-pub struct NoReference;
-
-impl PasswordReference {
-    /// Takes `${provider:path:key}`.
-    ///
-    /// # Errors
-    /// [`NoReference`] for everything else; the text is not repeated, since it may be a password.
-    pub fn parse(text: &str) -> Result<Self, NoReference> {
-        let inside = text
-            .strip_prefix("${")
-            .and_then(|rest| rest.strip_suffix('}'));
-        match inside.map(|inside| inside.split(':').collect::<Vec<_>>()) {
-            Some(parts) if parts.len() >= 2 && parts.iter().all(|part| !part.is_empty()) => {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(NoReference),
-        }
-    }
-}
-
-impl TryFrom<String> for PasswordReference {
-    type Error = NoReference;
-
-    fn try_from(text: String) -> Result<Self, NoReference> {
-        Self::parse(&text)
-    }
-}
+use super::{Settings, Specification, WireForm};
 
 /// Partitions of each topic: the bound on how many workers share one.
 const PARTITIONS: u16 = 6;
@@ -98,7 +14,7 @@ const RETENTION_MS: &str = "604800000";
 /// A segment is deleted whole, so a message stays this much longer: 1 day, in milliseconds.
 const SEGMENT_MS: &str = "86400000";
 
-impl Connector {
+impl Specification {
     /// The connector's name in Kafka Connect, such as `order-outbox`.
     #[must_use]
     pub fn name(&self) -> String {
@@ -135,6 +51,10 @@ impl Connector {
         json!({ "name": self.name(), "config": self.config(), "topics": topics })
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one setting after the other, each with its reason"
+    )]
     fn config(&self) -> Map<String, Value> {
         let context = &self.context;
         let settings = &self.settings;
@@ -144,7 +64,18 @@ impl Connector {
         let replicas = settings.replication_factor.to_string();
         let partitions = PARTITIONS.to_string();
         let heartbeat_topic = format!(r"{context}\.public\.heartbeat");
-        let entries = [
+        let (value_converter, placement) = match settings.wire_form {
+            WireForm::Lean => (
+                "org.apache.kafka.connect.storage.StringConverter",
+                "type:header:event_type",
+            ),
+            WireForm::Envelope => (
+                "org.apache.kafka.connect.json.JsonConverter",
+                "type:envelope:event_type",
+            ),
+        };
+        let placement = format!("{placement},traceparent:header:traceparent");
+        let mut entries = vec![
             (
                 "connector.class",
                 "io.debezium.connector.postgresql.PostgresConnector",
@@ -188,15 +119,11 @@ impl Connector {
             ("topic.creation.default.cleanup.policy", "delete"),
             ("topic.creation.default.retention.ms", RETENTION_MS),
             ("topic.creation.default.segment.ms", SEGMENT_MS),
-            // The lean form: the value is the payload itself, id and type are headers.
             (
                 "key.converter",
                 "org.apache.kafka.connect.storage.StringConverter",
             ),
-            (
-                "value.converter",
-                "org.apache.kafka.connect.storage.StringConverter",
-            ),
+            ("value.converter", value_converter),
             ("extended.headers.enabled", "false"),
             ("tombstones.on.delete", "false"),
             ("transforms", "heartbeat,outbox"),
@@ -222,9 +149,21 @@ impl Connector {
             ),
             (
                 "transforms.outbox.table.fields.additional.placement",
-                "type:header:event_type,traceparent:header:traceparent",
+                &placement,
             ),
         ];
+        if settings.exactly_once {
+            entries.extend([
+                ("exactly.once.support", "required"),
+                ("transaction.boundary", "poll"),
+            ]);
+        }
+        let further = settings
+            .properties
+            .0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
+        entries.extend(further);
         entries
             .into_iter()
             .map(|(key, value)| (key.to_owned(), Value::from(value)))
@@ -232,31 +171,83 @@ impl Connector {
     }
 }
 
+/// Whether the specification sets a property, or leaves it out for a reason.
+pub(super) fn derives(key: &str) -> bool {
+    let specification = Specification {
+        context: String::new(),
+        address: (String::new(), 0),
+        database: String::new(),
+        writers: Vec::new(),
+        topics: Vec::new(),
+        settings: Settings {
+            exactly_once: true,
+            ..Settings::of_role("")
+        },
+    };
+    specification.config().contains_key(key)
+        || key.starts_with("transforms")
+        || key.starts_with("table.")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Properties;
     use super::*;
 
-    #[test]
-    fn a_password_is_no_reference() {
-        assert!(PasswordReference::parse("${dir:/run/secrets:order_cdc}").is_ok());
-        for text in ["hunter2", "", "${}", "${dir}", "${dir:}"] {
-            let refused = PasswordReference::parse(text).unwrap_err().to_string();
-            assert!(text.is_empty() || text == "${}" || !refused.contains("hunter2"));
+    fn of(context: &str) -> Specification {
+        Specification {
+            context: context.to_owned(),
+            address: ("127.0.0.1".to_owned(), 5432),
+            database: "db".to_owned(),
+            writers: vec!["writer".to_owned()],
+            topics: vec![context.to_owned()],
+            settings: Settings::of_role("cdc"),
         }
     }
 
     #[test]
     fn two_outboxes_share_neither_slot_nor_prefix() {
-        let of = |context: &str| Connector {
-            context: context.to_owned(),
-            address: ("127.0.0.1".to_owned(), 5432),
-            database: "db".to_owned(),
-            topics: vec![context.to_owned()],
-            settings: Settings::of_role("cdc"),
-        };
         let (order, inventory) = (of("order").config(), of("inventory").config());
         for key in ["slot.name", "topic.prefix", "predicates.heartbeat.pattern"] {
             assert_ne!(order[key], inventory[key], "{key}");
         }
+    }
+
+    #[test]
+    fn what_heals_and_what_keeps_the_log_short_is_always_there() {
+        let config = of("order").config();
+        assert_eq!(config["snapshot.mode"], "when_needed");
+        assert_eq!(
+            config["snapshot.select.statement.overrides.public.outbox"],
+            "select * from public.outbox order by seq"
+        );
+        assert_eq!(config["heartbeat.interval.ms"], "2000");
+        assert!(!config.contains_key("offset.mismatch.strategy"));
+    }
+
+    #[test]
+    fn options_are_added_and_change_nothing_else() {
+        let lean = of("order").config();
+        let mut specification = of("order");
+        specification.settings.exactly_once = true;
+        specification.settings.wire_form = WireForm::Envelope;
+        let further = [("database.sslmode".to_owned(), "verify-full".to_owned())];
+        specification.settings.properties = Properties::new(further.into()).unwrap();
+        let config = specification.config();
+        assert_eq!(config["database.sslmode"], "verify-full");
+        let changed: Vec<&String> = config
+            .keys()
+            .filter(|key| config.get(*key) != lean.get(*key))
+            .collect();
+        assert_eq!(
+            changed,
+            [
+                "database.sslmode",
+                "exactly.once.support",
+                "transaction.boundary",
+                "transforms.outbox.table.fields.additional.placement",
+                "value.converter"
+            ]
+        );
     }
 }

@@ -1,0 +1,240 @@
+//! Makes Kafka Connect's connectors what a folder declares, and keeps them so.
+//!
+//! Connectors are created, updated, and removed when their file is gone; a FAILED connector or task is restarted, for
+//! ever, with capped back-off. On a Kafka Connect that others use too, only connectors that bear the owner's mark are
+//! ever changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::client::{self, Client, Info};
+use crate::declared::{self, Connector};
+
+/// The property of a connector that names who made it. Kafka Connect keeps what it does not know.
+const OWNER: &str = "reconciler.owner";
+/// How often Kafka Connect is looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The wait after the first restart; it doubles up to [`RESTART_MOST`].
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait between two restarts. A connector with a wrong password must not hammer its database.
+const RESTART_MOST: Duration = Duration::from_secs(60);
+/// How long a connector must run until an earlier failure is forgotten.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Why a pass was not completed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What is declared is unknown.
+    #[error(transparent)]
+    Declared(#[from] declared::Error),
+    /// Kafka Connect did not do as it was asked.
+    #[error(transparent)]
+    Connect(#[from] client::Error),
+}
+
+/// What a pass did and found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Created, or given another configuration.
+    pub put: Vec<String>,
+    /// Removed.
+    pub removed: Vec<String>,
+    /// Told to restart what failed, and why it had.
+    pub restarted: BTreeMap<String, String>,
+    /// Declared, but made by somebody else: left alone.
+    pub foreign: Vec<String>,
+    /// Refused by Kafka Connect, and why.
+    pub refused: BTreeMap<String, String>,
+    /// Declared, but not at work yet.
+    pub waiting: Vec<String>,
+}
+
+impl Pass {
+    /// Whether every declared connector is as declared and at work.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Reconciler {
+    client: Client,
+    folder: PathBuf,
+    owner: String,
+    failures: BTreeMap<String, Failing>,
+}
+
+/// A connector that failed lately.
+#[derive(Debug)]
+struct Failing {
+    wait: Duration,
+    again: Instant,
+    running_since: Option<Instant>,
+}
+
+impl Reconciler {
+    /// A reconciler of the files in `folder`; `owner` marks the connectors that are its own.
+    #[must_use]
+    pub fn new(client: Client, folder: impl Into<PathBuf>, owner: &str) -> Self {
+        Self {
+            client,
+            folder: folder.into(),
+            owner: owner.to_owned(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Looks, mends and looks again, until dropped. Whatever goes wrong is logged and tried again.
+    pub async fn run(mut self) {
+        let mut told = String::new();
+        loop {
+            match self.pass().await {
+                Ok(_) => told.clear(),
+                Err(error) => {
+                    // Once, not every second.
+                    let error = chain(&error);
+                    if error != told {
+                        tracing::warn!(error, "connectors could not be looked after; trying again");
+                        told = error;
+                    }
+                }
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// Looks and mends once.
+    ///
+    /// # Errors
+    /// [`Error`]: nothing was removed then.
+    pub async fn pass(&mut self) -> Result<Pass, Error> {
+        let declared = declared::read(&self.folder)?;
+        let found = self.client.all().await?;
+        let mut pass = Pass::default();
+        for (name, connector) in &declared {
+            self.mend(name, connector, found.get(name), &mut pass)
+                .await?;
+        }
+        let gone: BTreeSet<&String> = found
+            .keys()
+            .filter(|name| !declared.contains_key(*name))
+            .collect();
+        for name in gone {
+            if self.is_mine(&found[name].info.config) {
+                self.remove(name, &found[name].info.config).await?;
+                pass.removed.push(name.clone());
+            }
+        }
+        self.failures.retain(|name, _| declared.contains_key(name));
+        Ok(pass)
+    }
+
+    fn is_mine(&self, config: &Map<String, Value>) -> bool {
+        config.get(OWNER).is_some_and(|owner| *owner == self.owner)
+    }
+
+    async fn mend(
+        &mut self,
+        name: &str,
+        connector: &Connector,
+        found: Option<&Info>,
+        pass: &mut Pass,
+    ) -> Result<(), Error> {
+        let mut wanted = connector.config.clone();
+        wanted.insert("name".to_owned(), name.into());
+        wanted.insert(OWNER.to_owned(), self.owner.clone().into());
+        match found {
+            Some(found) if !self.is_mine(&found.info.config) => {
+                tracing::warn!(
+                    connector = name,
+                    "a connector of this name was made by somebody else; it is left alone"
+                );
+                pass.foreign.push(name.to_owned());
+                return Ok(());
+            }
+            Some(found) if found.info.config == wanted => self.revive(name, found, pass).await?,
+            _ => match self.client.put_config(name, &wanted).await {
+                Ok(()) => {
+                    tracing::info!(connector = name, "connector is as declared");
+                    pass.put.push(name.to_owned());
+                }
+                Err(client::Error::Refused { message, .. }) => {
+                    tracing::warn!(connector = name, error = message, "connector is refused");
+                    pass.refused.insert(name.to_owned(), message);
+                }
+                Err(error) => return Err(error.into()),
+            },
+        }
+        Ok(())
+    }
+
+    /// Restarts what failed, when its time has come.
+    async fn revive(&mut self, name: &str, found: &Info, pass: &mut Pass) -> Result<(), Error> {
+        let now = Instant::now();
+        if found.status.is_running() {
+            if let Some(failing) = self.failures.get_mut(name) {
+                let since = *failing.running_since.get_or_insert(now);
+                if now - since >= STEADY {
+                    self.failures.remove(name);
+                }
+            }
+            return Ok(());
+        }
+        let Some(why) = found.status.failure() else {
+            pass.waiting.push(name.to_owned());
+            return Ok(());
+        };
+        let failing = self.failures.entry(name.to_owned()).or_insert(Failing {
+            wait: RESTART_FIRST,
+            again: now,
+            running_since: None,
+        });
+        failing.running_since = None;
+        if now < failing.again {
+            pass.waiting.push(name.to_owned());
+            return Ok(());
+        }
+        tracing::warn!(connector = name, error = why, next = ?failing.wait, "connector failed; it is restarted");
+        failing.again = now + failing.wait;
+        failing.wait = (failing.wait * 2).min(RESTART_MOST);
+        self.client.restart(name).await?;
+        pass.restarted.insert(name.to_owned(), why.to_owned());
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str, config: &Map<String, Value>) -> Result<(), Error> {
+        self.client.delete(name).await?;
+        let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+        if config.contains_key("slot.name") {
+            tracing::warn!(
+                connector = name,
+                slot = text("slot.name"),
+                host = text("database.hostname"),
+                port = text("database.port"),
+                database = text("database.dbname"),
+                "connector is removed; its replication slot stays and holds back the log. If nothing reads it any more: \
+                 select pg_drop_replication_slot('{}');",
+                text("slot.name")
+            );
+        } else {
+            tracing::info!(connector = name, "connector is removed");
+        }
+        Ok(())
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

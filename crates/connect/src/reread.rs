@@ -1,0 +1,92 @@
+//! Reads an outbox again from its first row: the repair after messages were lost below the write-ahead log.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::client::{self, Client};
+use crate::status::State;
+
+/// How often Kafka Connect is asked how far it is.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Why an outbox was not read again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kafka Connect did not do as it was asked.
+    #[error(transparent)]
+    Connect(#[from] client::Error),
+    /// It took too long. Doing it again does no harm.
+    #[error("connector {name} did not {what} within {within:?}; the command can be given again")]
+    Late {
+        /// The connector.
+        name: String,
+        /// What it did not do.
+        what: &'static str,
+        /// How long it had.
+        within: Duration,
+    },
+}
+
+/// Stops the connector, forgets its offsets and lets it go on: with `snapshot.mode=when_needed` it then reads its
+/// whole table again. Returns when that is done. Whoever listens sees every event once more, and by its inbox settles
+/// none of them a second time.
+///
+/// # Errors
+/// [`Error`]. However far it came, the connector goes on.
+pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + within;
+    client.stop(name).await?;
+    let forgotten = async {
+        until(client, name, deadline, within, "stop", async |client| {
+            let status = client.status(name).await?;
+            Ok(status.connector.state == State::Stopped && status.tasks.is_empty())
+        })
+        .await?;
+        client.delete_offsets(name).await?;
+        Ok::<(), Error>(())
+    }
+    .await;
+    client.resume(name).await?;
+    forgotten?;
+    until(
+        client,
+        name,
+        deadline,
+        within,
+        "read its table to the end",
+        async |client| {
+            let read = client.status(name).await?.is_running();
+            let offsets = client.offsets(name).await?;
+            Ok(read && !offsets.is_empty() && offsets.iter().all(is_past_snapshot))
+        },
+    )
+    .await
+}
+
+/// Debezium marks an offset while it reads tables, and takes the mark away when it follows the log again.
+fn is_past_snapshot(offset: &Value) -> bool {
+    offset.get("snapshot").is_none_or(|mark| mark == false)
+        && offset
+            .get("last_snapshot_record")
+            .is_none_or(|mark| mark == false)
+}
+
+async fn until(
+    client: &Client,
+    name: &str,
+    deadline: Instant,
+    within: Duration,
+    what: &'static str,
+    done: impl AsyncFn(&Client) -> Result<bool, client::Error>,
+) -> Result<(), Error> {
+    while !done(client).await? {
+        if Instant::now() > deadline {
+            let name = name.to_owned();
+            return Err(Error::Late { name, what, within });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Table, grants, publication and connector cannot drift apart: each is broken, and named.
+
+use order::config::Config;
+use order::db;
+use outbox::specification::Error;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use stack::testing::{Context, database};
+
+#[tokio::test]
+async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_is_named() {
+    let database = database(Context::Order).await;
+    let owner = PgPool::connect_with(database.options("order_owner"))
+        .await
+        .unwrap();
+    db::MIGRATOR.run(&owner).await.unwrap();
+    let outbox = Config::default().outbox();
+
+    let mut service = PgConnection::connect_with(&database.options("order_service"))
+        .await
+        .unwrap();
+    outbox.check(&mut service).await.unwrap();
+
+    let mut superuser = PgConnection::connect_with(&database.superuser())
+        .await
+        .unwrap();
+    for (breakage, named) in [
+        (
+            "alter table outbox drop column traceparent",
+            "table outbox, column traceparent",
+        ),
+        (
+            "alter table outbox rename aggregateid to aggregate",
+            "table outbox, column aggregateid",
+        ),
+        (
+            "alter table outbox alter payload type text",
+            "table outbox, column payload",
+        ),
+        (
+            "alter table outbox alter seq drop identity",
+            "table outbox, column seq",
+        ),
+        (
+            "alter table outbox add strange text not null",
+            "table outbox, column strange",
+        ),
+        (
+            "alter table outbox drop constraint outbox_pkey",
+            "table outbox, primary key",
+        ),
+        (
+            "alter table outbox drop constraint outbox_payload_size",
+            "table outbox, payload",
+        ),
+        ("drop table outbox", "table outbox, column id"),
+        ("drop table heartbeat", "table heartbeat, column at"),
+        ("drop publication outbox", "publication outbox"),
+        (
+            "alter publication outbox set (publish = 'insert, update')",
+            "publication outbox",
+        ),
+        (
+            "alter publication outbox drop table heartbeat",
+            "publication outbox, tables",
+        ),
+        (
+            "alter publication outbox add table orders",
+            "publication outbox, tables",
+        ),
+        (
+            "revoke select on outbox from order_cdc",
+            "grants of order_cdc on outbox",
+        ),
+        (
+            "revoke delete on heartbeat from order_cdc",
+            "grants of order_cdc on heartbeat",
+        ),
+        (
+            "grant update on outbox to order_cdc",
+            "grants of order_cdc on outbox",
+        ),
+        (
+            "revoke insert on outbox from order_service",
+            "grants of order_service on outbox",
+        ),
+        (
+            "grant delete on outbox to order_service",
+            "grants of order_service on outbox",
+        ),
+        ("alter role order_cdc noreplication", "role order_cdc"),
+        ("alter role order_cdc superuser", "role order_cdc"),
+        ("alter role order_cdc rename to another", "role order_cdc"),
+    ] {
+        // Never committed: roles are the whole cluster's.
+        let mut tx = superuser.begin().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(breakage))
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        let found = outbox.check(&mut tx).await;
+        let Err(Error::Drifted(drifts)) = &found else {
+            panic!("{breakage}: {found:?}");
+        };
+        assert!(
+            drifts.iter().any(|drift| drift.what == named),
+            "{breakage}: {drifts:?}"
+        );
+        tx.rollback().await.unwrap();
+    }
+    outbox.check(&mut superuser).await.unwrap();
+}
