@@ -81,6 +81,8 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n\
+         # A broker that was killed comes back only when its earlier session is over; the default is 9 s.\n\
+         broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=1000\n\
          # A single broker has no replica to fall back on: what it acknowledges is on disk.\n\
          log.flush.interval.messages=1\n",
         logs.display()
@@ -135,6 +137,8 @@ pub async fn start_connect(
          config.providers.dir.param.allowed.paths={}\n\
          # How far the slot is confirmed; the default of a minute keeps that much of the log.\n\
          offset.flush.interval.ms=1000\n\
+         # How soon a worker that was killed is given up; 6 s is the least that the broker takes.\n\
+         session.timeout.ms=6000\nheartbeat.interval.ms=2000\n\
          # How long the only worker waits for a colleague that went away.\n\
          scheduled.rebalance.max.delay.ms=0\n",
         instance.parts.plugins.display(),

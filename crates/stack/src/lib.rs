@@ -3,6 +3,7 @@
 
 pub mod demo;
 pub mod description;
+pub mod foreground;
 pub mod home;
 pub mod instance;
 pub mod kafka;

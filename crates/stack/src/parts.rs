@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 
-use crate::say;
+use crate::process::die_with_parent;
+use crate::{home, say};
 
 const POM: &str = include_str!("../parts/pom.xml");
 const LOCK: &str = include_str!("../parts/parts.sha256");
@@ -63,10 +65,14 @@ impl Parts {
         if parts.exists() {
             fs::remove_dir_all(&parts)?;
         }
-        fs::create_dir_all(&parts)?;
-        download(&parts)?;
-        verify(&parts)?;
-        unpack(&parts)?;
+        home::make(&parts)?;
+        // PostgreSQL runs as another user, who must get at its files whatever the umask here.
+        let before = umask(Mode::from_bits_truncate(0o022));
+        let brought = download(&parts)
+            .and_then(|()| verify(&parts))
+            .and_then(|()| unpack(&parts));
+        umask(before);
+        brought?;
         fs::write(stamp, wanted)?;
         Ok(resolved)
     }
@@ -90,7 +96,9 @@ fn download(parts: &Path) -> Result<()> {
     );
     let pom = parts.join("pom.xml");
     fs::write(&pom, POM)?;
-    let mut maven = Command::new("mvn")
+    let mut maven = Command::new("mvn");
+    die_with_parent(&mut maven);
+    let mut maven = maven
         .args(["--batch-mode", "-Dstyle.color=never", "--file"])
         .arg(&pom)
         .arg(format!("-Dparts.directory={}", parts.display()))

@@ -2,9 +2,21 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+
+/// How long the parts of a stack that was killed may take to let go of a port.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often a busy port is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// Where free ports are looked for: below those (from 32768) that the kernel gives to outgoing connections. One of
+/// those could be gone before its part is up, and a client that waits for it could even connect to itself.
+const FREE: Range<u16> = 10_000..29_000;
+/// How many ports are tried.
+const TRIES: usize = 1000;
 
 /// The ports of one stack, all on 127.0.0.1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,7 +72,7 @@ impl Ports {
             (ports.inventory, "the Inventory Service"),
             (ports.worker, "the Inventory Worker"),
         ] {
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if !free_within(port, GRACE) {
                 let owner = owner(port)
                     .unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
                 bail!(
@@ -80,8 +92,7 @@ impl Ports {
         // All are held until the last one is known, so that they differ.
         let mut held = Vec::new();
         let mut next = || -> Result<u16> {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-            let port = listener.local_addr()?.port();
+            let (port, listener) = hold()?;
             held.push(listener);
             Ok(port)
         };
@@ -99,14 +110,36 @@ impl Ports {
     }
 }
 
+/// Whether nobody has the port, or whoever has it lets go of it in time.
+fn free_within(port: u16, grace: Duration) -> bool {
+    let deadline = Instant::now() + grace;
+    while TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
 /// A port that nobody has at this moment.
 ///
 /// # Errors
 /// If there is none.
 pub fn free() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    hold().map(|(port, _)| port)
+}
+
+/// A port, and what holds it until it is dropped.
+fn hold() -> Result<(u16, TcpListener)> {
+    let span = u128::from(FREE.end - FREE.start);
+    let tried = (0..TRIES).find_map(|_| {
+        let step = u16::try_from(uuid::Uuid::new_v4().as_u128() % span).ok()?;
+        let port = FREE.start + step;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some((port, listener))
+    });
+    tried.with_context(|| format!("no free port from {} to {}", FREE.start, FREE.end))
 }
 
 /// The process that listens at `port`: its id and its command.

@@ -1,11 +1,12 @@
 //! A PostgreSQL server, its roles and its database.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
@@ -13,6 +14,11 @@ use crate::description::Database;
 use crate::home::Unprivileged;
 use crate::instance::Instance;
 use crate::process::{Running, Spec, Stage};
+
+/// How long what is left of a killed server may take to end.
+const OUTLIVED_WITHIN: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The two sides of the flow, each with a database and roles of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +105,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// With the last lines of its log.
     pub async fn start(&self) -> Result<()> {
+        self.outlive().await?;
         if !self.data.exists() {
             self.initialise().await?;
         }
@@ -112,6 +119,24 @@ impl<'a> Server<'a> {
         running
             .ready(async || Ok(maintenance.superuser().connect().await?.close().await?))
             .await
+    }
+
+    /// Waits until nothing is left of an earlier server that was killed, and removes its `postmaster.pid`: PostgreSQL
+    /// takes even a zombie, which in a container may never be reaped, for a running server.
+    async fn outlive(&self) -> Result<()> {
+        let deadline = Instant::now() + OUTLIVED_WITHIN;
+        while let Some(process) = process_in(&self.data) {
+            ensure!(
+                Instant::now() < deadline,
+                "process {process} still works in {}; stop it and try again",
+                self.data.display()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+        match fs::remove_file(self.data.join("postmaster.pid")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn maintenance(&self) -> Database {
@@ -226,6 +251,15 @@ impl<'a> Server<'a> {
         }
         Ok(connection.close().await?)
     }
+}
+
+/// A process that works in `folder`, as all of PostgreSQL's do in their data folder.
+fn process_in(folder: &Path) -> Option<String> {
+    let mut processes = fs::read_dir("/proc").ok()?.flatten();
+    let process = processes.find(|process| {
+        fs::read_link(process.path().join("cwd")).is_ok_and(|works_in| works_in == folder)
+    })?;
+    Some(process.file_name().to_string_lossy().into_owned())
 }
 
 /// Creates a database that its context's roles, and nobody else, may enter.

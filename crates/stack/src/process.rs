@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -22,6 +22,8 @@ use crate::say;
 
 /// How long a part may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How long one look at readiness may take: a part that hangs must not hang whoever waits for it.
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// How often readiness is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// The first wait before a part that died is started again; it doubles up to [`RESTART_MOST`].
@@ -101,12 +103,15 @@ impl Spec {
             .with_context(|| format!("cannot run {}", self.program.display()))
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end. Given up before that, it and the processes that it has started are killed.
     ///
     /// # Errors
     /// If it does not end with 0, with the last lines of its log.
     pub async fn run(&self) -> Result<()> {
-        let status = self.spawn()?.wait().await?;
+        let mut child = self.spawn()?;
+        let group = Group::of(&child);
+        let status = child.wait().await?;
+        drop(group);
         if status.success() {
             Ok(())
         } else {
@@ -128,6 +133,25 @@ impl Spec {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
+/// The process group that a child leads; whatever is left of it is killed when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.map(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Mostly nothing is left.
+            let _ = killpg(leader, Signal::SIGKILL);
+        }
     }
 }
 
@@ -212,7 +236,10 @@ impl Running {
             if let Some(status) = ended {
                 return Err(self.0.spec.died(status));
             }
-            match probe().await {
+            let probed = tokio::time::timeout(PROBE_WITHIN, probe())
+                .await
+                .unwrap_or_else(|_| bail!("no answer within {PROBE_WITHIN:?}"));
+            match probed {
                 Ok(()) => break,
                 Err(error) if Instant::now() > deadline => {
                     return Err(error.context(format!(
@@ -323,54 +350,4 @@ impl Keeper {
             };
         });
     }
-}
-
-/// How long a command may take to stop when it is asked to.
-const COMMAND_STOPS_WITHIN: Duration = Duration::from_secs(10);
-
-/// Runs `command` and returns its exit code; when `interrupted` resolves first, the command and all that it started
-/// are stopped.
-///
-/// # Errors
-/// If it cannot be run.
-pub async fn foreground(
-    command: &[String],
-    environment: &[(&str, &Path)],
-    interrupted: impl Future<Output = ()>,
-) -> Result<u8> {
-    let Some((program, arguments)) = command.split_first() else {
-        bail!("no command");
-    };
-    let mut child = std::process::Command::new(program);
-    child
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .process_group(0);
-    die_with_parent(&mut child);
-    let mut child = Command::from(child)
-        .spawn()
-        .with_context(|| format!("cannot run {program}"))?;
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .map(|id| Pid::from_raw(-id));
-    let status = tokio::select! {
-        status = child.wait() => Some(status?),
-        () = interrupted => None,
-    };
-    // What it left behind, too.
-    let signal = |signal| group.map(|group| kill(group, signal));
-    let code = if let Some(status) = status {
-        status
-            .code()
-            .and_then(|code| u8::try_from(code).ok())
-            .unwrap_or(1)
-    } else {
-        let _ = signal(Signal::SIGTERM);
-        let _ = tokio::time::timeout(COMMAND_STOPS_WITHIN, child.wait()).await;
-        130
-    };
-    let _ = signal(Signal::SIGKILL);
-    Ok(code)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
@@ -12,6 +13,9 @@ use tokio::process::Command;
 use crate::description::Description;
 use crate::instance::Instance;
 use crate::process::{Running, Spec, Stage};
+
+/// How long a service may take to say whether it is ready.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A service's binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +138,10 @@ pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> 
 /// # Errors
 /// If it is not, or does not answer.
 pub async fn ready(url: &str) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ANSWER_WITHIN)
+        .build()?;
     let answer = client.get(format!("{url}/health/ready")).send().await?;
     let status = answer.status();
     ensure!(

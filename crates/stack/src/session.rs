@@ -1,14 +1,14 @@
 //! Stacks by their folder: the one with the seed's ports, and those that tests make and remove.
 
 use std::fs::{self, File, TryLockError};
-use std::os::unix::process::CommandExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 
 use crate::description::Description;
 use crate::home::{self, Unprivileged};
@@ -16,10 +16,14 @@ use crate::instance::Instance;
 use crate::parts::Parts;
 use crate::ports::Ports;
 use crate::stack::{Stack, interrupted};
-use crate::{process, say};
+use crate::{foreground, say, services};
 
 /// How long `down` waits for an orderly end.
 const DOWN_WITHIN: Duration = Duration::from_secs(90);
+/// How long somebody may take to ask whether a folder is taken.
+const ASKED_WITHIN: Duration = Duration::from_millis(20);
+/// How long what was killed may take to end.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// How often a running process is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -74,18 +78,22 @@ impl Home {
         Ok((Stack::start(instance, ports, interrupted()?).await?, lock))
     }
 
-    /// Starts a stack with free ports in a new folder, both gone when the guard is.
+    /// Starts a stack with free ports in a new folder, both gone when the guard is; not if `interrupted` resolves
+    /// first.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn start_ephemeral(&self) -> Result<(Stack, impl Sized + use<>)> {
+    pub async fn start_ephemeral<I: Future<Output = ()>>(
+        &self,
+        interrupted: I,
+    ) -> Result<(Stack, impl Sized + use<I>)> {
         let (instance, guard) = self.ephemeral()?;
         say!(
             "starting a stack on free ports in {}",
             instance.folder.display()
         );
         Ok((
-            Stack::start(instance, Ports::free()?, interrupted()?).await?,
+            Stack::start(instance, Ports::free()?, interrupted).await?,
             guard,
         ))
     }
@@ -96,6 +104,9 @@ impl Home {
     /// If it cannot be made.
     pub(crate) fn ephemeral(&self) -> Result<(Instance, Ephemeral)> {
         let parts = Parts::resolve(&self.folder)?;
+        // One process at a time: a folder that is just being made or removed is not yet, or no longer, locked.
+        let turn = File::create(self.folder.join("ephemeral.lock"))?;
+        turn.lock()?;
         self.sweep()?;
         let folder = self
             .folder
@@ -120,11 +131,7 @@ impl Home {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            // Without a lock it is being made this moment.
-            if name.starts_with("ephemeral-")
-                && folder.join("run/lock").exists()
-                && take(&folder)?.is_some()
-            {
+            if name.starts_with("ephemeral-") && folder.is_dir() && !held(&folder)? {
                 fs::remove_dir_all(&folder)?;
             }
         }
@@ -136,9 +143,9 @@ impl Home {
     /// # Errors
     /// If the stack or the command cannot be started.
     pub async fn exec(&self, command: &[String]) -> Result<u8> {
-        let (stack, _guard) = self.start_ephemeral().await?;
+        let (stack, _guard) = self.start_ephemeral(interrupted()?).await?;
         let environment = [("OUTBOX_STACK", stack.description().file.as_path())];
-        let code = process::foreground(command, &environment, interrupted()?).await;
+        let code = foreground::run(command, &environment, interrupted()?).await;
         stack.stop().await;
         code
     }
@@ -150,9 +157,14 @@ impl Home {
     pub async fn up(&self) -> Result<Description> {
         // Resolved here, where its progress is seen.
         Parts::resolve(&self.folder)?;
-        if take(&self.state())?.is_none() {
+        let run = self.state().join("run");
+        fs::create_dir_all(&run)?;
+        // A second `up` waits for the first one's outcome.
+        let turn = File::create(run.join("up.lock"))?;
+        turn.lock()?;
+        if let Some(stack) = self.already().await? {
             say!("the stack is up already");
-            return self.wait_for_description().await;
+            return Ok(stack);
         }
         // One that was killed could not remove it.
         drop(fs::remove_file(self.description()));
@@ -165,8 +177,6 @@ impl Home {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // Not of this terminal's group: its Ctrl-C is not meant for what stays.
-            .process_group(0)
             .spawn()?;
         let ready = tokio::select! {
             ready = self.follow(&mut supervisor, &log) => Some(ready),
@@ -206,16 +216,26 @@ impl Home {
         }
     }
 
-    async fn wait_for_description(&self) -> Result<Description> {
+    /// The stack that runs; one that is starting is waited for, and one that is just dying is none.
+    async fn already(&self) -> Result<Option<Description>> {
         let deadline = Instant::now() + DOWN_WITHIN;
-        while !self.description().exists() {
+        while held(&self.state())? {
+            if let Ok(stack) = Description::read(&self.description())
+                && services::ready(&stack.order_url).await.is_ok()
+            {
+                // What is killed together does not end at the same instant.
+                tokio::time::sleep(LOOK).await;
+                if held(&self.state())? {
+                    return Ok(Some(stack));
+                }
+            }
             ensure!(
                 Instant::now() < deadline,
-                "it does not become ready; `./dev down` stops it"
+                "the stack runs but does not become ready; `./dev down` stops it"
             );
             tokio::time::sleep(LOOK).await;
         }
-        Description::read(&self.description())
+        Ok(None)
     }
 
     /// Stays in the foreground until told to stop: what `up` leaves behind.
@@ -223,6 +243,8 @@ impl Home {
     /// # Errors
     /// If the stack cannot be started.
     pub async fn supervise(&self) -> Result<()> {
+        // Out of the terminal's session: neither its Ctrl-C nor its end is meant for what stays.
+        setsid().context("cannot leave the terminal's session")?;
         let (stack, _lock) = self.start().await?;
         interrupted()?.await;
         stack.stop().await;
@@ -270,7 +292,7 @@ impl Home {
     /// # Errors
     /// If its description is broken.
     pub fn status(&self) -> Result<Option<Description>> {
-        if !self.description().exists() || take(&self.state())?.is_some() {
+        if !self.description().exists() || !held(&self.state())? {
             return Ok(None);
         }
         Description::read(&self.description()).map(Some)
@@ -285,8 +307,32 @@ pub(crate) struct Ephemeral {
 
 impl Drop for Ephemeral {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
+        let deadline = Instant::now() + GONE_WITHIN;
+        while let Err(error) = fs::remove_dir_all(&self.folder) {
+            // What was killed a moment ago may still have written.
+            if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+                continue;
+            }
             say!("cannot remove {}: {error}", self.folder.display());
+            return;
+        }
+    }
+}
+
+/// Whether a process has taken the folder.
+fn held(folder: &Path) -> Result<bool> {
+    let path = folder.join("run/lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
     }
 }
@@ -302,15 +348,19 @@ fn take(folder: &Path) -> Result<Option<Lock>> {
         .truncate(false)
         .write(true)
         .open(&path)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            fs::write(&path, std::process::id().to_string())?;
-            Ok(Some(Lock(file)))
-        }
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+    // Whoever only asks (`held`) has the lock for a moment.
+    let deadline = Instant::now() + ASKED_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::yield_now(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
     }
+    file.set_len(0)?;
+    fs::write(&path, std::process::id().to_string())?;
+    Ok(Some(Lock(file)))
 }

@@ -37,7 +37,9 @@ pub async fn stack() -> &'static Description {
             None => {
                 own(async || {
                     build()?;
-                    let (stack, guard) = Home::find()?.start_ephemeral().await?;
+                    let (stack, guard) = Home::find()?
+                        .start_ephemeral(std::future::pending())
+                        .await?;
                     Ok((stack.description().clone(), (stack, guard)))
                 })
                 .await

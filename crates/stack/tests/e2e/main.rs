@@ -7,6 +7,7 @@
 
 mod contract;
 mod crash;
+mod faults;
 mod invariant;
 mod outcome;
 mod reconciler;

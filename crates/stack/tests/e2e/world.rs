@@ -1,6 +1,7 @@
 //! What a test works with: the real stack, products of its own, and the orders that it has placed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,34 @@ pub(crate) struct World {
     pub(crate) inventory_db: PgPool,
     orders: Mutex<BTreeSet<Uuid>>,
     products: Mutex<BTreeMap<Uuid, i32>>,
+    /// Held while the test runs: shared, or alone by one that breaks what others use.
+    _turn: File,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::in_turn(File::lock_shared).await
+    }
+
+    /// For a test that breaks what others use: no other runs meanwhile, in this process or in another.
+    pub(crate) async fn alone() -> Self {
+        Self::in_turn(File::lock).await
+    }
+
+    async fn in_turn(take: fn(&File) -> std::io::Result<()>) -> Self {
         let stack = testing::stack().await;
+        let file = stack.file.with_file_name("turn");
+        let turn = tokio::task::spawn_blocking(move || {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(file)
+                .unwrap();
+            take(&file).unwrap();
+            file
+        });
+        let turn = turn.await.unwrap();
         let pool = |database: &testing::Database| {
             sqlx::postgres::PgPoolOptions::new()
                 .max_connections(2)
@@ -43,6 +67,7 @@ impl World {
             inventory_db: pool(&stack.inventory_db),
             orders: Mutex::default(),
             products: Mutex::default(),
+            _turn: turn,
         }
     }
 
@@ -153,6 +178,44 @@ impl World {
         let id = answer["id"].as_str().unwrap().parse().unwrap();
         self.adopt(id);
         id
+    }
+
+    /// Places an order for one piece however often the service has to be asked; one that was stored without an answer is
+    /// adopted by its product later.
+    pub(crate) async fn place_in_the_end(&self, product: Uuid, price: i32) {
+        let body =
+            json!({ "product_id": product, "estimated_price": price, "quantity": 1 }).to_string();
+        let url = format!("{}/orders", self.stack.order_url);
+        eventually(Duration::from_secs(60), "the order is taken", async || {
+            let answer = self
+                .http
+                .post(&url)
+                .body(body.clone())
+                .send()
+                .await
+                .map_err(|error| error.to_string())?;
+            if answer.status() == 201 {
+                Ok(())
+            } else {
+                Err(answer.status().to_string())
+            }
+        })
+        .await;
+    }
+
+    /// Counts every stored order for the test's products to this test's.
+    pub(crate) async fn adopt_all(&self) -> Vec<Uuid> {
+        let products: Vec<Uuid> = self.products().into_keys().collect();
+        let orders: Vec<Uuid> =
+            sqlx::query_scalar("select id from orders where product_id = any($1)")
+                .bind(products)
+                .fetch_all(&self.order_db)
+                .await
+                .unwrap();
+        for order in &orders {
+            self.adopt(*order);
+        }
+        orders
     }
 
     /// Places orders for one piece each, several at the same time.
