@@ -1,5 +1,7 @@
 //! The demo: four real orders, and for each what happened where, and when.
 
+mod seen;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,7 +11,10 @@ use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{ConnectOptions, PgConnection};
 use uuid::Uuid;
 
+use seen::{carried, event, facts, fell, kafka_time, settled_at};
+
 use crate::description::Description;
+use crate::say;
 use crate::session::Home;
 use crate::stack::interrupted;
 use crate::topic::{self, Carried};
@@ -38,7 +43,7 @@ pub async fn run(home: &Home, once: bool) -> Result<()> {
     let stop = interrupted()?;
     let outcome = tokio::select! {
         outcome = prove(stack.description()) => outcome,
-        () = stop => Err(anyhow::anyhow!("interrupted; everything is stopped")),
+        () = stop => Err(anyhow::anyhow!("interrupted")),
     };
     if let Ok(order) = &outcome
         && !once
@@ -47,6 +52,7 @@ pub async fn run(home: &Home, once: bool) -> Result<()> {
         interrupted()?.await;
     }
     stack.stop().await;
+    say!("everything is stopped");
     outcome.map(drop)
 }
 
@@ -331,74 +337,5 @@ impl Clock {
             millis(self.last)
         );
         self.last = at;
-    }
-}
-
-/// A row of an outbox.
-struct Row {
-    id: Uuid,
-    seq: i64,
-    event_type: String,
-}
-
-async fn event(db: &mut PgConnection, order: Uuid) -> Result<Row> {
-    let rows: Vec<(Uuid, i64, String)> =
-        sqlx::query_as("select id, seq, type from outbox where aggregateid = $1")
-            .bind(order.to_string())
-            .fetch_all(db)
-            .await?;
-    match rows.as_slice() {
-        [(id, seq, event_type)] => Ok(Row {
-            id: *id,
-            seq: *seq,
-            event_type: event_type.clone(),
-        }),
-        other => bail!(
-            "the outbox has {} events about order {order}, not one",
-            other.len()
-        ),
-    }
-}
-
-async fn settled_at(db: &mut PgConnection, event: Uuid) -> Result<DateTime<Utc>> {
-    sqlx::query_scalar("select settled_at from inbox where id = $1")
-        .bind(event)
-        .fetch_one(db)
-        .await
-        .with_context(|| format!("event {event} is not in the inbox"))
-}
-
-fn kafka_time(message: &Carried) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(message.timestamp).unwrap_or_default()
-}
-
-fn carried(topic: &str, row: &Row, message: &Carried) -> String {
-    format!(
-        "{} (outbox row {}) is on topic {topic}, partition {}, offset {}\n                 {}",
-        row.event_type, row.seq, message.partition, message.offset, message.value
-    )
-}
-
-fn fell(before: Option<i64>, after: Option<i64>) -> String {
-    match (before, after) {
-        (Some(before), Some(after)) => format!("{before} -> {after}"),
-        _ => "none, before and after".to_owned(),
-    }
-}
-
-fn facts(shown: &Value) -> String {
-    let fact = |name: &str| shown.get(name).map(|value| format!("{name} {value}"));
-    match shown["reason"].as_str() {
-        Some(reason) => {
-            let facts: Vec<String> = ["estimated_price", "actual_price", "requested", "available"]
-                .into_iter()
-                .filter(|name| *name != "estimated_price" || reason == "price_mismatch")
-                .filter_map(fact)
-                .collect();
-            format!(": {reason} {}", facts.join(", "))
-                .trim_end()
-                .to_owned()
-        }
-        None => String::new(),
     }
 }

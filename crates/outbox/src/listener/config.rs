@@ -97,6 +97,9 @@ impl Config {
             // A connection that died without a word is noticed and made again.
             ("socket.keepalive.enable", "true"),
             ("reconnect.backoff.max.ms", "2000"),
+            // A broker that was fenced and comes back names no broker at all in its first answer; librdkafka then drops
+            // the only one that it knows, and would look at bootstrap.servers again after 5 minutes.
+            ("metadata.recovery.rebootstrap.trigger.ms", "5000"),
             ("allow.auto.create.topics", "false"),
         ];
         for (key, value) in settings {

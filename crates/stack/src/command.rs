@@ -1,0 +1,83 @@
+//! The commands of the program.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::session::Home;
+use crate::{demo, say, services};
+
+/// Starts the whole real stack on this machine: PostgreSQL, Kafka, Kafka Connect with Debezium, three services.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything, place orders, show what becomes of them; stay up until Ctrl-C
+    Demo {
+        /// Stop after the proof; the exit code is 0 only if all of it is true
+        #[arg(long)]
+        once: bool,
+    },
+    /// Start everything in the background; return when it is ready
+    Up,
+    /// Stop everything
+    Down {
+        /// Remove the data too
+        #[arg(long)]
+        clean: bool,
+    },
+    /// Show where everything is
+    Status,
+    /// Run a command beside a stack of its own, on free ports; `OUTBOX_STACK` names its description
+    Exec {
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    #[command(hide = true)]
+    Supervise,
+}
+
+impl Arguments {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// What went wrong, and what to do about it.
+    pub async fn run(self) -> Result<ExitCode> {
+        run(self.command).await
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    let home = Home::find()?;
+    match command {
+        Command::Demo { once } => demo::run(&home, once).await?,
+        Command::Up => say!("everything is up:\n{}", home.up().await?.addresses()),
+        Command::Down { clean } => home.down(clean)?,
+        Command::Status => return status(&home).await,
+        Command::Exec { command } => return Ok(home.exec(&command).await?.into()),
+        Command::Supervise => home.supervise().await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// 0 only if all is up and ready.
+#[expect(clippy::print_stdout, reason = "addresses are what was asked for")]
+async fn status(home: &Home) -> Result<ExitCode> {
+    let Some(stack) = home.status()? else {
+        say!("nothing is up; `./dev up` starts it");
+        return Ok(ExitCode::FAILURE);
+    };
+    println!("{}", stack.addresses());
+    for url in [&stack.order_url, &stack.inventory_url, &stack.worker_url] {
+        services::ready(url).await?;
+    }
+    say!("everything is up");
+    Ok(ExitCode::SUCCESS)
+}
