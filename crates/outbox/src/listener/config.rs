@@ -100,6 +100,8 @@ impl Config {
             // A broker that was fenced and comes back names no broker at all in its first answer; librdkafka then drops
             // the only one that it knows, and would look at bootstrap.servers again after 5 minutes.
             ("metadata.recovery.rebootstrap.trigger.ms", "5000"),
+            // Tells which brokers are reached.
+            ("statistics.interval.ms", "2000"),
             ("allow.auto.create.topics", "false"),
         ];
         for (key, value) in settings {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use rdkafka::client::ClientContext;
@@ -13,6 +13,7 @@ use rdkafka::consumer::{
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
@@ -32,15 +33,30 @@ pub(super) enum Change {
     Lost,
 }
 
-#[derive(Default)]
 struct Assignments {
     changes: Mutex<Vec<Change>>,
     changed: Notify,
+    /// When a broker was last known to be there.
+    reached: Mutex<Instant>,
 }
 
 struct Context(Arc<Assignments>);
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        if statistics
+            .brokers
+            .values()
+            .any(|broker| broker.state == "UP")
+        {
+            *self
+                .0
+                .reached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg
@@ -107,12 +123,16 @@ fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartiti
 pub(super) struct Consumer {
     inner: Arc<StreamConsumer<Context>>,
     assignments: Arc<Assignments>,
-    topics: Vec<String>,
+    config: Config,
 }
 
 impl Consumer {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
-        let assignments = Arc::new(Assignments::default());
+        let assignments = Arc::new(Assignments {
+            changes: Mutex::default(),
+            changed: Notify::new(),
+            reached: Mutex::new(Instant::now()),
+        });
         let inner = config
             .client()
             .create_with_context(Context(Arc::clone(&assignments)))
@@ -120,12 +140,28 @@ impl Consumer {
         Ok(Self {
             inner: Arc::new(inner),
             assignments,
-            topics: config.topics.clone(),
+            config: config.clone(),
         })
     }
 
+    /// Another member of the group, in place of this one.
+    pub(super) fn again(&self) -> Result<Self, Error> {
+        let fresh = Self::new(&self.config)?;
+        fresh.subscribe()?;
+        Ok(fresh)
+    }
+
+    /// For how long no broker has been reached.
+    pub(super) fn unreached(&self) -> Duration {
+        self.assignments
+            .reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
+    }
+
     pub(super) fn subscribe(&self) -> Result<(), Error> {
-        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         self.inner.subscribe(&topics).map_err(Error::Config)
     }
 

@@ -27,6 +27,8 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 /// How long polling may rest while the buffer is full, before partitions are paused. Pausing throws fetched
 /// messages away, so it is for trouble, not for load.
 const REST: Duration = Duration::from_secs(1);
+/// How long no broker may be reached before the consumer begins again.
+const UNREACHED: Duration = Duration::from_secs(15);
 /// How long a batch in hand may take to finish when the listener is to stop.
 const LAST_BATCH: Duration = Duration::from_secs(5);
 
@@ -107,9 +109,27 @@ impl<H: Handler> Run<H> {
                 outcome = settled(&mut self.hand) => self.finish(outcome),
                 received = self.consumer.receive(), if room => self.gather(received?)?,
                 () = self.consumer.changed() => {}
-                _ = tick.tick() => {}
+                _ = tick.tick() => {
+                    if self.consumer.unreached() > UNREACHED {
+                        self.begin_again()?;
+                    }
+                }
             }
         }
+    }
+
+    /// Takes a new consumer where the old one has reached no broker for long: librdkafka can end with no broker that it
+    /// would still ask, once the only one that it knew was fenced and came back.
+    fn begin_again(&mut self) -> Result<(), Error> {
+        tracing::warn!(
+            "no broker has been reached for {UNREACHED:?}; the Kafka consumer begins again"
+        );
+        let fresh = self.consumer.again()?;
+        let old = std::mem::replace(&mut self.consumer, fresh);
+        self.forget(&self.assigned.clone());
+        self.paused = false;
+        tokio::spawn(old.close(BTreeMap::new()));
+        Ok(())
     }
 
     /// Takes a message, and whatever else is waiting, into the buffer.
