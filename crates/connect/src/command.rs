@@ -1,0 +1,60 @@
+//! The commands of the program.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use connect::{Client, Reconciler, reread};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Keeps Kafka Connect's connectors as they are declared.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Where Kafka Connect is
+    #[arg(long, global = true, default_value = "http://127.0.0.1:8083")]
+    url: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the connectors what the JSON files of a folder say, and keep them so until SIGTERM
+    Reconcile {
+        /// The folder; each `*.json` has `name` and `config`
+        folder: PathBuf,
+        /// The mark of the connectors that may be changed and removed
+        #[arg(long, default_value = "connect")]
+        owner: String,
+    },
+    /// Read an outbox again from its first row, and return when that is done
+    Reread {
+        /// The connector
+        name: String,
+        /// How long it may take, in seconds
+        #[arg(long, default_value_t = 600)]
+        within: u64,
+    },
+}
+
+/// Does what was asked for.
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let client = Client::new(&arguments.url)?;
+    match arguments.command {
+        Command::Reconcile { folder, owner } => {
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                () = Reconciler::new(client, folder, &owner).run() => {}
+                _ = terminate.recv() => {}
+                interrupted = tokio::signal::ctrl_c() => interrupted?,
+            }
+        }
+        Command::Reread { name, within } => {
+            reread(&client, &name, Duration::from_secs(within)).await?;
+            tracing::info!(connector = name, "the outbox has been read again");
+        }
+    }
+    Ok(())
+}
