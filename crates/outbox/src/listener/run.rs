@@ -126,7 +126,7 @@ impl<H: Handler> Run<H> {
         );
         let fresh = self.consumer.again()?;
         let old = std::mem::replace(&mut self.consumer, fresh);
-        self.forget(&self.assigned.clone());
+        self.follow(Change::Lost);
         self.paused = false;
         tokio::spawn(old.close(BTreeMap::new()));
         Ok(())
@@ -252,21 +252,25 @@ impl<H: Handler> Run<H> {
 
     fn follow_assignment(&mut self) {
         for change in self.consumer.changes() {
-            match change {
-                Change::Assigned(partitions) => {
-                    if self.paused {
-                        // What is assigned during a pause starts unpaused.
-                        self.consumer.pause(&partitions);
-                    }
-                    self.assigned.extend(partitions);
-                }
-                Change::Revoked(partitions) => self.forget(&partitions),
-                Change::Lost => self.forget(&self.assigned.clone()),
-            }
-            let held = self.assigned.len();
-            self.progress
-                .send_modify(|progress| progress.partitions = held);
+            self.follow(change);
         }
+    }
+
+    fn follow(&mut self, change: Change) {
+        match change {
+            Change::Assigned(partitions) => {
+                if self.paused {
+                    // What is assigned during a pause starts unpaused.
+                    self.consumer.pause(&partitions);
+                }
+                self.assigned.extend(partitions);
+            }
+            Change::Revoked(partitions) => self.forget(&partitions),
+            Change::Lost => self.forget(&self.assigned.clone()),
+        }
+        let held = self.assigned.len();
+        self.progress
+            .send_modify(|progress| progress.partitions = held);
     }
 
     fn forget(&mut self, partitions: &BTreeSet<Partition>) {

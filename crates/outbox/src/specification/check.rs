@@ -112,19 +112,11 @@ impl Specification {
         .await?;
         let found = match attributes {
             None => "no such role".to_owned(),
-            Some((login, replication, more)) => {
-                let named = [
-                    (login, "LOGIN"),
-                    (replication, "REPLICATION"),
-                    (more, "more"),
-                ];
-                let named: Vec<&str> = named
-                    .iter()
-                    .filter(|(has, _)| *has)
-                    .map(|(_, name)| *name)
-                    .collect();
-                named.join(", ")
-            }
+            Some((login, replication, more)) => named(&[
+                (login, "LOGIN"),
+                (replication, "REPLICATION"),
+                (more, "more"),
+            ]),
         };
         compare(drifts, format!("role {cdc}"), "LOGIN, REPLICATION", &found);
         if attributes.is_some() {
@@ -203,6 +195,16 @@ impl Specification {
         }
         Ok(())
     }
+}
+
+/// The names of what there is.
+fn named(all: &[(bool, &str)]) -> String {
+    let there: Vec<&str> = all
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect();
+    there.join(", ")
 }
 
 fn compare(drifts: &mut Vec<Drift>, what: String, needed: &str, found: &str) {
@@ -292,20 +294,12 @@ async fn publication(
     .await?;
     let found = match publishes {
         None => "nothing".to_owned(),
-        Some((insert, update, delete, truncate)) => {
-            let named = [
-                (insert, "insert"),
-                (update, "update"),
-                (delete, "delete"),
-                (truncate, "truncate"),
-            ];
-            let named: Vec<&str> = named
-                .iter()
-                .filter(|(has, _)| *has)
-                .map(|(_, name)| *name)
-                .collect();
-            named.join(", ")
-        }
+        Some((insert, update, delete, truncate)) => named(&[
+            (insert, "insert"),
+            (update, "update"),
+            (delete, "delete"),
+            (truncate, "truncate"),
+        ]),
     };
     compare(drifts, "publication outbox".to_owned(), "insert", &found);
     if publishes.is_some() {

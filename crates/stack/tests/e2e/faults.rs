@@ -18,7 +18,7 @@ struct Flow {
     world: World,
     product: Uuid,
     holder: Transaction<'static, Postgres>,
-    unsettled: usize,
+    unsettled: i64,
 }
 
 impl Flow {
@@ -26,25 +26,9 @@ impl Flow {
         let world = World::alone().await;
         // All that there is can be had: some orders are rejected.
         let product = world.product(PRICE, 400).await;
-        let mut holder = world.inventory_db.begin().await.unwrap();
-        sqlx::query("select from products where id = $1 for update")
-            .bind(product)
-            .execute(&mut *holder)
-            .await
-            .unwrap();
+        let mut holder = world.hold(&[product]).await;
         let orders = world.place_many(150, product, PRICE).await;
-        eventually(Duration::from_secs(30), "the worker waits within its transaction", async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity where usename = 'inventory_worker' and wait_event_type = 'Lock'",
-            )
-            .fetch_one(&mut *holder)
-            .await
-            .unwrap();
-            if waiting > 0 { Ok(()) } else { Err("it does not".to_owned()) }
-        })
-        .await;
-        let unsettled = usize::try_from(world.undecided(&orders).await).unwrap();
-        assert!(unsettled >= 100, "only {unsettled} orders are unsettled");
+        let unsettled = world.worker_is_held(&mut holder, &orders).await;
         Self {
             world,
             product,
@@ -78,13 +62,7 @@ impl Flow {
         }
         let orders = world.adopt_all().await;
         assert!(orders.len() >= 170);
-        eventually(HEALED, "all orders are settled", async || {
-            match world.unsettled(&orders).await {
-                0 => Ok(()),
-                left => Err(format!("{left} unsettled")),
-            }
-        })
-        .await;
+        world.all_settled(HEALED, &orders).await;
         println!(
             "| {case} | {unsettled} | {:.1} s |",
             from.elapsed().as_secs_f64()
@@ -306,15 +284,7 @@ async fn a_worker_that_stalls_within_its_transaction_and_wakes_up_writes_nothing
     } = flow;
     holder.rollback().await.unwrap();
     let orders = world.adopt_all().await;
-    eventually(
-        HEALED,
-        "the second worker has taken over",
-        async || match world.unsettled(&orders).await {
-            0 => Ok(()),
-            left => Err(format!("{left} unsettled")),
-        },
-    )
-    .await;
+    world.all_settled(HEALED, &orders).await;
     kill(stalled, Signal::SIGCONT).unwrap();
     let holder = world.inventory_db.begin().await.unwrap();
     let flow = Flow {

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use stack::topic;
 use uuid::Uuid;
 
-use crate::world::{World, eventually};
+use crate::world::World;
 
 /// The ids of the events that an outbox holds about orders.
 async fn events(outbox: &PgPool, orders: &[Uuid]) -> Vec<Uuid> {
@@ -33,15 +33,7 @@ async fn batches_are_large_under_load() {
     let world = World::new().await;
     let product = world.product(2, 1_000_000).await;
     let orders = world.place_many(3_000, product, 2).await;
-    eventually(
-        Duration::from_secs(90),
-        "all orders are settled",
-        async || match world.unsettled(&orders).await {
-            0 => Ok(()),
-            left => Err(format!("{left} unsettled")),
-        },
-    )
-    .await;
+    world.all_settled(Duration::from_secs(90), &orders).await;
     let worker = largest_batch(&world.inventory_db, &events(&world.order_db, &orders).await).await;
     let order = largest_batch(&world.order_db, &events(&world.inventory_db, &orders).await).await;
     println!("largest batches: worker {worker}, order {order}");

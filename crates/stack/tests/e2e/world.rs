@@ -9,7 +9,7 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use stack::services::Topic;
 use stack::testing::{self, Description};
 use stack::topic;
@@ -125,6 +125,52 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(order);
+    }
+
+    /// Holds the products' rows, and with them the worker within its transaction once an order for one comes.
+    pub(crate) async fn hold(&self, products: &[Uuid]) -> Transaction<'static, Postgres> {
+        let mut holder = self.inventory_db.begin().await.unwrap();
+        sqlx::query("select from products where id = any($1) for update")
+            .bind(products)
+            .execute(&mut *holder)
+            .await
+            .unwrap();
+        holder
+    }
+
+    /// Waits until the worker is held by `holder`, and asserts that at least 100 of `orders` wait for it.
+    pub(crate) async fn worker_is_held(
+        &self,
+        holder: &mut Transaction<'static, Postgres>,
+        orders: &[Uuid],
+    ) -> i64 {
+        eventually(Duration::from_secs(30), "the worker waits within its transaction", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity where usename = 'inventory_worker' and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&mut **holder)
+            .await
+            .unwrap();
+            if waiting > 0 { Ok(()) } else { Err("it does not".to_owned()) }
+        })
+        .await;
+        let undecided = self.undecided(orders).await;
+        assert!(
+            undecided >= 100,
+            "only {undecided} orders wait for the worker"
+        );
+        undecided
+    }
+
+    /// Waits until every one of `orders` has its outcome.
+    pub(crate) async fn all_settled(&self, within: Duration, orders: &[Uuid]) {
+        eventually(within, "all orders are settled", async || {
+            match self.unsettled(orders).await {
+                0 => Ok(()),
+                left => Err(format!("{left} unsettled")),
+            }
+        })
+        .await;
     }
 
     /// How many of `orders` inventory has not decided yet.
