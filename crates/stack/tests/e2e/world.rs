@@ -268,7 +268,7 @@ impl World {
     pub(crate) async fn place_many(&self, count: usize, product: Uuid, price: i32) -> Vec<Uuid> {
         use futures::{StreamExt, stream};
         let orders = stream::iter(0..count).map(|_| self.place(product, price, 1));
-        orders.buffer_unordered(16).collect().await
+        orders.buffer_unordered(64).collect().await
     }
 
     pub(crate) async fn show(&self, order: &str) -> (u16, Value) {
