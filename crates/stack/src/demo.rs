@@ -312,7 +312,7 @@ impl Demo<'_> {
         let (key, id) = (order.to_string(), event.to_string());
         messages
             .into_iter()
-            .find(|message| message.key == key && message.id.as_deref() == Some(&id))
+            .find(|message| message.key == key && message.id() == Some(&id))
             .with_context(|| format!("topic {topic} carries no message with key {key} and id {id}"))
     }
 }

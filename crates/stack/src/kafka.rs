@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
@@ -112,6 +112,16 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
         .await
 }
 
+/// A worker of Kafka Connect.
+pub struct Worker<'a> {
+    /// Its group, of which its topics are named too.
+    pub group: &'a str,
+    /// The folder of the passwords that it may read.
+    pub secrets: &'a Path,
+    /// Whether sources write within Kafka's transactions.
+    pub exactly_once: bool,
+}
+
 /// Starts Kafka Connect, distributed, its offsets in Kafka, and waits until it takes requests.
 ///
 /// # Errors
@@ -120,14 +130,21 @@ pub async fn start_connect(
     instance: &Instance,
     ports: &Ports,
     client: &connect::Client,
+    worker: &Worker<'_>,
 ) -> Result<()> {
+    let Worker { group, secrets, .. } = worker;
+    let support = if worker.exactly_once {
+        "enabled"
+    } else {
+        "disabled"
+    };
     let settings = instance.run().join("connect.properties");
     let (broker, rest) = (ports.kafka_internal, ports.connect);
     let properties = format!(
-        "bootstrap.servers=127.0.0.1:{broker}\ngroup.id=connect\n\
-         offset.storage.topic=connect-offsets\noffset.storage.replication.factor=1\noffset.storage.partitions=6\n\
-         config.storage.topic=connect-configs\nconfig.storage.replication.factor=1\n\
-         status.storage.topic=connect-status\nstatus.storage.replication.factor=1\nstatus.storage.partitions=2\n\
+        "bootstrap.servers=127.0.0.1:{broker}\ngroup.id={group}\n\
+         offset.storage.topic={group}-offsets\noffset.storage.replication.factor=1\noffset.storage.partitions=6\n\
+         config.storage.topic={group}-configs\nconfig.storage.replication.factor=1\n\
+         status.storage.topic={group}-status\nstatus.storage.replication.factor=1\nstatus.storage.partitions=2\n\
          key.converter=org.apache.kafka.connect.storage.StringConverter\n\
          value.converter=org.apache.kafka.connect.storage.StringConverter\n\
          listeners=http://127.0.0.1:{rest}\nrest.advertised.host.name=127.0.0.1\nrest.advertised.port={rest}\n\
@@ -140,9 +157,10 @@ pub async fn start_connect(
          # How soon a worker that was killed is given up; 6 s is the least that the broker takes.\n\
          session.timeout.ms=6000\nheartbeat.interval.ms=2000\n\
          # How long the only worker waits for a colleague that went away.\n\
-         scheduled.rebalance.max.delay.ms=0\n",
+         scheduled.rebalance.max.delay.ms=0\n\
+         exactly.once.source.support={support}\n",
         instance.parts.plugins.display(),
-        instance.connect_secrets().display()
+        secrets.display()
     );
     fs::write(&settings, properties).context("cannot write the settings of Kafka Connect")?;
     let main = "org.apache.kafka.connect.cli.ConnectDistributed";

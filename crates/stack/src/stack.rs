@@ -130,7 +130,12 @@ impl Stack {
         let ports = &self.description.ports;
         kafka::start_broker(&self.instance, ports).await?;
         self.say("Kafka is ready");
-        kafka::start_connect(&self.instance, ports, client).await?;
+        let worker = kafka::Worker {
+            group: "connect",
+            secrets: &self.instance.connect_secrets(),
+            exactly_once: false,
+        };
+        kafka::start_connect(&self.instance, ports, client, &worker).await?;
         self.say("Kafka Connect is ready");
         Ok(())
     }

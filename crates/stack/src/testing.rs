@@ -17,6 +17,7 @@ pub use crate::description::{Database, Description};
 pub use crate::postgres::Context;
 pub use crate::services::Binary;
 
+use crate::kafka;
 use crate::ports;
 use crate::postgres::{self, Server};
 use crate::process::die_with_parent;
@@ -99,6 +100,28 @@ pub async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
     .fetch_all(pool)
     .await
     .unwrap_or_else(|error| panic!("no catalogue: {error}"))
+}
+
+/// A further Kafka Connect on the broker of `stack`, in a group of its own, that writes within Kafka's transactions;
+/// returns its address. It ends with this process.
+///
+/// # Panics
+/// If it cannot be started.
+pub async fn connect_exactly_once(stack: &'static Description) -> String {
+    own(async || {
+        let (instance, guard) = Home::find()?.ephemeral()?;
+        let mut ports = stack.ports.clone();
+        ports.connect = ports::free()?;
+        let url = format!("http://127.0.0.1:{}", ports.connect);
+        let worker = kafka::Worker {
+            group: "connect-exactly-once",
+            secrets: &stack.order_db.secrets.join("connect"),
+            exactly_once: true,
+        };
+        kafka::start_connect(&instance, &ports, &connect::Client::new(&url)?, &worker).await?;
+        Ok((url, (instance, guard)))
+    })
+    .await
 }
 
 fn described() -> Option<Description> {

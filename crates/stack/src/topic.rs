@@ -1,11 +1,12 @@
 //! Topics: created as declared, and what they carry, read from outside.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
@@ -56,10 +57,19 @@ pub struct Carried {
     pub timestamp: i64,
     /// Its key, as text.
     pub key: String,
-    /// The header `id`, as text.
-    pub id: Option<String>,
+    /// Its headers, as text, in their order.
+    pub headers: Vec<(String, Option<String>)>,
     /// Its value, as text.
     pub value: String,
+}
+
+impl Carried {
+    /// The header `id`.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        let header = self.headers.iter().find(|(name, _)| name == "id")?;
+        header.1.as_deref()
+    }
 }
 
 /// The messages on `topic` since a time in milliseconds (0: all of them), in order within each partition.
@@ -71,59 +81,48 @@ pub fn since(kafka: &str, topic: &str, millis: i64) -> Result<Vec<Carried>> {
         .set("bootstrap.servers", kafka)
         .set("group.id", "reader")
         .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
         .create()?;
     let metadata = consumer
         .fetch_metadata(Some(topic), WAIT)
         .context("Kafka does not answer")?;
     let mut times = TopicPartitionList::new();
-    let mut ends = BTreeMap::new();
+    let mut unread = BTreeSet::new();
     for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
         times.add_partition_offset(topic, partition.id(), Offset::Offset(millis))?;
-        ends.insert(
-            partition.id(),
-            consumer.fetch_watermarks(topic, partition.id(), WAIT)?.1,
-        );
+        unread.insert(partition.id());
     }
-    let begins = consumer.offsets_for_times(times, WAIT)?;
-    let mut assignment = TopicPartitionList::new();
-    for element in begins.elements() {
-        match element.offset() {
-            Offset::Offset(begin)
-                if ends
-                    .get(&element.partition())
-                    .is_some_and(|end| begin < *end) =>
-            {
-                assignment.add_partition_offset(
-                    topic,
-                    element.partition(),
-                    Offset::Offset(begin),
-                )?;
-            }
-            _ => drop(ends.remove(&element.partition())),
-        }
-    }
-    consumer.assign(&assignment)?;
+    consumer.assign(&consumer.offsets_for_times(times, WAIT)?)?;
     let mut carried = Vec::new();
-    while !ends.is_empty() {
-        let message = consumer.poll(WAIT).context("Kafka does not answer")??;
+    while !unread.is_empty() {
+        let message = match consumer.poll(WAIT).context("Kafka does not answer")? {
+            // Not the last offset: a transaction's end has one too, and is no message.
+            Err(KafkaError::PartitionEOF(partition)) => {
+                unread.remove(&partition);
+                continue;
+            }
+            message => message?,
+        };
         let (partition, offset) = (message.partition(), message.offset());
         let text =
             |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-        let id = message
-            .headers()
-            .and_then(|headers| headers.iter().find(|header| header.key == "id"))
-            .map(|header| text(header.value));
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        let headers = headers
+            .map(|header| {
+                (
+                    header.key.to_owned(),
+                    header.value.map(|value| text(Some(value))),
+                )
+            })
+            .collect();
         carried.push(Carried {
             partition,
             offset,
             timestamp: message.timestamp().to_millis().unwrap_or_default(),
             key: text(message.key()),
-            id,
+            headers,
             value: text(message.payload()),
         });
-        if ends.get(&partition).is_some_and(|end| offset + 1 >= *end) {
-            ends.remove(&partition);
-        }
     }
     Ok(carried)
 }

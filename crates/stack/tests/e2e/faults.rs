@@ -205,6 +205,15 @@ async fn the_slot_is_made_again_behind_the_connectors_back() {
     flow.heals("slot made again", Instant::now()).await;
 }
 
+/// The one command that repairs what was lost below the write-ahead log.
+fn reread(world: &World) {
+    let status = std::process::Command::new(world.stack.binaries.join("connect"))
+        .args(["--url", &world.stack.connect_url, "reread", "order-outbox"])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
 /// Somebody moves the slot past events: nothing notices, orders stay pending, and the one command repairs it.
 #[tokio::test]
 async fn events_that_a_moved_slot_passed_over_are_brought_back_by_the_command() {
@@ -220,17 +229,41 @@ async fn events_that_a_moved_slot_passed_over_are_brought_back_by_the_command() 
     )
     .await;
     client.resume("order-outbox").await.unwrap();
-    let status = std::process::Command::new(flow.world.stack.binaries.join("connect"))
-        .args([
-            "--url",
-            &flow.world.stack.connect_url,
-            "reread",
-            "order-outbox",
-        ])
-        .status()
-        .unwrap();
-    assert!(status.success());
+    reread(&flow.world);
     flow.heals("slot advanced, outbox read again", Instant::now())
+        .await;
+}
+
+/// The broker has acknowledged messages and lost them before anybody read them.
+#[tokio::test]
+async fn messages_that_a_topic_has_lost_are_brought_back_by_the_command() {
+    let flow = Flow::new().await;
+    flow.world.lose_messages("order").await;
+    // What the worker had fetched is gone with it.
+    let worker = pid(flow.world.stack, "inventory-worker").unwrap();
+    kill(worker, Signal::SIGKILL).unwrap();
+    let Flow {
+        world,
+        product,
+        holder,
+        ..
+    } = flow;
+    holder.rollback().await.unwrap();
+    let lost = world.adopt_all().await;
+    // The flow goes on without them.
+    let later = world.place(product, PRICE, 1).await;
+    world.settled(later).await;
+    let unsettled = world.unsettled(&lost).await;
+    assert!(unsettled >= 100, "only {unsettled} were lost");
+    let from = Instant::now();
+    reread(&world);
+    let flow = Flow {
+        holder: world.inventory_db.begin().await.unwrap(),
+        world,
+        product,
+        unsettled,
+    };
+    flow.heals("messages lost from the topic, outbox read again", from)
         .await;
 }
 
@@ -295,4 +328,57 @@ async fn a_worker_that_stalls_within_its_transaction_and_wakes_up_writes_nothing
     };
     flow.heals("worker stalled in its transaction", from).await;
     drop(second);
+}
+
+/// It stalls with messages in hand, but before its claim; another takes over, and it wakes up and claims late.
+#[tokio::test]
+async fn a_worker_that_stalls_before_its_claim_and_wakes_up_changes_nothing() {
+    let world = World::alone().await;
+    let product = world.product(PRICE, 400).await;
+    // The stack's worker holds every partition by its epoch.
+    let orders = world.place_many(60, product, PRICE).await;
+    world.all_settled(HEALED, &orders).await;
+    let stalled = Service::start(world.stack, Binary::InventoryWorker, &[]).await;
+    let mut holder = world.inventory_db.begin().await.unwrap();
+    sqlx::query("select from epoch where listener = 'inventory-worker' for update")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    // Orders until the second worker has some, too: only it has yet to claim.
+    let mut orders = Vec::new();
+    eventually(HEALED, "the second worker is about to claim", async || {
+        orders.extend(world.place_many(30, product, PRICE).await);
+        let claiming: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where usename = 'inventory_worker'
+                            and wait_event_type = 'Lock' and query like 'insert into epoch%')",
+        )
+        .fetch_one(&world.inventory_db)
+        .await
+        .unwrap();
+        if claiming {
+            Ok(())
+        } else {
+            Err("it is not".to_owned())
+        }
+    })
+    .await;
+    stalled.signal(Signal::SIGSTOP);
+    let more = 100_usize.saturating_sub(orders.len());
+    orders.extend(world.place_many(more, product, PRICE).await);
+    let unsettled = world.unsettled(&orders).await;
+    assert!(unsettled >= 100, "only {unsettled} orders are unsettled");
+    let from = Instant::now();
+    // The server ends the stalled worker's transaction, and with it the claim that it has sent.
+    holder.rollback().await.unwrap();
+    world.all_settled(HEALED, &orders).await;
+    stalled.signal(Signal::SIGCONT);
+    let flow = Flow {
+        holder: world.inventory_db.begin().await.unwrap(),
+        world,
+        product,
+        unsettled,
+    };
+    flow.heals("worker stalled before its claim", from).await;
+    let log = std::fs::read_to_string(&stalled.log).unwrap();
+    assert!(log.contains("batch failed; it is retried"), "{log}");
 }

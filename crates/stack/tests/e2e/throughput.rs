@@ -68,7 +68,7 @@ async fn a_lone_order_waits_for_nobody() {
         let text = id.to_string();
         let message = carried
             .iter()
-            .find(|message| message.id.as_deref() == Some(&text))
+            .find(|message| message.id() == Some(&text))
             .unwrap();
         let settled: f64 = sqlx::query_scalar(
             "select extract(epoch from settled_at)::double precision from inbox where id = $1",

@@ -1,18 +1,15 @@
 //! What a test works with: the real stack, products of its own, and the orders that it has placed.
 
+mod kafka;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
-use stack::services::Topic;
 use stack::testing::{self, Description};
-use stack::topic;
 use uuid::Uuid;
 
 /// The whole stack as one test sees it.
@@ -194,16 +191,6 @@ impl World {
             .unwrap()
     }
 
-    pub(crate) async fn create_topic(&self, name: &str) {
-        let topic = Topic {
-            name: name.to_owned(),
-            partitions: 6,
-            replication_factor: 1,
-            config: BTreeMap::new(),
-        };
-        topic::create(&self.stack.kafka, &[topic]).await.unwrap();
-    }
-
     pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, Value) {
         let answer = self
             .http
@@ -330,59 +317,6 @@ impl World {
             .unwrap()["stock"]
             .as_i64()
             .unwrap()
-    }
-
-    /// Produces a message as a foreign producer would.
-    pub(crate) async fn produce(
-        &self,
-        topic: &str,
-        key: Option<&str>,
-        value: Option<&[u8]>,
-        headers: &[(&str, &str)],
-    ) {
-        let producer: FutureProducer = ClientConfig::new()
-            .set("bootstrap.servers", &self.stack.kafka)
-            // As Debezium does it, or the same key lands on another partition.
-            .set("partitioner", "murmur2_random")
-            .create()
-            .unwrap();
-        let headers = headers
-            .iter()
-            .fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header {
-                    key,
-                    value: Some(*value),
-                })
-            });
-        let mut record = FutureRecord::<str, [u8]>::to(topic).headers(headers);
-        record.key = key;
-        record.payload = value;
-        producer
-            .send(record, Duration::from_secs(30))
-            .await
-            .unwrap();
-    }
-
-    /// Those of `events` that `topic` carries, by key, in the order in which they came first.
-    pub(crate) fn carried(
-        &self,
-        topic: &str,
-        events: &BTreeSet<Uuid>,
-    ) -> BTreeMap<Uuid, Vec<Uuid>> {
-        let mut carried: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
-        for message in topic::since(&self.stack.kafka, topic, 0).unwrap() {
-            let id = message
-                .id
-                .and_then(|id| id.parse().ok())
-                .filter(|id| events.contains(id));
-            if let (Some(id), Ok(key)) = (id, message.key.parse()) {
-                let of_key = carried.entry(key).or_default();
-                if !of_key.contains(&id) {
-                    of_key.push(id);
-                }
-            }
-        }
-        carried
     }
 
     /// The letters, kind and error, with exactly this value; of a null value, with this key.

@@ -1,0 +1,99 @@
+//! What a test does to topics, and sees there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use stack::services::Topic;
+use stack::topic;
+use uuid::Uuid;
+
+use super::World;
+
+impl World {
+    pub(crate) async fn create_topic(&self, name: &str) {
+        let topic = Topic {
+            name: name.to_owned(),
+            partitions: 6,
+            replication_factor: 1,
+            config: BTreeMap::new(),
+        };
+        topic::create(&self.stack.kafka, &[topic]).await.unwrap();
+    }
+
+    /// Deletes every message that `topic` carries.
+    pub(crate) async fn lose_messages(&self, topic: &str) {
+        let admin: AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", &self.stack.kafka)
+            .create()
+            .unwrap();
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..6 {
+            ends.add_partition_offset(topic, partition, Offset::End)
+                .unwrap();
+        }
+        let lost = admin
+            .delete_records(&ends, &AdminOptions::new())
+            .await
+            .unwrap();
+        for partition in lost.elements() {
+            partition.error().unwrap();
+        }
+    }
+
+    /// Produces a message as a foreign producer would.
+    pub(crate) async fn produce(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        value: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.stack.kafka)
+            // As Debezium does it, or the same key lands on another partition.
+            .set("partitioner", "murmur2_random")
+            .create()
+            .unwrap();
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(*value),
+                })
+            });
+        let mut record = FutureRecord::<str, [u8]>::to(topic).headers(headers);
+        record.key = key;
+        record.payload = value;
+        producer
+            .send(record, Duration::from_secs(30))
+            .await
+            .unwrap();
+    }
+
+    /// Those of `events` that `topic` carries, by key, in the order in which they came first.
+    pub(crate) fn carried(
+        &self,
+        topic: &str,
+        events: &BTreeSet<Uuid>,
+    ) -> BTreeMap<Uuid, Vec<Uuid>> {
+        let mut carried: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        for message in topic::since(&self.stack.kafka, topic, 0).unwrap() {
+            let id = message
+                .id()
+                .and_then(|id| id.parse().ok())
+                .filter(|id| events.contains(id));
+            if let (Some(id), Ok(key)) = (id, message.key.parse()) {
+                let of_key = carried.entry(key).or_default();
+                if !of_key.contains(&id) {
+                    of_key.push(id);
+                }
+            }
+        }
+        carried
+    }
+}
