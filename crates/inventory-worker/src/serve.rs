@@ -37,8 +37,8 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
         Health::default()
             .with_database(pool, "reservations")
             .with("listener", move || {
-                let retrying = progress.borrow().retrying.clone();
-                async move { retrying.map_or(Report::Ok, Report::Warning) }
+                let progress = progress.borrow().clone();
+                async move { Report::warnings(progress.warning()).with_facts(&progress) }
             });
     tracing::info!(address = %config.http.listen, "inventory worker is up");
 

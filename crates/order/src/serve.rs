@@ -46,8 +46,8 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     let health = Health::default()
         .with_database(intake_pool.clone(), "orders")
         .with("listener", move || {
-            let retrying = progress.borrow().retrying.clone();
-            async move { retrying.map_or(Report::Ok, Report::Warning) }
+            let progress = progress.borrow().clone();
+            async move { Report::warnings(progress.warning()).with_facts(&progress) }
         });
     let tasks = TaskTracker::new();
     let state = State {

@@ -49,6 +49,7 @@ mod config;
 mod consumer;
 mod failure;
 mod ledger;
+mod progress;
 mod run;
 
 use std::future::Future;
@@ -63,6 +64,7 @@ use uuid::Uuid;
 
 pub use config::{Config, DEFAULT_MAX_BATCH};
 pub use failure::{BoxError, Failure, Refusal, RefusalKind};
+pub use progress::Progress;
 
 use crate::Outgoing;
 use crate::message::Position;
@@ -100,21 +102,6 @@ pub struct Received<E> {
     pub at: Position,
     /// The event.
     pub event: E,
-}
-
-/// How a listener is doing, for readiness and metrics.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Partitions that it holds.
-    pub partitions: usize,
-    /// Events settled since it started; those that came again are not counted.
-    pub settled: u64,
-    /// Messages put aside since it started.
-    pub lettered: u64,
-    /// Batches committed since it started.
-    pub batches: u64,
-    /// Why the batch in hand is being retried, if it is.
-    pub retrying: Option<String>,
 }
 
 /// A listener that cannot go on.
@@ -156,11 +143,12 @@ impl<H: Handler> Listener<H> {
             consumer: consumer::Consumer::new(config)?,
             batcher: Arc::new(batch::Batcher::new(config.name.clone(), pool, handler)),
             max_batch: config.max_batch.max(1),
-            progress: watch::Sender::default(),
+            progress: watch::Sender::new(Progress::new(&config.name)),
         })
     }
 
-    /// The listener's progress, now and as it changes.
+    /// The listener's progress, now and as it changes; for readiness. The numbers for a monitoring system are recorded
+    /// by the facade of the crate `metrics`, under names that begin with `outbox_listener_`.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, extract};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
@@ -17,15 +16,70 @@ use sqlx::PgPool;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a part of the service is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", content = "detail", rename_all = "lowercase")]
-pub enum Report {
-    /// As it should be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    state: State,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<String>,
+    #[serde(flatten)]
+    facts: Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
     Ok,
-    /// Worth a look, but the service does its work.
-    Warning(String),
+    Warning,
+    Failing,
+}
+
+impl Report {
+    /// As it should be.
+    #[must_use]
+    pub fn ok() -> Self {
+        Self::warnings([])
+    }
+
+    /// Worth a look, but the service does its work; as it should be where there is nothing to say.
+    #[must_use]
+    pub fn warnings(details: impl IntoIterator<Item = String>) -> Self {
+        let details: Vec<String> = details.into_iter().collect();
+        let state = if details.is_empty() {
+            State::Ok
+        } else {
+            State::Warning
+        };
+        let facts = Map::new();
+        Self {
+            state,
+            details,
+            facts,
+        }
+    }
+
     /// The service cannot do its work.
-    Failing(String),
+    #[must_use]
+    pub fn failing(detail: impl Into<String>) -> Self {
+        Self {
+            state: State::Failing,
+            details: vec![detail.into()],
+            facts: Map::new(),
+        }
+    }
+
+    /// Adds what there is to know: the fields of a struct or a map.
+    #[must_use]
+    pub fn with_facts(mut self, facts: &impl Serialize) -> Self {
+        match serde_json::to_value(facts) {
+            Ok(Value::Object(facts)) => self.facts.extend(facts),
+            Ok(other) => drop(self.facts.insert("fact".to_owned(), other)),
+            Err(error) => drop(
+                self.facts
+                    .insert("fact".to_owned(), error.to_string().into()),
+            ),
+        }
+        self
+    }
 }
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Report> + Send + Sync>;
@@ -63,13 +117,13 @@ impl Health {
                         .fetch_one(&pool)
                         .await;
                 match found {
-                    Ok(true) => Report::Ok,
-                    Ok(false) => Report::Failing(format!(
+                    Ok(true) => Report::ok(),
+                    Ok(false) => Report::failing(format!(
                         "there is no table {table}; run the command `migrate`"
                     )),
                     Err(error) => {
                         tracing::warn!(%error, "the database does not answer");
-                        Report::Failing("the database does not answer".to_owned())
+                        Report::failing("the database does not answer")
                     }
                 }
             }
@@ -88,18 +142,18 @@ impl Health {
     }
 }
 
-async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
+async fn ready(extract::State(health): extract::State<Health>) -> (StatusCode, Json<Value>) {
     let reports = health.checks.iter().map(async |(name, check)| {
         let report = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
         (
             *name,
-            report.unwrap_or_else(|_| Report::Failing("no answer in time".to_owned())),
+            report.unwrap_or_else(|_| Report::failing("no answer in time")),
         )
     });
     let reports = join_all(reports).await;
     let ready = !reports
         .iter()
-        .any(|(_, report)| matches!(report, Report::Failing(_)));
+        .any(|(_, report)| report.state == State::Failing);
     let checks: Map<String, Value> = reports
         .into_iter()
         .map(|(name, report)| (name.to_owned(), json!(report)))
@@ -131,20 +185,21 @@ mod tests {
     #[tokio::test]
     async fn a_warning_is_shown_but_does_not_make_unready() {
         let health = Health::default()
-            .with("kafka", async || Report::Warning("away".to_owned()))
-            .with("database", async || Report::Ok);
+            .with("kafka", async || {
+                Report::warnings(["away".to_owned()]).with_facts(&json!({ "lag": 3 }))
+            })
+            .with("database", async || Report::ok());
         let (status, body) = get(health).await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(
             body["checks"]["kafka"],
-            json!({ "state": "warning", "detail": "away" })
+            json!({ "state": "warning", "details": ["away"], "lag": 3 })
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_check_that_fails_or_hangs_makes_unready() {
-        let failing =
-            Health::default().with("database", async || Report::Failing("gone".to_owned()));
+        let failing = Health::default().with("database", async || Report::failing("gone"));
         assert_eq!(get(failing).await.0, StatusCode::SERVICE_UNAVAILABLE);
         let hanging = Health::default().with("database", std::future::pending::<Report>);
         assert_eq!(get(hanging).await.0, StatusCode::SERVICE_UNAVAILABLE);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn, map_response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -23,6 +23,7 @@ use tower_http::timeout::TimeoutLayer;
 pub use problem::Problem;
 
 use crate::config::Http;
+use crate::metrics;
 
 /// How long requests in flight may take to finish when the server stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
@@ -68,7 +69,8 @@ pub async fn serve(
             http.request_timeout(),
         ))
         .layer(CatchPanicLayer::new())
-        .layer(map_response(problem::complete));
+        .layer(map_response(problem::complete))
+        .layer(from_fn(metrics::track));
     // axum::serve sets no header time-out (axum#2741): a slow client would hold its connection for ever.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder

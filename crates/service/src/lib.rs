@@ -5,4 +5,5 @@ pub mod config;
 pub mod database;
 pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod telemetry;

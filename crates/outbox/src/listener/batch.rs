@@ -3,14 +3,14 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::ledger::{self, Letter, Partition};
-use super::{Failure, Handler, Received, Refusal, RefusalKind};
+use super::{Failure, Handler, Received, Refusal, RefusalKind, progress};
 use crate::append;
 use crate::message::Message;
 
@@ -102,10 +102,18 @@ impl<H: Handler> Batcher<H> {
 
     async fn attempt(&self, work: &Work, refused: &Refused) -> Result<Settled, Failure> {
         let mut connection = self.pool.acquire().await?;
+        let began = Instant::now();
         let transaction =
             AssertUnwindSafe(self.transact(&mut connection, work, refused)).catch_unwind();
         let failure = match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
-            Ok(Ok(outcome)) => return outcome,
+            Ok(Ok(outcome)) => {
+                progress::took(
+                    "outbox_listener_transaction_seconds",
+                    &self.listener,
+                    began.elapsed(),
+                );
+                return outcome;
+            }
             Ok(Err(panic)) => {
                 Failure::Unknown(format!("the handler panicked: {}", panic_text(&*panic)).into())
             }
@@ -177,7 +185,14 @@ impl<H: Handler> Batcher<H> {
         let outgoing = if batch.is_empty() {
             Vec::new()
         } else {
-            self.handler.handle(&mut tx, &batch).await?
+            let began = Instant::now();
+            let outgoing = self.handler.handle(&mut tx, &batch).await?;
+            progress::took(
+                "outbox_listener_handler_seconds",
+                &self.listener,
+                began.elapsed(),
+            );
+            outgoing
         };
         for letter in &letters {
             tracing::warn!(

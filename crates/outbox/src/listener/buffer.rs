@@ -42,6 +42,11 @@ impl Buffer {
         self.bytes = self.messages.iter().map(size).sum();
     }
 
+    /// The messages, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter()
+    }
+
     /// No room for a further message.
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() >= self.most || self.bytes >= MOST_BYTES

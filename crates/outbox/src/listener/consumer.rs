@@ -38,6 +38,8 @@ struct Assignments {
     changed: Notify,
     /// When a broker was last known to be there.
     reached: Mutex<Instant>,
+    /// Messages of each partition that wait for `receive`.
+    lag: Mutex<BTreeMap<Partition, u64>>,
 }
 
 struct Context(Arc<Assignments>);
@@ -55,6 +57,21 @@ impl ClientContext for Context {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
+        let mut lag = self.0.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, topic) in statistics.topics {
+            for (number, partition) in topic.partitions {
+                // What is fetched is counted; of the rest only the offsets are known. -1001 is no offset.
+                let fetched = u64::try_from(partition.fetchq_cnt).unwrap_or_default();
+                let unfetched = if partition.next_offset >= 0 {
+                    partition.ls_offset - partition.next_offset
+                } else {
+                    0
+                };
+                let waiting = fetched + u64::try_from(unfetched).unwrap_or_default();
+                lag.insert((name.clone(), number), waiting);
+            }
+        }
+        lag.retain(|(_, number), _| *number >= 0);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -132,6 +149,7 @@ impl Consumer {
             changes: Mutex::default(),
             changed: Notify::new(),
             reached: Mutex::new(Instant::now()),
+            lag: Mutex::default(),
         });
         let inner = config
             .client()
@@ -158,6 +176,12 @@ impl Consumer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .elapsed()
+    }
+
+    /// Messages of each partition that wait for [`receive`](Self::receive), as of the last statistics.
+    pub(super) fn lag(&self) -> BTreeMap<Partition, u64> {
+        let lag = &self.assignments.lag;
+        lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn subscribe(&self) -> Result<(), Error> {

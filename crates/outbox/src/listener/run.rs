@@ -110,6 +110,7 @@ impl<H: Handler> Run<H> {
                 received = self.consumer.receive(), if room => self.gather(received?)?,
                 () = self.consumer.changed() => {}
                 _ = tick.tick() => {
+                    self.look();
                     if self.consumer.unreached() > UNREACHED {
                         self.begin_again()?;
                     }
@@ -130,6 +131,26 @@ impl<H: Handler> Run<H> {
         self.paused = false;
         tokio::spawn(old.close(BTreeMap::new()));
         Ok(())
+    }
+
+    /// Takes note of what waits, here and on the broker. A partition that was lost has nothing of ours any more.
+    fn look(&self) {
+        let mut lag = self.consumer.lag();
+        for (partition, unfetched) in &mut lag {
+            if !self.assigned.contains(partition) {
+                *unfetched = 0;
+            }
+        }
+        let in_hand = match &self.hand {
+            Hand::Settling(work, _) | Hand::Waiting(work, _) => work.messages.as_slice(),
+            Hand::Empty => &[],
+        };
+        for message in self.buffer.iter().chain(in_hand) {
+            *lag.entry(partition(message)).or_default() += 1;
+        }
+        let unreached = self.consumer.unreached();
+        self.progress
+            .send_modify(|progress| progress.look(&lag, unreached));
     }
 
     /// Takes a message, and whatever else is waiting, into the buffer.
@@ -209,19 +230,19 @@ impl<H: Handler> Run<H> {
             return;
         };
         match outcome.unwrap_or_else(|error| Err(Failure::Unknown(error.into()))) {
-            Ok(settled) => self.move_on(settled),
+            Ok(settled) => self.move_on(settled, work.messages.len()),
             Err(failure) => {
                 tracing::warn!(error = %failure, messages = work.messages.len(), wait = ?self.retry,
                     "batch failed; it is retried");
                 self.progress
-                    .send_modify(|progress| progress.retrying = Some(failure.to_string()));
+                    .send_modify(|progress| progress.retry(failure.to_string()));
                 self.hand = Hand::Waiting(work, Instant::now() + self.retry);
                 self.retry = (self.retry * 2).min(RETRY_MOST);
             }
         }
     }
 
-    fn move_on(&mut self, settled: Settled) {
+    fn move_on(&mut self, settled: Settled, messages: usize) {
         self.calm();
         for (partition, epoch) in settled.held {
             if self.is_mine(&partition) {
@@ -243,11 +264,8 @@ impl<H: Handler> Run<H> {
                 self.rewind.insert(partition);
             }
         }
-        self.progress.send_modify(|progress| {
-            progress.settled += settled.fresh as u64;
-            progress.lettered += settled.lettered as u64;
-            progress.batches += 1;
-        });
+        self.progress
+            .send_modify(|progress| progress.commit(messages, settled.fresh, settled.lettered));
     }
 
     fn follow_assignment(&mut self) {
@@ -269,8 +287,7 @@ impl<H: Handler> Run<H> {
             Change::Lost => self.forget(&self.assigned.clone()),
         }
         let held = self.assigned.len();
-        self.progress
-            .send_modify(|progress| progress.partitions = held);
+        self.progress.send_modify(|progress| progress.hold(held));
     }
 
     fn forget(&mut self, partitions: &BTreeSet<Partition>) {

@@ -1,0 +1,152 @@
+//! How a listener is doing: for readiness, and as numbers for a monitoring system.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge, histogram};
+use serde::Serialize;
+
+use super::ledger::Partition;
+
+/// How long no broker may be reached before that is worth a warning. Statistics come every 2 s.
+const UNREACHED: Duration = Duration::from_secs(6);
+/// How long messages may wait without any being settled before that is worth a warning.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// How a listener is doing.
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    /// The listener's name.
+    pub listener: String,
+    /// Partitions that it holds.
+    pub partitions: usize,
+    /// Messages that wait in them, in the batch in hand too. Those not fetched yet are counted by their offsets, which
+    /// a transaction's end takes one of.
+    pub lag: u64,
+    /// Events settled since it started; those that came again are not counted.
+    pub settled: u64,
+    /// Messages put aside since it started.
+    pub lettered: u64,
+    /// Batches committed since it started.
+    pub batches: u64,
+    /// Batches that failed and came again since it started.
+    pub retries: u64,
+    /// Why the batch in hand is being retried, if it is.
+    #[serde(skip)]
+    pub retrying: Option<String>,
+    #[serde(skip)]
+    reached: Instant,
+    #[serde(skip)]
+    advanced: Instant,
+}
+
+impl Progress {
+    pub(super) fn new(listener: &str) -> Self {
+        Self {
+            listener: listener.to_owned(),
+            partitions: 0,
+            lag: 0,
+            settled: 0,
+            lettered: 0,
+            batches: 0,
+            retries: 0,
+            retrying: None,
+            reached: Instant::now(),
+            advanced: Instant::now(),
+        }
+    }
+
+    /// What is worth a look, if anything: Kafka is away, a batch is being retried, messages wait and none is settled.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        if let Some(why) = &self.retrying {
+            return Some(format!("a batch is retried: {why}"));
+        }
+        let unreached = self.reached.elapsed();
+        if unreached > UNREACHED {
+            let seconds = unreached.as_secs();
+            return Some(format!("no Kafka broker has been reached for {seconds} s"));
+        }
+        let still = self.advanced.elapsed();
+        (self.lag > 0 && still > STALLED).then(|| {
+            let (lag, seconds) = (self.lag, still.as_secs());
+            format!("stalled: {lag} messages wait, and none has been settled for {seconds} s")
+        })
+    }
+
+    /// Takes note of what waits, and of when a broker was last reached.
+    pub(super) fn look(&mut self, lag: &BTreeMap<Partition, u64>, unreached: Duration) {
+        self.lag = lag.values().sum();
+        let now = Instant::now();
+        self.reached = now.checked_sub(unreached).unwrap_or(now);
+        if self.lag == 0 {
+            self.advanced = now;
+        }
+        for ((topic, partition), lag) in lag {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+            let lag = *lag as f64;
+            gauge!("outbox_listener_lag_messages", "listener" => self.listener.clone(),
+                "topic" => topic.clone(), "partition" => partition.to_string())
+            .set(lag);
+        }
+    }
+
+    /// Takes note of the partitions held.
+    pub(super) fn hold(&mut self, partitions: usize) {
+        self.partitions = partitions;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        let partitions = partitions as f64;
+        gauge!("outbox_listener_partitions", "listener" => self.listener.clone()).set(partitions);
+    }
+
+    /// Takes note of a batch that was committed.
+    pub(super) fn commit(&mut self, messages: usize, fresh: usize, lettered: usize) {
+        let (fresh, lettered) = (fresh as u64, lettered as u64);
+        self.settled += fresh;
+        self.lettered += lettered;
+        self.batches += 1;
+        self.advanced = Instant::now();
+        let listener = &self.listener;
+        counter!("outbox_listener_settled_total", "listener" => listener.clone()).increment(fresh);
+        counter!("outbox_listener_letters_total", "listener" => listener.clone())
+            .increment(lettered);
+        #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
+        let messages = messages as f64;
+        histogram!("outbox_listener_batch_messages", "listener" => listener.clone())
+            .record(messages);
+    }
+
+    /// Takes note of a batch that failed and comes again.
+    pub(super) fn retry(&mut self, why: String) {
+        self.retries += 1;
+        self.retrying = Some(why);
+        counter!("outbox_listener_retries_total", "listener" => self.listener.clone()).increment(1);
+    }
+}
+
+/// Takes note of how long a handler or a transaction took.
+pub(super) fn took(name: &'static str, listener: &str, time: Duration) {
+    histogram!(name, "listener" => listener.to_owned()).record(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_says_what_is_wrong() {
+        let partition = || ("order".to_owned(), 3);
+        let mut progress = Progress::new("till");
+        progress.look(&[(partition(), 7)].into(), Duration::ZERO);
+        assert_eq!((progress.lag, progress.warning()), (7, None));
+        progress.advanced = Instant::now().checked_sub(STALLED * 2).unwrap();
+        let warning = progress.warning().unwrap();
+        assert!(warning.contains("7 messages wait"), "{warning}");
+        progress.look(&[(partition(), 0)].into(), Duration::ZERO);
+        assert_eq!(progress.warning(), None);
+        progress.look(&BTreeMap::new(), UNREACHED * 2);
+        assert!(progress.warning().unwrap().contains("no Kafka broker"));
+        progress.retry("a deadlock".to_owned());
+        assert!(progress.warning().unwrap().contains("a deadlock"));
+    }
+}
