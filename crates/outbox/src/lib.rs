@@ -5,6 +5,7 @@ mod event;
 #[cfg(feature = "listener")]
 pub mod listener;
 pub mod message;
+mod property;
 pub mod schema;
 pub mod specification;
 

@@ -53,6 +53,7 @@ mod progress;
 mod run;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -113,6 +114,32 @@ pub enum Error {
     /// The property belongs to the listener: with another value messages would be skipped.
     #[error("the property {0} belongs to the listener; take it out of the configuration")]
     Reserved(String),
+    /// librdkafka does not know the property, or not that value of it.
+    #[error("librdkafka refuses the property {property}: {reason}")]
+    Property {
+        /// The property's name.
+        property: String,
+        /// What librdkafka says.
+        reason: String,
+    },
+    /// The property's value is a secret, so it belongs into a file.
+    #[error(
+        "the property {0} is a secret: write it into a file, and set property_files.{0} to the path of that file instead"
+    )]
+    Secret(String),
+    /// The property has a value and a file.
+    #[error("the property {0} is set in properties and in property_files; leave one of them out")]
+    Twice(String),
+    /// The file of a property cannot be read.
+    #[error("the property {property} names the file {path}, which cannot be read")]
+    PropertyFile {
+        /// The property's name.
+        property: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The name does not fit its column.
     #[error("the listener's name must have 1 to 63 characters: {0:?}")]
     Name(String),
@@ -136,9 +163,9 @@ impl<H: Handler> Listener<H> {
     /// hold its locks, and `lock_timeout` and `statement_timeout`, so that nothing waits for ever.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Reserved`], [`Error::Name`].
+    /// [`Error`], but for [`Error::Fatal`].
     pub fn new(config: &Config, pool: PgPool, handler: H) -> Result<Self, Error> {
-        config.check()?;
+        config.refuse()?;
         Ok(Self {
             consumer: consumer::Consumer::new(config)?,
             batcher: Arc::new(batch::Batcher::new(config.name.clone(), pool, handler)),

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Drift, Error};
 
+use crate::property::bears_secret;
+
 /// An outbox and the way from it to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Specification {
@@ -97,6 +99,11 @@ pub enum Reserved {
         "offset.mismatch.strategy={0} loses events in silence when a slot is made again; leave it out"
     )]
     LosesEvents(String),
+    /// It is a secret, which whoever may read Connect's REST API would see.
+    #[error(
+        "the connector's property {0} is a secret; it must refer to a config provider of Kafka Connect, as in ${{dir:/run/secrets:name}}"
+    )]
+    Secret(String),
 }
 
 impl Properties {
@@ -113,6 +120,9 @@ impl Properties {
                 && !["no_validation", "trust_offset"].contains(&value.as_str())
             {
                 return Err(Reserved::LosesEvents(value.clone()));
+            }
+            if bears_secret(key) && !value.contains("${") {
+                return Err(Reserved::Secret(key.clone()));
             }
         }
         Ok(Self(properties))
@@ -196,6 +206,9 @@ mod tests {
         ] {
             assert_eq!(set(key, "x"), Err(Reserved::Derived(key.to_owned())));
         }
+        let secret = "producer.override.ssl.key.password";
+        assert_eq!(set(secret, "x"), Err(Reserved::Secret(secret.to_owned())));
+        assert!(set(secret, "${dir:/run/secrets:kafka}").is_ok());
         assert!(set("database.sslmode", "verify-full").is_ok());
         assert!(set("offset.mismatch.strategy", "trust_offset").is_ok());
     }

@@ -1,14 +1,19 @@
 //! A listener's configuration.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use rdkafka::ClientConfig;
-use serde::{Deserialize, Serialize};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Error;
+use crate::property::bears_secret;
 
-/// Where a listener reads, and as whom.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Where a listener reads, and as whom. Neither its `Debug` nor what it serializes to shows a secret.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The listener's name in inbox, epochs and letters, at most 63 characters. Two listeners may share a database.
@@ -21,9 +26,17 @@ pub struct Config {
     pub topics: Vec<String>,
     /// The most messages in one transaction.
     pub max_batch: usize,
-    /// Further properties of librdkafka, such as TLS and SASL. Those that carry the listener's guarantees are refused.
+    /// Further properties of librdkafka, such as `security.protocol`. Those that carry the listener's guarantees are
+    /// refused, and so are secrets.
+    #[serde(serialize_with = "without_secrets")]
     pub properties: BTreeMap<String, String>,
+    /// Properties of librdkafka whose values are files' contents, such as `sasl.password`: the file's path by the
+    /// property's name. Read whenever a client is made; a trailing newline does not count.
+    pub property_files: BTreeMap<String, PathBuf>,
 }
+
+/// Stands for a secret.
+const REDACTED: &str = "<redacted>";
 
 /// Messages in one transaction, where nothing else is configured. Beyond it throughput hardly grows (measured:
 /// 16-19 k messages/s with 100, 25-31 k with 500) while locks are held longer.
@@ -32,8 +45,12 @@ pub const DEFAULT_MAX_BATCH: usize = 500;
 /// The width of the column `listener`.
 const MOST_NAME: usize = 63;
 
-/// Properties that only the listener sets: with others, messages would be skipped.
-const RESERVED: [&str; 5] = [
+/// Properties that only the listener sets: with others, messages would be skipped, or a setting of its own would be
+/// overruled.
+const RESERVED: [&str; 8] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "group.id",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "auto.offset.reset",
@@ -52,25 +69,65 @@ impl Config {
             topics: vec![topic.to_owned()],
             max_batch: DEFAULT_MAX_BATCH,
             properties: BTreeMap::new(),
+            property_files: BTreeMap::new(),
         }
     }
 
-    /// Refuses what would void the listener's guarantees in silence.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Looks the configuration over as [`Listener::new`](super::Listener::new) and librdkafka do, the files of
+    /// `property_files` and those that properties name included. Connects nowhere.
+    ///
+    /// # Errors
+    /// Those of [`Listener::new`](super::Listener::new).
+    pub fn check(&self) -> Result<(), Error> {
+        self.refuse()?;
+        self.find_files()?;
+        let mut client = self.client()?;
+        // A client without an address has nobody to connect to.
+        client.remove("bootstrap.servers");
+        client.create_native_config().map_err(refused)?;
+        // With it, librdkafka would ask the token's issuer at once.
+        if client.get("sasl.oauthbearer.method") == Some("oidc") {
+            return Ok(());
+        }
+        client.create::<BaseConsumer>().map(drop).map_err(refused)
+    }
+
+    /// Refuses what would void the listener's guarantees in silence, and secrets.
+    pub(super) fn refuse(&self) -> Result<(), Error> {
         if self.name.is_empty() || self.name.chars().count() > MOST_NAME {
             return Err(Error::Name(self.name.clone()));
         }
-        match self
-            .properties
-            .keys()
-            .find(|key| RESERVED.contains(&key.as_str()))
-        {
-            Some(key) => Err(Error::Reserved(key.clone())),
+        let mut names = self.properties.keys().chain(self.property_files.keys());
+        if let Some(name) = names.find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(Error::Reserved(name.clone()));
+        }
+        if let Some(name) = self.properties.keys().find(|name| bears_secret(name)) {
+            return Err(Error::Secret(name.clone()));
+        }
+        let mut files = self.property_files.keys();
+        match files.find(|name| self.properties.contains_key(*name)) {
+            Some(name) => Err(Error::Twice(name.clone())),
             None => Ok(()),
         }
     }
 
-    pub(super) fn client(&self) -> ClientConfig {
+    /// librdkafka says which property names a file that is not there, but not which file.
+    fn find_files(&self) -> Result<(), Error> {
+        for (property, path) in &self.properties {
+            // `probe` looks where systems keep their authorities.
+            if property.ends_with(".location") && !["", "probe"].contains(&path.as_str()) {
+                std::fs::metadata(path).map_err(|source| Error::PropertyFile {
+                    property: property.clone(),
+                    path: path.into(),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The client's configuration, with what the files hold at this moment.
+    pub(super) fn client(&self) -> Result<ClientConfig, Error> {
         let mut client = ClientConfig::new();
         let settings = [
             ("bootstrap.servers", self.bootstrap_servers.as_str()),
@@ -110,7 +167,60 @@ impl Config {
         for (key, value) in &self.properties {
             client.set(key, value);
         }
-        client
+        for (property, path) in &self.property_files {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::PropertyFile {
+                property: property.clone(),
+                path: path.clone(),
+                source,
+            })?;
+            client.set(property, text.trim_end_matches(['\r', '\n']));
+        }
+        Ok(client)
+    }
+}
+
+/// An error of librdkafka about a configuration. Its own text would repeat the value.
+pub(super) fn refused(error: KafkaError) -> Error {
+    match error {
+        KafkaError::ClientConfig(_, reason, property, _) => Error::Property { property, reason },
+        error => Error::Config(error),
+    }
+}
+
+fn shown(properties: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    properties.iter().map(|(name, value)| {
+        let shown = if bears_secret(name) { REDACTED } else { value };
+        (name.as_str(), shown)
+    })
+}
+
+fn without_secrets<S: Serializer>(
+    properties: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(shown(properties))
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            bootstrap_servers,
+            group,
+            topics,
+            max_batch,
+            properties,
+            property_files,
+        } = self;
+        f.debug_struct("Config")
+            .field("name", name)
+            .field("bootstrap_servers", bootstrap_servers)
+            .field("group", group)
+            .field("topics", topics)
+            .field("max_batch", max_batch)
+            .field("properties", &shown(properties).collect::<BTreeMap<_, _>>())
+            .field("property_files", property_files)
+            .finish()
     }
 }
 
@@ -118,19 +228,99 @@ impl Config {
 mod tests {
     use super::*;
 
+    fn till() -> Config {
+        Config::new("127.0.0.1:9092", "till", "payment")
+    }
+
+    fn with(properties: &[(&str, &str)]) -> Config {
+        let mut config = till();
+        for (name, value) in properties {
+            config
+                .properties
+                .insert((*name).to_owned(), (*value).to_owned());
+        }
+        config
+    }
+
     #[test]
     fn what_would_void_the_guarantees_is_refused() {
-        let mut config = Config::new("127.0.0.1:9092", "till", "payment");
-        config.check().unwrap();
-        config
-            .properties
-            .insert("security.protocol".to_owned(), "SSL".to_owned());
-        config.check().unwrap();
-        config
-            .properties
-            .insert("auto.offset.reset".to_owned(), "latest".to_owned());
-        assert!(matches!(config.check(), Err(Error::Reserved(key)) if key == "auto.offset.reset"));
+        till().check().unwrap();
+        with(&[("client.rack", "00123")]).check().unwrap();
+        for name in ["auto.offset.reset", "group.id", "bootstrap.servers"] {
+            let refused = with(&[(name, "latest")]).check();
+            assert!(matches!(refused, Err(Error::Reserved(key)) if key == name));
+            let mut config = till();
+            config.property_files.insert(name.to_owned(), "x".into());
+            assert!(matches!(config.check(), Err(Error::Reserved(key)) if key == name));
+        }
         let config = Config::new("127.0.0.1:9092", &"x".repeat(64), "payment");
         assert!(matches!(config.check(), Err(Error::Name(_))));
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_refuses_is_named() {
+        for (name, value, reason) in [
+            ("session.timeout", "1", "No such configuration property"),
+            ("session.timeout.ms", "soon", "Invalid value"),
+            ("security.protocol", "TLS", "Invalid value"),
+        ] {
+            let told = with(&[(name, value)]).check().unwrap_err().to_string();
+            assert!(told.contains(name) && told.contains(reason), "{told}");
+        }
+        // What librdkafka looks at only when it makes a client: what goes together.
+        let scram = with(&[
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+        ]);
+        let refused = scram.check();
+        assert!(matches!(refused, Err(Error::Config(_))), "{refused:?}");
+        let authority = with(&[
+            ("security.protocol", "SSL"),
+            ("ssl.ca.location", "/nowhere"),
+        ]);
+        let told = authority.check().unwrap_err().to_string();
+        assert!(
+            told.contains("ssl.ca.location") && told.contains("/nowhere"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_shown_nowhere() {
+        let literal = with(&[("sasl.password", "hunter2")]);
+        let told = literal.check().unwrap_err().to_string();
+        assert!(
+            told.contains("sasl.password") && told.contains("property_files"),
+            "{told}"
+        );
+        let shown = format!("{literal:?} {}", serde_json::to_string(&literal).unwrap());
+        assert!(
+            !shown.contains("hunter2") && shown.contains(REDACTED),
+            "{shown}"
+        );
+
+        let path = std::env::temp_dir().join(format!("listener-secret-{}", std::process::id()));
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let mut config = with(&[
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "till"),
+        ]);
+        config
+            .property_files
+            .insert("sasl.password".to_owned(), path.clone());
+        let (checked, client) = (config.check(), config.client());
+        std::fs::remove_file(&path).unwrap();
+        checked.unwrap();
+        assert_eq!(client.unwrap().get("sasl.password"), Some("hunter2"));
+        let told = config.check().unwrap_err().to_string();
+        assert!(
+            told.contains("sasl.password") && told.contains("listener-secret"),
+            "{told}"
+        );
+
+        let mut twice = with(&[("client.rack", "a")]);
+        twice.property_files.insert("client.rack".to_owned(), path);
+        assert!(matches!(twice.check(), Err(Error::Twice(name)) if name == "client.rack"));
     }
 }

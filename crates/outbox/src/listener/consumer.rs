@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 
+use super::config::refused;
 use super::ledger::Partition;
 use super::{Config, Error};
 use crate::message::{Message, Position};
@@ -152,9 +153,9 @@ impl Consumer {
             lag: Mutex::default(),
         });
         let inner = config
-            .client()
+            .client()?
             .create_with_context(Context(Arc::clone(&assignments)))
-            .map_err(Error::Config)?;
+            .map_err(refused)?;
         Ok(Self {
             inner: Arc::new(inner),
             assignments,
