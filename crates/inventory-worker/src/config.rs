@@ -7,6 +7,17 @@ use service::config::{Database, Http, Log};
 /// The environment variables' prefix.
 pub const PREFIX: &str = "INVENTORY_WORKER";
 
+/// A setting that cannot work, found without connecting anywhere.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A setting of any service.
+    #[error(transparent)]
+    Setting(#[from] service::config::Problem),
+    /// A setting of the listener.
+    #[error("the section kafka is refused: {0}")]
+    Kafka(#[from] listener::Error),
+}
+
 /// All settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +40,18 @@ impl Default for Config {
             kafka: listener::Config::new("127.0.0.1:29092", "inventory-worker", "order"),
             log: Log::default(),
         }
+    }
+}
+
+impl Config {
+    /// Looks all settings over, and every file that they name, without connecting anywhere.
+    ///
+    /// # Errors
+    /// The first [`Problem`].
+    pub fn check(&self) -> Result<(), Problem> {
+        self.database.check()?;
+        self.kafka.check()?;
+        Ok(self.log.check()?)
     }
 }
 

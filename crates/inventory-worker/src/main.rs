@@ -21,8 +21,8 @@ struct Arguments {
 enum Command {
     /// Work, and show health over HTTP, until SIGTERM
     Serve,
-    /// Say whether the settings are good
-    CheckConfig,
+    /// Say whether the settings are good, files that they name included; connects nowhere
+    CheckConfig(cli::CheckConfig),
 }
 
 #[tokio::main]
@@ -38,7 +38,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<()> {
             service::telemetry::init(&config.log)?;
             inventory_worker::serve(&config, cli::shutdown()?).await?;
         }
-        Command::CheckConfig => cli::print("the settings are good"),
+        Command::CheckConfig(command) => command.run(&config, config.check())?,
     }
     Ok(())
 }

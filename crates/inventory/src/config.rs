@@ -38,6 +38,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Looks all settings over, and every file that they name, without connecting anywhere.
+    ///
+    /// # Errors
+    /// The first [`Problem`](service::config::Problem).
+    pub fn check(&self) -> Result<(), service::config::Problem> {
+        self.database.check()?;
+        self.owner.check()?;
+        self.log.check()
+    }
+
     /// The service's outbox.
     #[must_use]
     pub fn outbox(&self) -> Specification {

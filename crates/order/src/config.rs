@@ -10,6 +10,17 @@ use service::config::{Database, Http, Log, Owner};
 /// The environment variables' prefix.
 pub const PREFIX: &str = "ORDER";
 
+/// A setting that cannot work, found without connecting anywhere.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A setting of any service.
+    #[error(transparent)]
+    Setting(#[from] service::config::Problem),
+    /// A setting of the listener.
+    #[error("the section kafka is refused: {0}")]
+    Kafka(#[from] listener::Error),
+}
+
 /// All settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +53,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Looks all settings over, and every file that they name, without connecting anywhere.
+    ///
+    /// # Errors
+    /// The first [`Problem`].
+    pub fn check(&self) -> Result<(), Problem> {
+        self.database.check()?;
+        self.owner.check()?;
+        self.kafka.check()?;
+        Ok(self.log.check()?)
+    }
+
     /// The service's outbox.
     #[must_use]
     pub fn outbox(&self) -> Specification {

@@ -27,8 +27,8 @@ enum Command {
     Connector,
     /// Hold the database against what the outbox and its connector need
     CheckOutbox,
-    /// Say whether the settings are good
-    CheckConfig,
+    /// Say whether the settings are good, files that they name included; connects nowhere
+    CheckConfig(cli::CheckConfig),
 }
 
 #[tokio::main]
@@ -54,7 +54,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<()> {
             config.outbox().check(&mut database).await?;
             cli::print("the database is as the outbox needs it");
         }
-        Command::CheckConfig => cli::print("the settings are good"),
+        Command::CheckConfig(command) => command.run(&config, config.check())?,
     }
     Ok(())
 }

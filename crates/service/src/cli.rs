@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 /// Options of every command.
@@ -12,6 +13,47 @@ pub struct Options {
     /// A TOML file with settings; the environment wins over it
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// The command `check-config`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckConfig {
+    /// Print all settings as they are in effect, as a file that `--config` takes; secrets are not in it
+    #[arg(long)]
+    print: bool,
+}
+
+impl CheckConfig {
+    /// Prints `config` if asked to, then says what was found about it.
+    ///
+    /// # Errors
+    /// [`CheckError`].
+    pub fn run<E: Error>(
+        &self,
+        config: &impl Serialize,
+        found: Result<(), E>,
+    ) -> Result<(), CheckError<E>> {
+        if self.print {
+            let text = crate::config::to_toml(config).map_err(CheckError::NoToml)?;
+            print(text.trim_end());
+        }
+        found.map_err(CheckError::Found)?;
+        if !self.print {
+            print("the settings are good");
+        }
+        Ok(())
+    }
+}
+
+/// Why settings are not good, or not shown.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError<E> {
+    /// What was found.
+    #[error(transparent)]
+    Found(E),
+    /// TOML has no form for a setting.
+    #[error("the settings cannot be written as TOML")]
+    NoToml(#[source] toml::ser::Error),
 }
 
 /// Prints what a command was asked for.

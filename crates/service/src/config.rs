@@ -1,45 +1,19 @@
 //! Configuration: documented defaults, then a TOML file, then the environment. Unknown keys are refused.
 
+mod check;
+mod known;
+mod load;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgSslMode;
 
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A setting is unknown or of the wrong type; the text names its key and where it was set.
-    #[error("the configuration is refused: {0}")]
-    Refused(Box<figment::Error>),
-    /// The file named on the command line is not there.
-    #[error("there is no configuration file {0}")]
-    NoFile(PathBuf),
-}
-
-/// Reads a service's settings: its defaults, then `file`, then variables `PREFIX__SECTION__KEY`.
-///
-/// # Errors
-/// [`Error`].
-pub fn load<T>(prefix: &str, file: Option<&Path>) -> Result<T, Error>
-where
-    T: Default + Serialize + DeserializeOwned,
-{
-    let mut figment = Figment::from(Serialized::defaults(T::default()));
-    if let Some(path) = file {
-        if !path.is_file() {
-            return Err(Error::NoFile(path.to_owned()));
-        }
-        figment = figment.merge(Toml::file_exact(path));
-    }
-    figment
-        .merge(Env::prefixed(&format!("{prefix}__")).split("__"))
-        .extract()
-        .map_err(|error| Error::Refused(Box::new(error)))
-}
+pub use check::Problem;
+pub(crate) use check::secret;
+pub use load::{Error, Unknown, load, to_toml};
 
 /// The HTTP listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,6 +67,15 @@ pub struct Database {
     pub user: String,
     /// The file that holds the role's password; a trailing newline does not count.
     pub password_file: Option<PathBuf>,
+    /// Whether connections are encrypted, and who must be at the other end.
+    pub sslmode: SslMode,
+    /// The file with the authorities that may have signed the server's certificate, in PEM; they are trusted beside those
+    /// that this machine trusts.
+    pub sslrootcert: Option<PathBuf>,
+    /// The file with the certificate that is shown to the server, and those up to its authority, in PEM.
+    pub sslcert: Option<PathBuf>,
+    /// The file with that certificate's key, in PEM, not encrypted.
+    pub sslkey: Option<PathBuf>,
     /// Connections at the same time. More than about 8 are slower.
     pub max_connections: u32,
     /// How long a statement may take, in milliseconds.
@@ -113,10 +96,49 @@ impl Database {
             name: name.to_owned(),
             user: user.to_owned(),
             password_file: None,
+            sslmode: SslMode::Prefer,
+            sslrootcert: None,
+            sslcert: None,
+            sslkey: None,
             max_connections: 8,
             statement_timeout_ms: 10_000,
             lock_timeout_ms: 5_000,
             idle_in_transaction_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// How connections to PostgreSQL are encrypted, in libpq's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// If the server offers it; whoever answers is taken for the server.
+    Prefer,
+    /// Always; whoever answers is taken for the server.
+    Require,
+    /// Always, and the server's certificate must come from a trusted authority, whatever name it holds. An authority
+    /// that this machine trusts will do as well as `sslrootcert`, so prefer [`SslMode::VerifyFull`].
+    VerifyCa,
+    /// Always, and the server's certificate must come from a trusted authority and hold the server's host.
+    VerifyFull,
+}
+
+impl SslMode {
+    fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+impl From<SslMode> for PgSslMode {
+    fn from(mode: SslMode) -> Self {
+        match mode {
+            SslMode::Disable => Self::Disable,
+            SslMode::Prefer => Self::Prefer,
+            SslMode::Require => Self::Require,
+            SslMode::VerifyCa => Self::VerifyCa,
+            SslMode::VerifyFull => Self::VerifyFull,
         }
     }
 }
@@ -169,71 +191,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-#[cfg(test)]
-#[expect(
-    clippy::result_large_err,
-    reason = "figment's Jail asks for its own error"
-)]
-mod tests {
-    use figment::Jail;
-
-    use super::*;
-
-    #[derive(Debug, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Settings {
-        http: Http,
-        database: Database,
-    }
-
-    impl Default for Settings {
-        fn default() -> Self {
-            Self {
-                http: Http::at(9000),
-                database: Database::local(5433, "order_db", "order_service"),
-            }
-        }
-    }
-
-    fn load(file: Option<&str>) -> Result<Settings, Error> {
-        super::load("ORDER", file.map(Path::new))
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
-        Jail::expect_with(|jail| {
-            jail.create_file("order.toml", "[database]\nport = 1\nhost = \"db\"")?;
-            jail.set_env("ORDER__DATABASE__PORT", "2");
-            jail.set_env("ORDERS__DATABASE__PORT", "3");
-            let settings = load(Some("order.toml")).unwrap();
-            assert_eq!(settings.database.port, 2);
-            assert_eq!(settings.database.host, "db");
-            assert_eq!(settings.http.listen.port(), 9000);
-            Ok(())
-        });
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_wherever_it_stands() {
-        Jail::expect_with(|jail| {
-            jail.create_file("order.toml", "[database]\nprot = 1")?;
-            let refused = load(Some("order.toml")).unwrap_err().to_string();
-            assert!(
-                refused.contains("prot") && refused.contains("order.toml"),
-                "{refused}"
-            );
-            jail.set_env("ORDER__HTTP__LISTNE", "127.0.0.1:1");
-            let refused = load(None).unwrap_err().to_string();
-            assert!(refused.contains("listne"), "{refused}");
-            Ok(())
-        });
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_is_named() {
-        let refused = load(Some("/nowhere/order.toml")).unwrap_err();
-        assert!(matches!(refused, Error::NoFile(_)));
-    }
 }

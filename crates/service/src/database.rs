@@ -7,7 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
-use crate::config::{Database, Owner};
+use crate::config::{self, Database, Owner};
 
 /// How long to wait for a connection out of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +27,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The settings of TLS cannot work.
+    #[error(transparent)]
+    Settings(#[from] config::Problem),
     /// No connection.
     #[error("no connection to database {database} as {user}: {hint}")]
     Connect {
@@ -52,7 +55,7 @@ pub enum Error {
 /// A pool that connects when it is first used.
 ///
 /// # Errors
-/// [`Error::Password`].
+/// [`Error::Password`], [`Error::Settings`].
 pub fn pool(database: &Database, application: &str) -> Result<PgPool, Error> {
     let password = database.password_file.as_deref();
     let options = options(database, &database.user, password)?
@@ -74,7 +77,7 @@ pub fn pool(database: &Database, application: &str) -> Result<PgPool, Error> {
 /// Connects once, to say early and clearly what is wrong.
 ///
 /// # Errors
-/// [`Error::Password`], [`Error::Connect`].
+/// [`Error::Password`], [`Error::Settings`], [`Error::Connect`].
 pub async fn probe(database: &Database) -> Result<(), Error> {
     drop(open(database).await?.close().await);
     Ok(())
@@ -83,7 +86,7 @@ pub async fn probe(database: &Database) -> Result<(), Error> {
 /// One connection, for a command.
 ///
 /// # Errors
-/// [`Error::Password`], [`Error::Connect`].
+/// [`Error::Password`], [`Error::Settings`], [`Error::Connect`].
 pub async fn open(database: &Database) -> Result<PgConnection, Error> {
     connect(database, &database.user, database.password_file.as_deref()).await
 }
@@ -125,23 +128,36 @@ fn options(
     user: &str,
     password: Option<&Path>,
 ) -> Result<PgConnectOptions, Error> {
-    let options = PgConnectOptions::new_without_pgpass()
+    database.check_tls()?;
+    let mut options = PgConnectOptions::new_without_pgpass()
         .host(&database.host)
         .port(database.port)
         .database(&database.name)
-        .username(user);
+        .username(user)
+        .ssl_mode(database.sslmode.into());
+    options = match &database.sslrootcert {
+        Some(path) => options.ssl_root_cert(path),
+        // No file, rather than that of the variable PGSSLROOTCERT.
+        None => options.ssl_root_cert_from_pem(Vec::new()),
+    };
+    if let (Some(certificate), Some(key)) = (&database.sslcert, &database.sslkey) {
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
     let Some(path) = password else {
         return Ok(options);
     };
-    let password = std::fs::read_to_string(path).map_err(|source| Error::Password {
+    let password = config::secret(path).map_err(|source| Error::Password {
         path: path.to_owned(),
         user: user.to_owned(),
         source,
     })?;
-    Ok(options.password(password.trim_end_matches(['\r', '\n'])))
+    Ok(options.password(&password))
 }
 
 fn hint(error: &sqlx::Error) -> &'static str {
+    if let Some(hint) = tls_hint(error) {
+        return hint;
+    }
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
@@ -160,6 +176,40 @@ fn hint(error: &sqlx::Error) -> &'static str {
         Some(_) => "the server refuses",
         None => "is the server running there? See the settings `host` and `port` of `database`",
     }
+}
+
+/// What to do about a connection that was not encrypted as the settings want it.
+fn tls_hint(error: &sqlx::Error) -> Option<&'static str> {
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        UnknownIssuer,
+    };
+    let error = match error {
+        sqlx::Error::Tls(_) => {
+            return Some(
+                "it cannot be encrypted; see `sslmode` and the other settings `ssl…` of `database`",
+            );
+        }
+        sqlx::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    Some(match error {
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "the server's certificate is of no trusted authority; set `sslrootcert` of `database` to the file with the \
+             certificate of its authority"
+        }
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            "the server's certificate is for another host; set `host` of `database` to a name that it holds, or have one \
+             made that holds this name"
+        }
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            "the server's certificate has expired; it needs a new one"
+        }
+        rustls::Error::InvalidCertificate(_) => "the server's certificate is not accepted",
+        _ => {
+            "the server and this service do not agree on TLS; see the settings `ssl…` of `database`"
+        }
+    })
 }
 
 #[cfg(test)]

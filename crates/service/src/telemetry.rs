@@ -18,10 +18,7 @@ pub struct BadFilter {
 /// # Errors
 /// [`BadFilter`].
 pub fn init(log: &Log) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|source| BadFilter {
-        filter: log.filter.clone(),
-        source,
-    })?;
+    let filter = filter(log)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -30,4 +27,11 @@ pub fn init(log: &Log) -> Result<(), BadFilter> {
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+pub(crate) fn filter(log: &Log) -> Result<EnvFilter, BadFilter> {
+    EnvFilter::try_new(&log.filter).map_err(|source| BadFilter {
+        filter: log.filter.clone(),
+        source,
+    })
 }

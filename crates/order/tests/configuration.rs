@@ -1,0 +1,135 @@
+//! The command `check-config`, as operators meet it.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The command's exit, its output and what it complains of.
+fn check(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_order"))
+        .arg("check-config")
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.success(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn what_is_printed_is_a_file_with_the_same_settings_and_no_secret() {
+    let password = file("password", "hunter2\n");
+    let file_of_nothing = file("empty.toml", "");
+    let variables = [
+        ("ORDER__HTTP__LISTEN", "[::1]:9001"),
+        ("ORDER__DATABASE__NAME", "00123"),
+        ("ORDER__DATABASE__PASSWORD_FILE", password.as_str()),
+        ("ORDER__DATABASE__SSLMODE", "require"),
+        ("ORDER__KAFKA__TOPICS", "[a, \"b c\"]"),
+        ("ORDER__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL"),
+        ("ORDER__KAFKA__PROPERTIES__SASL_MECHANISM", "SCRAM-SHA-512"),
+        ("ORDER__KAFKA__PROPERTIES__SASL_USERNAME", "\"0\\1\""),
+        ("ORDER__KAFKA__PROPERTIES__SOCKET_NAGLE_DISABLE", "true"),
+        (
+            "ORDER__KAFKA__PROPERTY_FILES__SASL_PASSWORD",
+            password.as_str(),
+        ),
+        (
+            "ORDER__CONNECTOR__PROPERTIES__DATABASE_SSLMODE",
+            "verify-full",
+        ),
+        ("ORDER__CONNECTOR__PORT", "6432"),
+        ("ORDER__LOG__FORMAT", "json"),
+    ];
+    let (good, printed, told) = check(&["--print", "--config", &file_of_nothing], &variables);
+    assert!(good, "{told}");
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for line in [
+        "name = \"00123\"",
+        "\"socket.nagle.disable\" = \"true\"",
+        "port = 6432",
+        &format!("\"sasl.password\" = \"{password}\""),
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "{line}\n{printed}"
+        );
+    }
+    let again = file("printed.toml", &printed);
+    let (good, printed_again, told) = check(&["--print", "--config", &again], &[]);
+    assert!(good, "{told}");
+    assert_eq!(printed_again, printed);
+}
+
+#[test]
+fn a_secret_that_was_set_by_itself_is_refused_and_printed_nowhere() {
+    let variables = [("ORDER__KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2")];
+    let (good, printed, told) = check(&["--print"], &variables);
+    assert!(!good);
+    assert!(told.contains("property_files.sasl.password"), "{told}");
+    assert!(printed.contains("\"sasl.password\" = \"<redacted>\""));
+    assert!(!printed.contains("hunter2") && !told.contains("hunter2"));
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_setting_and_nothing_is_connected_to() {
+    // Nobody listens there: it would show.
+    let nowhere = [
+        ("ORDER__DATABASE__PORT", "1"),
+        ("ORDER__KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+    ];
+    let (good, _, told) = check(&[], &nowhere);
+    assert!(good, "{told}");
+    for (variable, text, setting) in [
+        (
+            "ORDER__DATABASE__PASSWORD_FILE",
+            "/nowhere",
+            "database.password_file",
+        ),
+        (
+            "ORDER__OWNER__PASSWORD_FILE",
+            "/nowhere",
+            "owner.password_file",
+        ),
+        (
+            "ORDER__DATABASE__SSLROOTCERT",
+            "/nowhere",
+            "database.sslrootcert",
+        ),
+        (
+            "ORDER__KAFKA__PROPERTY_FILES__SASL_PASSWORD",
+            "/nowhere",
+            "sasl.password",
+        ),
+        (
+            "ORDER__KAFKA__PROPERTIES__SSL_CA_LOCATION",
+            "/nowhere",
+            "ssl.ca.location",
+        ),
+        ("ORDER__KAFKA__PROPERTIES__SASL_MECH", "PLAIN", "sasl.mech"),
+        ("ORDER__LOG__FILTER", "order=loud", "log.filter"),
+        (
+            "ORDER__DATABASE__PROT",
+            "1",
+            "did you mean database.port (ORDER__DATABASE__PORT)?",
+        ),
+        (
+            "ORDER_HTTP_LISTEN",
+            "127.0.0.1:1",
+            "did you mean ORDER__HTTP__LISTEN?",
+        ),
+    ] {
+        let (good, _, told) = check(&[], &[(variable, text)]);
+        assert!(!good && told.contains(setting), "{variable}: {told}");
+    }
+}
