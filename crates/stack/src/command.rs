@@ -8,9 +8,15 @@ use clap::{Parser, Subcommand};
 use crate::session::Home;
 use crate::{demo, say, services};
 
+const ENVIRONMENT: &str = "\
+Environment:
+  STACK_HOME   the folder of parts and state; else .stack at the top of the checkout
+  STACK_PORTS  the ports of `demo` and `up`: `seed` (the default), or `free`: free ones, chosen at the first start and
+               kept with the state until `down --clean`";
+
 /// Starts the whole real stack on this machine: PostgreSQL, Kafka, Kafka Connect with Debezium, three services.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = ENVIRONMENT)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -55,22 +56,46 @@ impl Ports {
         worker: 8001,
     };
 
-    /// The seed's ports.
+    /// The ports of a stack that is kept, as `STACK_PORTS` says: `seed`, the default, or `free`. Free ones are chosen
+    /// once and kept in the file `kept`, so that a stack is found again where it was.
     ///
     /// # Errors
-    /// The first one that is busy, and who has it.
-    pub fn fixed() -> Result<Self> {
-        let ports = Self::SEED;
+    /// If it says something else; or the first port that is busy, and who has it.
+    pub fn asked_for(kept: &Path) -> Result<Self> {
+        let asked = std::env::var("STACK_PORTS").unwrap_or_default();
+        match asked.as_str() {
+            "" | "seed" => Self::SEED,
+            "free" => Self::kept(kept)?,
+            other => bail!("STACK_PORTS is {other:?}; it may be `seed` or `free`"),
+        }
+        .unused()
+    }
+
+    fn kept(file: &Path) -> Result<Self> {
+        if let Ok(text) = fs::read(file) {
+            return serde_json::from_slice(&text).with_context(|| {
+                format!("{} names no ports; remove it and try again", file.display())
+            });
+        }
+        let (ports, fresh) = (Self::free()?, file.with_extension("new"));
+        fs::write(&fresh, serde_json::to_vec_pretty(&ports)?)
+            .and_then(|()| fs::rename(&fresh, file))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(ports)
+    }
+
+    /// Nobody has one of them.
+    fn unused(self) -> Result<Self> {
         for (port, part) in [
-            (ports.inventory_db, "PostgreSQL with inventory_db"),
-            (ports.order_db, "PostgreSQL with order_db"),
-            (ports.kafka, "Kafka"),
-            (ports.kafka_internal, "Kafka (internal)"),
-            (ports.kafka_controller, "Kafka (controller)"),
-            (ports.connect, "Kafka Connect"),
-            (ports.order, "the Order Service"),
-            (ports.inventory, "the Inventory Service"),
-            (ports.worker, "the Inventory Worker"),
+            (self.inventory_db, "PostgreSQL with inventory_db"),
+            (self.order_db, "PostgreSQL with order_db"),
+            (self.kafka, "Kafka"),
+            (self.kafka_internal, "Kafka (internal)"),
+            (self.kafka_controller, "Kafka (controller)"),
+            (self.connect, "Kafka Connect"),
+            (self.order, "the Order Service"),
+            (self.inventory, "the Inventory Service"),
+            (self.worker, "the Inventory Worker"),
         ] {
             if !free_within(port, GRACE) {
                 let owner = owner(port)
@@ -81,7 +106,7 @@ impl Ports {
                 );
             }
         }
-        Ok(ports)
+        Ok(self)
     }
 
     /// Ports that nobody has at this moment.

@@ -1,4 +1,4 @@
-//! Stacks by their folder: the one with the seed's ports, and those that tests make and remove.
+//! Stacks by their folder: the one that is kept, with the seed's ports, and those that tests make and remove.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -58,18 +58,18 @@ impl Home {
         self.state().join("run/stack.json")
     }
 
-    /// Starts the stack with the seed's ports, in this process, until it is stopped by its owner.
+    /// Starts the stack that is kept, with the ports of [`Ports::asked_for`], in this process, until it is stopped by its owner.
     ///
     /// # Errors
     /// If it runs already, or cannot be started.
     pub async fn start(&self) -> Result<(Stack, impl Sized + use<>)> {
-        let parts = Parts::resolve(&self.folder)?;
+        let parts = self.parts()?;
         let Some(lock) = take(&self.state())? else {
             bail!("the stack is up already; stop it with `./dev down`");
         };
         // One that was killed could not remove it.
         drop(fs::remove_file(self.description()));
-        let ports = Ports::fixed()?;
+        let ports = Ports::asked_for(&self.state().join("run/ports.json"))?;
         say!(
             "starting PostgreSQL, Kafka, Kafka Connect and the services in {}",
             self.state().display()
@@ -98,12 +98,25 @@ impl Home {
         ))
     }
 
-    /// A new folder, removed when the guard is dropped, or by a later run if this process has no time for it.
+    /// An instance in a new folder.
     ///
     /// # Errors
     /// If it cannot be made.
     pub(crate) fn ephemeral(&self) -> Result<(Instance, Ephemeral)> {
-        let parts = Parts::resolve(&self.folder)?;
+        let parts = self.parts()?;
+        let guard = self.fresh()?;
+        let folder = guard.folder.clone();
+        Ok((
+            Instance::make(folder, parts, self.unprivileged, true)?,
+            guard,
+        ))
+    }
+
+    /// A new folder, removed when it is dropped, or by a later run if this process has no time for it.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn fresh(&self) -> Result<Ephemeral> {
         // One process at a time: a folder that is just being made or removed is not yet, or no longer, locked.
         let turn = File::create(self.folder.join("ephemeral.lock"))?;
         turn.lock()?;
@@ -112,14 +125,18 @@ impl Home {
             .folder
             .join(format!("ephemeral-{}", uuid::Uuid::new_v4().simple()));
         let lock = take(&folder)?.context("a new folder is in use already")?;
-        let guard = Ephemeral {
-            folder: folder.clone(),
+        Ok(Ephemeral {
+            folder,
             _lock: lock,
-        };
-        Ok((
-            Instance::make(folder, parts, self.unprivileged, true)?,
-            guard,
-        ))
+        })
+    }
+
+    /// The parts that all stacks of this home are made of.
+    ///
+    /// # Errors
+    /// What is missing, and what to do about it.
+    pub fn parts(&self) -> Result<Parts> {
+        Parts::resolve(&self.folder)
     }
 
     /// Removes what processes have left that were killed.
@@ -156,7 +173,7 @@ impl Home {
     /// What the background process says.
     pub async fn up(&self) -> Result<Description> {
         // Resolved here, where its progress is seen.
-        Parts::resolve(&self.folder)?;
+        self.parts()?;
         let run = self.state().join("run");
         fs::create_dir_all(&run)?;
         // A second `up` waits for the first one's outcome.
@@ -251,7 +268,7 @@ impl Home {
         Ok(())
     }
 
-    /// Stops the stack with the seed's ports, if it runs, and removes its state if asked to.
+    /// Stops the stack that is kept, if it runs, and removes its state if asked to.
     ///
     /// # Errors
     /// If it does not stop.
@@ -287,7 +304,7 @@ impl Home {
         Ok(())
     }
 
-    /// The stack with the seed's ports, if it runs and is ready.
+    /// The stack that is kept, if it runs and is ready.
     ///
     /// # Errors
     /// If its description is broken.
@@ -299,9 +316,10 @@ impl Home {
     }
 }
 
-/// Removes its folder when it is dropped.
-pub(crate) struct Ephemeral {
-    folder: PathBuf,
+/// A folder that is removed when this is dropped.
+pub struct Ephemeral {
+    /// The folder.
+    pub folder: PathBuf,
     _lock: Lock,
 }
 

@@ -170,9 +170,13 @@ where
     started.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// The services as they are in the tree.
-fn build() -> Result<()> {
-    if std::env::var_os("STACK_BINARIES").is_some() {
+/// The services as they are in the tree; whoever described a stack (`OUTBOX_STACK`) or named binaries has built them.
+///
+/// # Errors
+/// If they do not build.
+pub fn build() -> Result<()> {
+    let built = ["STACK_BINARIES", "OUTBOX_STACK"];
+    if built.iter().any(|name| std::env::var_os(name).is_some()) {
         return Ok(());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -26,16 +26,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::in_turn(File::lock_shared).await
+        Self::on(testing::stack().await, File::lock_shared).await
     }
 
     /// For a test that breaks what others use: no other runs meanwhile, in this process or in another.
     pub(crate) async fn alone() -> Self {
-        Self::in_turn(File::lock).await
+        Self::on(testing::stack().await, File::lock).await
     }
 
-    async fn in_turn(take: fn(&File) -> std::io::Result<()>) -> Self {
-        let stack = testing::stack().await;
+    /// On `stack`, once the test's turn is taken.
+    pub(crate) async fn on(
+        stack: &'static Description,
+        take: fn(&File) -> std::io::Result<()>,
+    ) -> Self {
         let file = stack.file.with_file_name("turn");
         let turn = tokio::task::spawn_blocking(move || {
             let file = File::options()

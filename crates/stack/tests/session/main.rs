@@ -1,0 +1,16 @@
+//! The program `stack` as people use it: `up`, `down`, `demo`, each test with a stack of its own on free ports.
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and print what they measured"
+)]
+
+#[path = "../e2e/invariant.rs"]
+mod invariant;
+#[expect(dead_code, reason = "the tests of the flow use the rest")]
+#[path = "../e2e/world.rs"]
+mod world;
+
+mod home;
+mod processes;
+mod state;
+mod supervision;

@@ -1,0 +1,43 @@
+//! A part that dies under somebody's eyes.
+
+use std::fs::File;
+
+use nix::sys::signal::{Signal, kill};
+use stack::testing::pid;
+
+use crate::home::Home;
+use crate::world::{World, eventually};
+
+#[tokio::test]
+async fn a_part_that_dies_under_the_demo_is_started_again_and_the_demo_says_so() {
+    let home = Home::new();
+    let mut demo = home.start(&["demo"]);
+    demo.says("Everything stays up until Ctrl-C").await;
+    let world = World::on(home.description(), File::lock_shared).await;
+    for part in ["order", "inventory-worker"] {
+        let killed = pid(world.stack, part).unwrap();
+        kill(killed, Signal::SIGKILL).unwrap();
+        demo.says(&format!(
+            "{part} ended (signal: 9 (SIGKILL)); it is started again"
+        ))
+        .await;
+        eventually(
+            std::time::Duration::from_secs(20),
+            "another process has its place",
+            async || match pid(world.stack, part) {
+                Some(now) if now != killed => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        )
+        .await;
+    }
+    let product = world.product(5, 5).await;
+    world.place_in_the_end(product, 5).await;
+    world.adopt_all().await;
+    world.invariant_holds().await;
+
+    demo.signal(Signal::SIGINT);
+    assert!(demo.ended().await.success(), "{}", demo.said());
+    assert!(demo.said().contains("everything is stopped"));
+    home.is_quiet().await;
+}
