@@ -1,6 +1,7 @@
 //! The program `stack` as people use it: `up`, `down`, `demo`, each test with a stack of its own on free ports.
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "tests fail by panicking, and print what they measured"
 )]
 
@@ -10,6 +11,7 @@ mod invariant;
 #[path = "../e2e/world.rs"]
 mod world;
 
+mod blackout;
 mod home;
 mod processes;
 mod state;
