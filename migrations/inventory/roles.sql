@@ -14,5 +14,11 @@ begin
     if not exists (select from pg_roles where rolname = 'inventory_cdc') then
         create role inventory_cdc login replication;
     end if;
+    if not exists (select from pg_roles where rolname = 'inventory_keeper') then
+        create role inventory_keeper login;
+    end if;
 end
 $$;
+
+-- It sees who reads the slot, and takes nothing else from that role: attributes such as REPLICATION are not inherited.
+grant inventory_cdc to inventory_keeper with inherit true, set false;

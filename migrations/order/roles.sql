@@ -11,5 +11,11 @@ begin
     if not exists (select from pg_roles where rolname = 'order_cdc') then
         create role order_cdc login replication;
     end if;
+    if not exists (select from pg_roles where rolname = 'order_keeper') then
+        create role order_keeper login;
+    end if;
 end
 $$;
+
+-- It sees who reads the slot, and takes nothing else from that role: attributes such as REPLICATION are not inherited.
+grant order_cdc to order_keeper with inherit true, set false;

@@ -3,6 +3,7 @@
 use axum::Router;
 use outbox::listener::{self, Listener};
 use service::health::{Health, Report};
+use service::metrics::{self, Metrics};
 use service::{database, http};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,9 @@ pub enum Error {
     /// The port cannot be used.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// The numbers cannot be collected.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
     /// The listener cannot go on.
     #[error(transparent)]
     Listener(#[from] listener::Error),
@@ -29,6 +33,7 @@ pub enum Error {
 /// [`Error`].
 pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), Error> {
     database::probe(&config.database).await?;
+    let metrics = Metrics::collect(shutdown.clone())?;
     let socket = http::bind(&config.http).await?;
     let pool = database::pool(&config.database, "inventory-worker")?;
     let listener = Listener::new(&config.kafka, pool.clone(), Orders)?;
@@ -51,7 +56,7 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
         },
         http::serve(
             socket,
-            Router::new().merge(health.router()),
+            Router::new().merge(health.router()).merge(metrics.router()),
             &config.http,
             stop
         ),

@@ -1,10 +1,11 @@
 //! The Inventory Service's settings: `INVENTORY__SECTION__KEY`, or a TOML file.
 
 use events::ReservationEvent;
-use outbox::Event;
+use outbox::keeper::Limits;
 use outbox::specification::{Settings, Specification};
+use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Http, Log, Owner};
+use service::config::{Database, Http, Log, Role};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "INVENTORY";
@@ -18,9 +19,15 @@ pub struct Config {
     /// `inventory_db` at 127.0.0.1:5432, as `inventory_service`.
     pub database: Database,
     /// `inventory_owner`; for the command `migrate` only.
-    pub owner: Owner,
+    pub owner: Role,
     /// How Kafka Connect reaches the database; for the command `connector` only.
     pub connector: Settings,
+    /// `inventory_keeper`, which watches the outbox and removes old rows.
+    pub keeper: Role,
+    /// How long rows and messages stay.
+    pub retention: Retention,
+    /// What readiness warns of.
+    pub warnings: Limits,
     /// What is logged.
     pub log: Log,
 }
@@ -30,8 +37,11 @@ impl Default for Config {
         Self {
             http: Http::at(8000),
             database: Database::local(5432, "inventory_db", "inventory_service"),
-            owner: Owner::new("inventory_owner"),
+            owner: Role::new("inventory_owner"),
             connector: Settings::of_role("inventory_cdc"),
+            keeper: Role::new("inventory_keeper"),
+            retention: Retention::default(),
+            warnings: Limits::default(),
             log: Log::default(),
         }
     }
@@ -45,6 +55,7 @@ impl Config {
     pub fn check(&self) -> Result<(), service::config::Problem> {
         self.database.check()?;
         self.owner.check()?;
+        self.keeper.check()?;
         self.log.check()
     }
 
@@ -57,6 +68,8 @@ impl Config {
             database: self.database.name.clone(),
             writers: vec!["inventory_worker".to_owned()],
             topics: vec![ReservationEvent::AGGREGATE_TYPE.to_owned()],
+            keeper: self.keeper.user.clone(),
+            retention: self.retention,
             settings: self.connector.clone(),
         }
     }

@@ -1,6 +1,8 @@
 //! The running service.
 
-use service::health::Health;
+use outbox::keeper::Keeper;
+use service::health::{Health, Report};
+use service::metrics::{self, Metrics};
 use service::{database, http};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,9 @@ pub enum Error {
     /// The port cannot be used.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// The numbers cannot be collected.
+    #[error(transparent)]
+    Metrics(#[from] metrics::Error),
 }
 
 /// Serves until `shutdown` is cancelled.
@@ -24,16 +29,23 @@ pub enum Error {
 /// [`Error`].
 pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), Error> {
     database::probe(&config.database).await?;
+    let metrics = Metrics::collect(shutdown.clone())?;
     let socket = http::bind(&config.http).await?;
     let pool = database::pool(&config.database, "inventory")?;
-    let health = Health::default().with_database(pool.clone(), "products");
+    let keeper_pool = database::pool(&config.database.as_role(&config.keeper), "inventory-keeper")?;
+    let keeper = Keeper::new(config.outbox(), keeper_pool);
+    let (limits, observation) = (config.warnings, keeper.observation());
+    let health = Health::default()
+        .with_database(pool.clone(), "products")
+        .with("outbox", move || {
+            let observation = observation.borrow().clone();
+            async move { Report::warnings(observation.warnings(&limits)).with_facts(&observation) }
+        });
+    let routes = router(pool).merge(health.router()).merge(metrics.router());
     tracing::info!(address = %config.http.listen, "inventory service is up");
-    http::serve(
-        socket,
-        router(pool).merge(health.router()),
-        &config.http,
-        shutdown,
-    )
-    .await;
+    tokio::join!(
+        keeper.run(shutdown.clone()),
+        http::serve(socket, routes, &config.http, shutdown.clone()),
+    );
     Ok(())
 }

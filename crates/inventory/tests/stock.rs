@@ -187,10 +187,21 @@ async fn the_migrations_hold_the_librarys_tables() {
     let (migrated, library) = (migrated().await, database(Context::Inventory).await);
     let pool = |database: &Database| PgPool::connect_lazy_with(database.options("inventory_owner"));
     let (migrated, library) = (pool(&migrated), pool(&library));
-    for ddl in [outbox::schema::OUTBOX, outbox::schema::INBOX] {
+    for ddl in [
+        outbox::schema::OUTBOX,
+        outbox::schema::INBOX,
+        outbox::schema::KEEPING,
+    ] {
         sqlx::raw_sql(ddl).execute(&library).await.unwrap();
     }
-    let tables = ["outbox", "heartbeat", "inbox", "epoch", "dead_letter"];
+    let tables = [
+        "outbox",
+        "heartbeat",
+        "outbox_identity",
+        "inbox",
+        "epoch",
+        "dead_letter",
+    ];
     assert_eq!(
         stack::testing::catalogue(&migrated, &tables).await,
         stack::testing::catalogue(&library, &tables).await
@@ -228,6 +239,22 @@ async fn no_role_may_do_more_than_its_work() {
                 "create temporary table mine (a integer)",
                 "select pg_create_logical_replication_slot('mine', 'pgoutput')",
                 "set role inventory_owner",
+            ][..],
+        ),
+        (
+            "inventory_keeper",
+            &[
+                "select * from products",
+                "update products set stock = 1",
+                "insert into outbox (id, aggregateid, aggregatetype, type, payload) values (gen_random_uuid(), 'a', 'a', 'a', '{}')",
+                "update outbox set type = 'x'",
+                "truncate outbox",
+                "update inbox set settled_at = now()",
+                "delete from dead_letter",
+                "delete from outbox_identity",
+                "create table mine (a integer)",
+                "select pg_create_logical_replication_slot('mine', 'pgoutput')",
+                "set role inventory_cdc",
             ][..],
         ),
         (

@@ -1,11 +1,12 @@
 //! The Order Service's settings: `ORDER__SECTION__KEY`, or a TOML file.
 
 use events::OrderEvent;
-use outbox::Event;
+use outbox::keeper::Limits;
 use outbox::listener;
 use outbox::specification::{Settings, Specification};
+use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Http, Log, Owner};
+use service::config::{Database, Http, Log, Role};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "ORDER";
@@ -30,13 +31,29 @@ pub struct Config {
     /// `order_db` at 127.0.0.1:5433, as `order_service`.
     pub database: Database,
     /// `order_owner`; for the command `migrate` only.
-    pub owner: Owner,
+    pub owner: Role,
     /// Topic `reservation`, from 127.0.0.1:29092.
     pub kafka: listener::Config,
     /// How Kafka Connect reaches the database; for the command `connector` only.
     pub connector: Settings,
+    /// `order_keeper`, which watches the outbox and removes old rows.
+    pub keeper: Role,
+    /// How long rows and messages stay.
+    pub retention: Retention,
+    /// What readiness warns of.
+    pub warnings: Limits,
+    /// Orders without an outcome.
+    pub pending: Pending,
     /// What is logged.
     pub log: Log,
+}
+
+/// Orders without an outcome.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// Seconds after which readiness warns of them.
+    pub warn_after_s: u32,
 }
 
 impl Default for Config {
@@ -44,9 +61,13 @@ impl Default for Config {
         Self {
             http: Http::at(9000),
             database: Database::local(5433, "order_db", "order_service"),
-            owner: Owner::new("order_owner"),
+            owner: Role::new("order_owner"),
             kafka: listener::Config::new("127.0.0.1:29092", "order", "reservation"),
             connector: Settings::of_role("order_cdc"),
+            keeper: Role::new("order_keeper"),
+            retention: Retention::default(),
+            warnings: Limits::default(),
+            pending: Pending { warn_after_s: 60 },
             log: Log::default(),
         }
     }
@@ -60,6 +81,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Problem> {
         self.database.check()?;
         self.owner.check()?;
+        self.keeper.check()?;
         self.kafka.check()?;
         Ok(self.log.check()?)
     }
@@ -73,6 +95,8 @@ impl Config {
             database: self.database.name.clone(),
             writers: vec!["order_service".to_owned()],
             topics: vec![OrderEvent::AGGREGATE_TYPE.to_owned()],
+            keeper: self.keeper.user.clone(),
+            retention: self.retention,
             settings: self.connector.clone(),
         }
     }

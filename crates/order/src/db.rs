@@ -9,6 +9,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::domain::{Outcome, Placed};
+use crate::pending::Pending;
 use events::Rejection;
 
 /// The migrations of `order_db`.
@@ -72,6 +73,26 @@ pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<Order>, sqlx::Error>
     .bind(id)
     .fetch_optional(pool)
     .await
+}
+
+/// Orders without an outcome; overdue are those older than `overdue_after_s` seconds.
+///
+/// # Errors
+/// The database's.
+pub async fn pending(pool: &PgPool, overdue_after_s: u32) -> Result<Pending, sqlx::Error> {
+    let (pending, overdue, oldest_s) = sqlx::query_as(
+        "select count(*), count(*) filter (where placed_at < now() - make_interval(secs => $1)),
+                coalesce(extract(epoch from now() - min(placed_at)), 0)::bigint
+         from orders where status = 'pending'",
+    )
+    .bind(f64::from(overdue_after_s))
+    .fetch_one(pool)
+    .await?;
+    Ok(Pending {
+        pending,
+        overdue,
+        oldest_s,
+    })
 }
 
 /// Locks the orders among `ids`, in id order, and returns those that exist.

@@ -6,6 +6,7 @@ pub mod domain;
 pub mod http;
 pub mod intake;
 pub mod outcomes;
+pub mod pending;
 mod serve;
 
 pub use serve::{Error, serve};

@@ -183,10 +183,21 @@ async fn an_order_that_the_database_refuses_is_an_error_to_its_client_and_not_st
 async fn the_migrations_hold_the_librarys_tables() {
     let (migrated, library) = (migrated().await, database(Context::Order).await);
     let library_owner = pool(&library, "order_owner").await;
-    for ddl in [outbox::schema::OUTBOX, outbox::schema::INBOX] {
+    for ddl in [
+        outbox::schema::OUTBOX,
+        outbox::schema::INBOX,
+        outbox::schema::KEEPING,
+    ] {
         sqlx::raw_sql(ddl).execute(&library_owner).await.unwrap();
     }
-    let tables = ["outbox", "heartbeat", "inbox", "epoch", "dead_letter"];
+    let tables = [
+        "outbox",
+        "heartbeat",
+        "outbox_identity",
+        "inbox",
+        "epoch",
+        "dead_letter",
+    ];
     let migrated_owner = pool(&migrated, "order_owner").await;
     assert_eq!(
         stack::testing::catalogue(&migrated_owner, &tables).await,
@@ -217,6 +228,22 @@ async fn no_role_may_do_more_than_its_work() {
                 "drop publication outbox",
                 "select pg_create_logical_replication_slot('mine', 'pgoutput')",
                 "set role order_owner",
+            ][..],
+        ),
+        (
+            "order_keeper",
+            &[
+                "select * from orders",
+                "update orders set status = 'rejected'",
+                "insert into outbox (id, aggregateid, aggregatetype, type, payload) values (gen_random_uuid(), 'a', 'a', 'a', '{}')",
+                "update outbox set type = 'x'",
+                "truncate outbox",
+                "update inbox set settled_at = now()",
+                "delete from dead_letter",
+                "delete from outbox_identity",
+                "create table mine (a integer)",
+                "select pg_create_logical_replication_slot('mine', 'pgoutput')",
+                "set role order_cdc",
             ][..],
         ),
         (

@@ -7,6 +7,9 @@ create table inbox (
     constraint inbox_pkey primary key (listener, id)
 );
 
+-- Retention looks for the oldest.
+create index inbox_settled_at on inbox (settled_at);
+
 -- The consumer that claimed a partition last; every transaction locks its rows first.
 create table epoch (
     listener varchar(63) not null,

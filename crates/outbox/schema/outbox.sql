@@ -15,6 +15,9 @@ create table outbox (
     constraint outbox_payload_size check (octet_length(payload::text) <= 900000)
 );
 
+-- Retention looks for the oldest.
+create index outbox_timestamp on outbox ("timestamp");
+
 create table heartbeat (
     at timestamptz default now() not null
 );

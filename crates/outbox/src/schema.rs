@@ -6,6 +6,9 @@
 /// Tables `outbox` and `heartbeat` and the publication `outbox`: for a service that publishes.
 pub const OUTBOX: &str = include_str!("../schema/outbox.sql");
 
+/// Table `outbox_identity`: for a service that keeps its outbox by the feature `keeper`.
+pub const KEEPING: &str = include_str!("../schema/keeping.sql");
+
 /// Tables `inbox`, `epoch` and `dead_letter`: for a service that listens.
 pub const INBOX: &str = include_str!("../schema/inbox.sql");
 

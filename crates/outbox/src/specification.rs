@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Drift, Error};
 
+use crate::Retention;
 use crate::property::bears_secret;
 
 /// An outbox and the way from it to Kafka.
@@ -25,8 +26,12 @@ pub struct Specification {
     pub database: String,
     /// The roles that append.
     pub writers: Vec<String>,
+    /// The role that watches the outbox and removes old rows.
+    pub keeper: String,
     /// The topics that its events go to: the aggregate types that it publishes.
     pub topics: Vec<String>,
+    /// How long rows and messages stay.
+    pub retention: Retention,
     /// What is configured.
     pub settings: Settings,
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox::message::{Message, Position};
 use outbox::specification::{PasswordReference, Settings, Specification, WireForm};
-use outbox::{Event, Outgoing, append};
+use outbox::{Event, Outgoing, Retention, append};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -65,8 +65,11 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         .unwrap();
     for statement in [
         outbox::schema::OUTBOX,
+        outbox::schema::KEEPING,
         "grant insert on outbox to order_service; grant select on outbox to order_cdc;
-         grant select, insert, delete on heartbeat to order_cdc",
+         grant select, insert, delete on heartbeat to order_cdc;
+         grant select, delete on outbox to order_keeper;
+         grant select, insert, update on outbox_identity to order_keeper",
     ] {
         sqlx::raw_sql(statement).execute(&mut owner).await.unwrap();
     }
@@ -77,7 +80,9 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         address: (database.host.clone(), database.port),
         database: database.name.clone(),
         writers: vec!["order_service".to_owned()],
+        keeper: "order_keeper".to_owned(),
         topics: vec![context.clone()],
+        retention: Retention::default(),
         settings: Settings {
             password: PasswordReference::parse(&reference).unwrap(),
             wire_form: form,

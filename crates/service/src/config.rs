@@ -108,6 +108,19 @@ impl Database {
     }
 }
 
+impl Database {
+    /// The same database, through one connection of another role.
+    #[must_use]
+    pub fn as_role(&self, role: &Role) -> Self {
+        Self {
+            user: role.user.clone(),
+            password_file: role.password_file.clone(),
+            max_connections: 1,
+            ..self.clone()
+        }
+    }
+}
+
 /// How connections to PostgreSQL are encrypted, in libpq's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -143,18 +156,18 @@ impl From<SslMode> for PgSslMode {
     }
 }
 
-/// The role that owns a database's tables: for migrations only.
+/// A further role of a service's database, for one of its works: its owner's or its keeper's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Owner {
+pub struct Role {
     /// The role.
     pub user: String,
     /// The file that holds the role's password; a trailing newline does not count.
     pub password_file: Option<PathBuf>,
 }
 
-impl Owner {
-    /// An owner without a password.
+impl Role {
+    /// A role without a password.
     #[must_use]
     pub fn new(user: &str) -> Self {
         Self {

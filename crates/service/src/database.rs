@@ -7,7 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
-use crate::config::{self, Database, Owner};
+use crate::config::{self, Database, Role};
 
 /// How long to wait for a connection out of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ pub async fn open(database: &Database) -> Result<PgConnection, Error> {
 ///
 /// # Errors
 /// [`Error`].
-pub async fn migrate(database: &Database, owner: &Owner, migrator: &Migrator) -> Result<(), Error> {
+pub async fn migrate(database: &Database, owner: &Role, migrator: &Migrator) -> Result<(), Error> {
     let mut connection = connect(database, &owner.user, owner.password_file.as_deref()).await?;
     let migrated = migrator.run(&mut connection).await;
     drop(connection.close().await);

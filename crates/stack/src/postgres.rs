@@ -43,12 +43,13 @@ impl Context {
     #[must_use]
     pub fn roles(self) -> &'static [&'static str] {
         match self {
-            Self::Order => &["order_owner", "order_service", "order_cdc"],
+            Self::Order => &["order_owner", "order_service", "order_cdc", "order_keeper"],
             Self::Inventory => &[
                 "inventory_owner",
                 "inventory_service",
                 "inventory_worker",
                 "inventory_cdc",
+                "inventory_keeper",
             ],
         }
     }

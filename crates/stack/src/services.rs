@@ -65,6 +65,10 @@ impl Binary {
             ("DATABASE__NAME", database.name.clone()),
             ("DATABASE__PASSWORD_FILE", secret(user)),
         ]);
+        if self != Self::InventoryWorker {
+            let keeper = secret(&format!("{}_keeper", self.name()));
+            settings.insert("KEEPER__PASSWORD_FILE", keeper);
+        }
         if self != Self::Inventory {
             settings.insert("KAFKA__BOOTSTRAP_SERVERS", stack.kafka.clone());
         }

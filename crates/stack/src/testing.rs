@@ -76,7 +76,7 @@ pub async fn database(context: Context) -> Database {
     Database { name, ..server }
 }
 
-/// Columns, constraints and publication of tables, as text to compare: what a schema is, however it came about.
+/// Columns, constraints, indexes and publication of tables, as text to compare: what a schema is, however it came about.
 ///
 /// # Panics
 /// If the database does not answer.
@@ -91,6 +91,8 @@ pub async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
          union all
          select format('%s %s %s', relname, conname, pg_get_constraintdef(pg_constraint.oid))
          from pg_constraint join pg_class on pg_class.oid = conrelid where relname = any($1)
+         union all
+         select indexdef from pg_indexes where tablename = any($1)
          union all
          select format('publication %s of %s: %s %s %s %s', pubname, tablename, pubinsert, pubupdate, pubdelete, pubtruncate)
          from pg_publication_tables join pg_publication using (pubname)

@@ -153,6 +153,7 @@ impl Config {
             ("fetch.queue.backoff.ms", "10"),
             // A connection that died without a word is noticed and made again.
             ("socket.keepalive.enable", "true"),
+            ("socket.timeout.ms", "10000"),
             ("reconnect.backoff.max.ms", "2000"),
             // A broker that was fenced and comes back names no broker at all in its first answer; librdkafka then drops
             // the only one that it knows, and would look at bootstrap.servers again after 5 minutes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -52,13 +52,9 @@ impl ClientContext for Context {
             .values()
             .any(|broker| broker.state == "UP")
         {
-            *self
-                .0
-                .reached
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            *lock(&self.0.reached) = Instant::now();
         }
-        let mut lag = self.0.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lag = lock(&self.0.lag);
         for (name, topic) in statistics.topics {
             for (number, partition) in topic.partitions {
                 // What is fetched is counted; of the rest only the offsets are known. -1001 is no offset.
@@ -104,11 +100,7 @@ impl ConsumerContext for Context {
                 Change::Lost
             }
         };
-        let mut changes = self
-            .0
-            .changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut changes = lock(&self.0.changes);
         changes.push(change);
         self.0.changed.notify_one();
     }
@@ -119,6 +111,11 @@ impl ConsumerContext for Context {
             tracing::warn!(%error, "offsets not committed");
         }
     }
+}
+
+/// What a callback of librdkafka shares; it holds no lock while it may panic.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn partitions(list: &TopicPartitionList) -> BTreeSet<Partition> {
@@ -166,23 +163,21 @@ impl Consumer {
     /// Another member of the group, in place of this one.
     pub(super) fn again(&self) -> Result<Self, Error> {
         let fresh = Self::new(&self.config)?;
+        // To whoever looks on, the broker is as far away as before.
+        let reached = *lock(&self.assignments.reached);
+        *lock(&fresh.assignments.reached) = reached;
         fresh.subscribe()?;
         Ok(fresh)
     }
 
     /// For how long no broker has been reached.
     pub(super) fn unreached(&self) -> Duration {
-        self.assignments
-            .reached
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed()
+        lock(&self.assignments.reached).elapsed()
     }
 
     /// Messages of each partition that wait for [`receive`](Self::receive), as of the last statistics.
     pub(super) fn lag(&self) -> BTreeMap<Partition, u64> {
-        let lag = &self.assignments.lag;
-        lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.assignments.lag).clone()
     }
 
     pub(super) fn subscribe(&self) -> Result<(), Error> {
@@ -192,11 +187,7 @@ impl Consumer {
 
     /// The changes of the assignment since the last call, oldest first.
     pub(super) fn changes(&self) -> Vec<Change> {
-        let mut changes = self
-            .assignments
-            .changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut changes = lock(&self.assignments.changes);
         std::mem::take(&mut *changes)
     }
 

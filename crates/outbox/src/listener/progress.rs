@@ -13,6 +13,10 @@ const UNREACHED: Duration = Duration::from_secs(6);
 /// How long messages may wait without any being settled before that is worth a warning.
 const STALLED: Duration = Duration::from_secs(30);
 
+const SETTLED: &str = "outbox_listener_settled_total";
+const LETTERS: &str = "outbox_listener_letters_total";
+const RETRIES: &str = "outbox_listener_retries_total";
+
 /// How a listener is doing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Progress {
@@ -42,6 +46,10 @@ pub struct Progress {
 
 impl Progress {
     pub(super) fn new(listener: &str) -> Self {
+        // There from the start, so that the first one shows as a rise.
+        for name in [RETRIES, LETTERS, SETTLED] {
+            counter!(name, "listener" => listener.to_owned()).increment(0);
+        }
         Self {
             listener: listener.to_owned(),
             partitions: 0,
@@ -107,9 +115,8 @@ impl Progress {
         self.batches += 1;
         self.advanced = Instant::now();
         let listener = &self.listener;
-        counter!("outbox_listener_settled_total", "listener" => listener.clone()).increment(fresh);
-        counter!("outbox_listener_letters_total", "listener" => listener.clone())
-            .increment(lettered);
+        counter!(SETTLED, "listener" => listener.clone()).increment(fresh);
+        counter!(LETTERS, "listener" => listener.clone()).increment(lettered);
         #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
         let messages = messages as f64;
         histogram!("outbox_listener_batch_messages", "listener" => listener.clone())
@@ -120,7 +127,7 @@ impl Progress {
     pub(super) fn retry(&mut self, why: String) {
         self.retries += 1;
         self.retrying = Some(why);
-        counter!("outbox_listener_retries_total", "listener" => self.listener.clone()).increment(1);
+        counter!(RETRIES, "listener" => self.listener.clone()).increment(1);
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Run<H: Handler> {
     retry: Duration,
     paused: bool,
     polled: Instant,
+    /// When the consumer began.
+    begun: Instant,
 }
 
 impl<H: Handler> Run<H> {
@@ -79,6 +81,7 @@ impl<H: Handler> Run<H> {
             retry: RETRY_FIRST,
             paused: false,
             polled: Instant::now(),
+            begun: Instant::now(),
         }
     }
 
@@ -111,7 +114,7 @@ impl<H: Handler> Run<H> {
                 () = self.consumer.changed() => {}
                 _ = tick.tick() => {
                     self.look();
-                    if self.consumer.unreached() > UNREACHED {
+                    if self.consumer.unreached().min(self.begun.elapsed()) > UNREACHED {
                         self.begin_again()?;
                     }
                 }
@@ -127,6 +130,7 @@ impl<H: Handler> Run<H> {
         );
         let fresh = self.consumer.again()?;
         let old = std::mem::replace(&mut self.consumer, fresh);
+        self.begun = Instant::now();
         self.follow(Change::Lost);
         self.paused = false;
         tokio::spawn(old.close(BTreeMap::new()));

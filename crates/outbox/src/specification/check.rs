@@ -46,7 +46,7 @@ fn list(drifts: &[Drift]) -> String {
 }
 
 /// Columns that the router, the connector and `append` name; a table may have further ones that may stay empty.
-const COLUMNS: [(&str, &str, &str); 9] = [
+const COLUMNS: [(&str, &str, &str); 12] = [
     ("outbox", "id", "uuid not null"),
     ("outbox", "aggregateid", "character varying(255) not null"),
     ("outbox", "aggregatetype", "character varying(255) not null"),
@@ -68,6 +68,9 @@ const COLUMNS: [(&str, &str, &str); 9] = [
         "at",
         "timestamp with time zone not null default now()",
     ),
+    ("outbox_identity", "system_identifier", "bigint not null"),
+    ("outbox_identity", "timeline", "integer not null"),
+    ("outbox_identity", "changed", "text"),
 ];
 
 const PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
@@ -130,20 +133,41 @@ impl Specification {
             )
             .await?;
         }
-        for writer in &self.writers {
+        let keeper = [
+            ("outbox", &["SELECT", "DELETE"][..]),
+            ("outbox_identity", &["SELECT", "INSERT", "UPDATE"]),
+        ];
+        let appends: &[(&str, &[&str])] = &[("outbox", &["INSERT"])];
+        let roles = self.writers.iter().map(|role| (role, appends));
+        for (role, needed) in roles.chain([(&self.keeper, &keeper[..])]) {
             let exists: bool =
                 sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
-                    .bind(writer)
+                    .bind(role)
                     .fetch_one(&mut *database)
                     .await?;
-            if exists {
-                grants(database, drifts, writer, "outbox", &["INSERT"]).await?;
-            } else {
+            if !exists {
+                compare(drifts, format!("role {role}"), "a role", "no such role");
+                continue;
+            }
+            for (table, privileges) in needed {
+                grants(database, drifts, role, table, privileges).await?;
+            }
+        }
+        if attributes.is_some() {
+            // Else the keeper cannot see who reads the slot, and removes nothing.
+            let sees: Option<bool> = sqlx::query_scalar(
+                "select pg_has_role(rolname, $2, 'usage') from pg_roles where rolname = $1",
+            )
+            .bind(&self.keeper)
+            .bind(cdc)
+            .fetch_optional(&mut *database)
+            .await?;
+            if sees == Some(false) {
                 compare(
                     drifts,
-                    format!("role {writer}"),
-                    "a role that appends",
-                    "no such role",
+                    format!("role {}", self.keeper),
+                    &format!("a member of {cdc}"),
+                    "none",
                 );
             }
         }
@@ -225,7 +249,7 @@ async fn columns(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result
                 || case attidentity when 'a' then ' generated always as identity' else '' end
          from pg_attribute join pg_class on pg_class.oid = attrelid
               left join pg_attrdef on adrelid = attrelid and adnum = attnum
-         where relnamespace = 'public'::regnamespace and relname in ('outbox', 'heartbeat') and attnum > 0
+         where relnamespace = 'public'::regnamespace and relname in ('outbox', 'heartbeat', 'outbox_identity') and attnum > 0
                and not attisdropped",
     )
     .fetch_all(&mut *database)

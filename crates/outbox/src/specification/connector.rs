@@ -1,18 +1,15 @@
 //! The Debezium connector of an outbox. Every setting was run with Debezium 3.7.0, Kafka Connect 4.3.1 and
 //! PostgreSQL 18.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::{Settings, Specification, WireForm};
+use crate::Retention;
 
 /// Partitions of each topic: the bound on how many workers share one.
 const PARTITIONS: u16 = 6;
-
-/// How long a message stays in its topic: 7 days, in milliseconds.
-const RETENTION_MS: &str = "604800000";
-
-/// A segment is deleted whole, so a message stays this much longer: 1 day, in milliseconds.
-const SEGMENT_MS: &str = "86400000";
 
 impl Specification {
     /// The connector's name in Kafka Connect, such as `order-outbox`.
@@ -32,6 +29,7 @@ impl Specification {
     /// made by Kafka Connect alike, but a listener then finds it seconds later.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        let [retention, segment] = self.topic_times();
         let topics: Vec<Value> = self
             .topics
             .iter()
@@ -42,13 +40,20 @@ impl Specification {
                     "replication_factor": self.settings.replication_factor,
                     "config": {
                         "cleanup.policy": "delete",
-                        "retention.ms": RETENTION_MS,
-                        "segment.ms": SEGMENT_MS,
+                        "retention.ms": retention,
+                        "segment.ms": segment,
                     },
                 })
             })
             .collect();
         json!({ "name": self.name(), "config": self.config(), "topics": topics })
+    }
+
+    /// How long a message stays, and how long until a segment, which is deleted whole, is closed: in milliseconds.
+    fn topic_times(&self) -> [String; 2] {
+        let day = Duration::from_hours(24);
+        let segment = day * Retention::SEGMENT_DAYS.into();
+        [self.retention.topic(), segment].map(|time| time.as_millis().to_string())
     }
 
     #[expect(
@@ -63,6 +68,7 @@ impl Specification {
         let slot = self.slot();
         let replicas = settings.replication_factor.to_string();
         let partitions = PARTITIONS.to_string();
+        let [retention, segment] = self.topic_times();
         let heartbeat_topic = format!(r"{context}\.public\.heartbeat");
         let (value_converter, placement) = match settings.wire_form {
             WireForm::Lean => (
@@ -117,8 +123,8 @@ impl Specification {
             ("topic.creation.default.partitions", &partitions),
             ("topic.creation.default.replication.factor", &replicas),
             ("topic.creation.default.cleanup.policy", "delete"),
-            ("topic.creation.default.retention.ms", RETENTION_MS),
-            ("topic.creation.default.segment.ms", SEGMENT_MS),
+            ("topic.creation.default.retention.ms", &retention),
+            ("topic.creation.default.segment.ms", &segment),
             (
                 "key.converter",
                 "org.apache.kafka.connect.storage.StringConverter",
@@ -178,7 +184,9 @@ pub(super) fn derives(key: &str) -> bool {
         address: (String::new(), 0),
         database: String::new(),
         writers: Vec::new(),
+        keeper: String::new(),
         topics: Vec::new(),
+        retention: Retention::default(),
         settings: Settings {
             exactly_once: true,
             ..Settings::of_role("")
@@ -200,7 +208,9 @@ mod tests {
             address: ("127.0.0.1".to_owned(), 5432),
             database: "db".to_owned(),
             writers: vec!["writer".to_owned()],
+            keeper: "keeper".to_owned(),
             topics: vec![context.to_owned()],
+            retention: Retention::default(),
             settings: Settings::of_role("cdc"),
         }
     }

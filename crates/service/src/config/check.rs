@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Database, Log, Owner};
+use super::{Database, Log, Role};
 use crate::telemetry::{self, BadFilter};
 
 /// A setting that cannot work.
@@ -130,7 +130,7 @@ impl Database {
     }
 }
 
-impl Owner {
+impl Role {
     /// Looks the settings over.
     ///
     /// # Errors
@@ -213,9 +213,9 @@ mod tests {
             let text = Some(file("text", "no PEM\n"));
             let no_pem = told(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, text));
             assert!(no_pem.contains("holds no certificate in PEM"), "{no_pem}");
-            let owner = Owner {
+            let owner = Role {
                 password_file: missing(),
-                ..Owner::new("order_owner")
+                ..Role::new("order_owner")
             };
             let told = owner.check().unwrap_err().to_string();
             assert!(told.contains("owner.password_file"), "{told}");

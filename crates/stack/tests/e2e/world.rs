@@ -1,5 +1,7 @@
 //! What a test works with: the real stack, products of its own, and the orders that it has placed.
 
+// The path is named since the tests of sessions include this file too.
+#[path = "world/kafka.rs"]
 mod kafka;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,253 @@
+//! Readiness and numbers tell the truth: what is away, behind or lost has a name, and orders are accepted all the same.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use stack::testing::{Binary, Service};
+
+use crate::world::{World, eventually};
+
+const WITHIN: Duration = Duration::from_secs(40);
+
+impl World {
+    /// What a service says of its readiness: status and body.
+    pub(crate) async fn readiness(&self, url: &str) -> (u16, Value) {
+        let answer = self
+            .http
+            .get(format!("{url}/health/ready"))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Waits until a service's check holds.
+    pub(crate) async fn shows(
+        &self,
+        url: &str,
+        check: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) {
+        eventually(WITHIN, what, async || {
+            let (status, body) = self.readiness(url).await;
+            assert_eq!(status, 200, "{body}");
+            let shown = &body["checks"][check];
+            if holds(shown) {
+                Ok(())
+            } else {
+                Err(shown.to_string())
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a service warns, and says so in these words.
+    async fn warns(&self, url: &str, check: &str, words: &str) {
+        let warns = |shown: &Value| {
+            shown["state"] == "warning" && shown["details"].to_string().contains(words)
+        };
+        self.shows(url, check, words, warns).await;
+    }
+
+    async fn is_well(&self, url: &str, check: &str) {
+        self.shows(url, check, "it is well", |shown| shown["state"] == "ok")
+            .await;
+    }
+
+    /// One of a service's numbers, by its name and labels.
+    async fn number(&self, url: &str, name: &str) -> Option<f64> {
+        let text = self
+            .http
+            .get(format!("{url}/metrics"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+}
+
+#[tokio::test]
+async fn an_order_service_is_ready_while_its_connector_is_away_and_says_what_is() {
+    let world = World::alone().await;
+    let settings = [
+        ("WARNINGS__SLOT_UNREAD_S", "2"),
+        ("WARNINGS__SLOT_LAG_BYTES", "20000"),
+        ("PENDING__WARN_AFTER_S", "2"),
+    ];
+    let watching = Service::start(world.stack, Binary::Order, &settings).await;
+    world
+        .shows(
+            &watching.url,
+            "outbox",
+            "it knows where the slot is",
+            |shown| shown["backlog"] == 0,
+        )
+        .await;
+    let client = connect::Client::new(&world.stack.connect_url).unwrap();
+    client.stop("order-outbox").await.unwrap();
+    let product = world.product(5, 200).await;
+    world.place_many(100, product, 5).await;
+    world.warns(&watching.url, "outbox", "slot unread").await;
+    world.warns(&watching.url, "outbox", "slot behind").await;
+    world
+        .warns(&watching.url, "orders", "100 orders have been pending")
+        .await;
+    world
+        .shows(&watching.url, "outbox", "the backlog is known", |shown| {
+            shown["backlog"] == 100
+        })
+        .await;
+    for (name, expected) in [
+        ("outbox_slot_read{outbox=\"order\"}", 0.0),
+        ("outbox_backlog_rows{outbox=\"order\"}", 100.0),
+        ("orders_overdue", 100.0),
+    ] {
+        assert_eq!(
+            world.number(&watching.url, name).await,
+            Some(expected),
+            "{name}"
+        );
+    }
+    client.resume("order-outbox").await.unwrap();
+    for check in ["outbox", "orders"] {
+        world.is_well(&watching.url, check).await;
+    }
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn a_service_that_reaches_no_kafka_is_ready_and_says_so() {
+    let world = World::new().await;
+    // Nobody listens at the port of nothing.
+    let settings = [("KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")];
+    let cut_off = Service::start(world.stack, Binary::Order, &settings).await;
+    world
+        .warns(&cut_off.url, "listener", "no Kafka broker has been reached")
+        .await;
+    let (status, _) = world.readiness(&cut_off.url).await;
+    assert_eq!(status, 200);
+    world.still_flows().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_makes_unready() {
+    let world = World::alone().await;
+    let set = async |statement: &'static str| {
+        sqlx::query(statement)
+            .execute(&world.inventory_db)
+            .await
+            .unwrap();
+    };
+    // To the service it is the same whether the server is gone or lets nobody in.
+    set("alter role inventory_service nologin").await;
+    set("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'inventory_service'").await;
+    eventually(
+        WITHIN,
+        "the inventory service is unready",
+        async || match world.readiness(&world.stack.inventory_url).await {
+            (503, body) if body["checks"]["database"]["state"] == "failing" => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await;
+    set("alter role inventory_service login").await;
+    eventually(WITHIN, "and ready again", async || {
+        match world.readiness(&world.stack.inventory_url).await {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    world.still_flows().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_held_shows_what_waits_and_why() {
+    let world = World::alone().await;
+    let product = world.product(5, 200).await;
+    let mut holder = world.hold(&[product]).await;
+    let orders = world.place_many(120, product, 5).await;
+    world.worker_is_held(&mut holder, &orders).await;
+    let worker = &world.stack.worker_url;
+    world
+        .shows(worker, "listener", "its lag is what waits", |shown| {
+            shown["lag"] == 120
+        })
+        .await;
+    // Its lock time-out is 5 s.
+    world.warns(worker, "listener", "a batch is retried").await;
+    let retries = "outbox_listener_retries_total{listener=\"inventory-worker\"}";
+    assert!(world.number(worker, retries).await >= Some(1.0));
+    holder.rollback().await.unwrap();
+    world.is_well(worker, "listener").await;
+    world
+        .shows(worker, "listener", "nothing waits", |shown| {
+            shown["lag"] == 0
+        })
+        .await;
+    for histogram in [
+        "outbox_listener_batch_messages_count",
+        "outbox_listener_handler_seconds_count",
+        "outbox_listener_transaction_seconds_count",
+    ] {
+        let name = format!("{histogram}{{listener=\"inventory-worker\"}}");
+        assert!(world.number(worker, &name).await >= Some(1.0), "{name}");
+    }
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn two_workers_share_the_work() {
+    let world = World::alone().await;
+    let second = Service::start(world.stack, Binary::InventoryWorker, &[]).await;
+    let held = |shown: &Value| shown["partitions"] == 3;
+    for url in [&world.stack.worker_url, &second.url] {
+        world
+            .shows(url, "listener", "it holds half of the partitions", held)
+            .await;
+    }
+    let product = world.product(5, 1_000).await;
+    let before = world.readiness(&world.stack.worker_url).await.1;
+    world.place_many(300, product, 5).await;
+    world.invariant_holds().await;
+    let after = world.readiness(&world.stack.worker_url).await.1;
+    let settled = |body: &Value| body["checks"]["listener"]["settled"].as_i64().unwrap();
+    let by_first = settled(&after) - settled(&before);
+    let by_second = settled(&world.readiness(&second.url).await.1);
+    assert!(
+        by_first > 50 && by_second > 50,
+        "{by_first} and {by_second}"
+    );
+    assert_eq!(by_first + by_second, 300);
+    assert!(second.terminate().success());
+    world.still_flows().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_what_it_was_is_said_until_somebody_accepts_it() {
+    let world = World::alone().await;
+    sqlx::query("update outbox_identity set system_identifier = 1")
+        .execute(&world.order_db)
+        .await
+        .unwrap();
+    let order = &world.stack.order_url;
+    world.warns(order, "outbox", "another server").await;
+    world
+        .shows(order, "outbox", "nothing is removed", |shown| {
+            shown["removal_held"] == "the database has changed"
+        })
+        .await;
+    let accepted = std::process::Command::new(world.stack.binaries.join("order"))
+        .arg("accept-database")
+        .envs(Binary::Order.settings(world.stack))
+        .status()
+        .unwrap();
+    assert!(accepted.success());
+    world.is_well(order, "outbox").await;
+    world.still_flows().await;
+}

@@ -1,0 +1,132 @@
+//! Old rows go, and only those whose events have reached Kafka.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use sqlx::PgPool;
+use stack::testing::pid;
+use uuid::Uuid;
+
+use crate::world::{World, eventually};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Makes the outbox rows of orders four days old.
+async fn age(world: &World, orders: &[Uuid]) -> BTreeSet<Uuid> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        r#"update outbox set "timestamp" = "timestamp" - interval '4 days' where aggregateid = any($1) returning id"#,
+    )
+    .bind(orders.iter().map(Uuid::to_string).collect::<Vec<_>>())
+    .fetch_all(&world.order_db)
+    .await
+    .unwrap();
+    assert_eq!(ids.len(), orders.len());
+    ids.into_iter().collect()
+}
+
+async fn there(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) -> usize {
+    let statement = format!("select count(*) from {table} where id = any($1)");
+    let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+        .bind(ids.iter().copied().collect::<Vec<_>>())
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    usize::try_from(count).unwrap()
+}
+
+async fn gone(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) {
+    eventually(WITHIN, "old rows are gone", async || {
+        match there(pool, table, ids).await {
+            0 => Ok(()),
+            left => Err(format!("{left} of {table} are left")),
+        }
+    })
+    .await;
+}
+
+async fn settled(world: &World, orders: &[Uuid]) {
+    world.all_settled(WITHIN, orders).await;
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn old_rows_go_and_fresh_ones_stay() {
+    let world = World::new().await;
+    let product = world.product(5, 200).await;
+    let orders = world.place_many(40, product, 5).await;
+    settled(&world, &orders).await;
+    let (old, fresh) = orders.split_at(20);
+    let old = age(&world, old).await;
+    let fresh: BTreeSet<Uuid> =
+        sqlx::query_scalar("select id from outbox where aggregateid = any($1)")
+            .bind(fresh.iter().map(Uuid::to_string).collect::<Vec<_>>())
+            .fetch_all(&world.order_db)
+            .await
+            .unwrap()
+            .into_iter()
+            .collect();
+    gone(&world.order_db, "outbox", &old).await;
+    assert_eq!(there(&world.order_db, "outbox", &fresh).await, 20);
+
+    // Inventory has settled them; its inbox remembers them for 14 days.
+    assert_eq!(there(&world.inventory_db, "inbox", &old).await, 20);
+    sqlx::query("update inbox set settled_at = settled_at - interval '15 days' where id = any($1)")
+        .bind(old.iter().copied().collect::<Vec<_>>())
+        .execute(&world.inventory_db)
+        .await
+        .unwrap();
+    gone(&world.inventory_db, "inbox", &old).await;
+    assert_eq!(there(&world.inventory_db, "inbox", &fresh).await, 20);
+}
+
+/// The connector hangs, and the slot that its rows wait for is dropped and made again: the new one has "confirmed"
+/// everything, and knows nothing of them.
+#[tokio::test]
+async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
+    let world = World::alone().await;
+    let product = world.product(5, 200).await;
+    let before = world.place_many(20, product, 5).await;
+    settled(&world, &before).await;
+    let connect = pid(world.stack, "connect").unwrap();
+    kill(connect, Signal::SIGSTOP).unwrap();
+    let orders = world.place_many(20, product, 5).await;
+    let rows = age(&world, &orders).await;
+    let order = &world.stack.order_url;
+    world
+        .shows(order, "outbox", "the old rows are marked", |shown| {
+            shown["outbox_marked"] == 20
+        })
+        .await;
+    for statement in [
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'order_outbox'",
+        "select pg_drop_replication_slot('order_outbox')",
+    ] {
+        eventually(WITHIN, "the slot goes", async || {
+            sqlx::query(statement)
+                .execute(&world.order_db)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string())
+        })
+        .await;
+    }
+    let held = async |why: &str| {
+        world
+            .shows(order, "outbox", why, |shown| shown["removal_held"] == why)
+            .await;
+        assert_eq!(there(&world.order_db, "outbox", &rows).await, 20, "{why}");
+    };
+    held("there is no replication slot").await;
+    sqlx::query("select pg_create_logical_replication_slot('order_outbox', 'pgoutput')")
+        .execute(&world.order_db)
+        .await
+        .unwrap();
+    held("nobody reads the replication slot").await;
+    kill(connect, Signal::SIGCONT).unwrap();
+    // Nobody has lost anything, and then the rows may go.
+    world.all_settled(WITHIN, &orders).await;
+    gone(&world.order_db, "outbox", &rows).await;
+    let stock = world.stock(product).await;
+    assert_eq!(stock, 160, "each order decreased the stock once");
+}
