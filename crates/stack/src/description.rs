@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::ports::Ports;
+use crate::tls::Certificates;
 
 /// A running stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Description {
     pub connect_url: String,
     /// Kafka's address for clients.
     pub kafka: String,
+    /// Kafka's address for clients over TLS that log in as [`KAFKA_CLIENT`](crate::kafka::KAFKA_CLIENT); for tests only.
+    pub kafka_tls: Option<String>,
     /// The order context's database.
     pub order_db: Database,
     /// The inventory context's database.
@@ -52,6 +55,8 @@ pub struct Database {
     pub name: String,
     /// The folder with one file a role.
     pub secrets: PathBuf,
+    /// The folder with the server's [certificates](Database::certificates), if it has some.
+    pub tls: Option<PathBuf>,
 }
 
 impl Database {
@@ -70,6 +75,20 @@ impl Database {
             .database(&self.name)
             .username(role)
             .password(&password)
+            // On loopback, as all parts of the stack do it.
+            .ssl_mode(PgSslMode::Disable)
+    }
+
+    /// The server's certificates.
+    ///
+    /// # Panics
+    /// If it has none: only those for tests do.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        let Some(folder) = &self.tls else {
+            panic!("only the servers of tests have certificates");
+        };
+        Certificates::within(folder)
     }
 
     /// How to connect as the cluster's superuser.

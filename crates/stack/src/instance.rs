@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::home::{self, Unprivileged};
 use crate::parts::Parts;
 use crate::process::{Pids, Running, Stage};
+use crate::tls::Certificates;
 
 /// What the parts of one stack share.
 pub struct Instance {
@@ -59,6 +60,9 @@ impl Instance {
             fs::create_dir_all(&folder)?;
             fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
+        if let Some(certificates) = instance.certificates() {
+            certificates.make()?;
+        }
         Ok(instance)
     }
 
@@ -86,6 +90,13 @@ impl Instance {
     #[must_use]
     pub fn secrets(&self) -> PathBuf {
         self.folder.join("secrets")
+    }
+
+    /// What its servers show to clients that want TLS; none where the stack is not for tests.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Certificates> {
+        let folder = self.folder.join("tls");
+        self.ephemeral.then(|| Certificates::within(&folder))
     }
 
     /// The passwords that Kafka Connect may read.

@@ -1,5 +1,6 @@
 //! The broker and Kafka Connect: two JVMs over the same jars.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,15 @@ use tokio::net::TcpStream;
 
 use crate::instance::Instance;
 use crate::ports::Ports;
+use crate::postgres::{Temporary, secret, write_secret};
 use crate::process::{Running, Spec, Stage};
+use crate::tls::Certificates;
 
 /// 16 bytes in base64url, as Kafka wants it: `outbox-cdc-demo1`.
 const CLUSTER: &str = "b3V0Ym94LWNkYy1kZW1vMQ";
+
+/// The user that clients over TLS log in as; the password is a file of that name beside those of the databases' roles.
+pub const KAFKA_CLIENT: &str = "kafka_client";
 
 /// Kafka 4 logs by log4j 2, to standard output.
 const LOG4J: &str = r"status = warn
@@ -70,12 +76,14 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
     let (client, internal, controller) =
         (ports.kafka, ports.kafka_internal, ports.kafka_controller);
     let settings = instance.run().join("kafka.properties");
+    let certificates = ports.kafka_tls.zip(instance.certificates());
+    let tls = certificates.map_or_else(Tls::default, |(port, it)| Tls::at(port, &it));
     let properties = format!(
         "node.id=1\nprocess.roles=broker,controller\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=INTERNAL\n\
-         listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client}\n\
-         listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}{}\n\
+         advertised.listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client}{}\n\
+         listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT{}\n\
          log.dirs={}\nnum.partitions=6\nauto.create.topics.enable=false\n\
          default.replication.factor=1\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=6\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
@@ -84,21 +92,27 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
          # A broker that was killed comes back only when its earlier session is over; the default is 9 s.\n\
          broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=1000\n\
          # A single broker has no replica to fall back on: what it acknowledges is on disk.\n\
-         log.flush.interval.messages=1\n",
-        logs.display()
+         log.flush.interval.messages=1\n{}",
+        tls.listener,
+        tls.advertised,
+        tls.protocol,
+        logs.display(),
+        tls.settings
     );
     fs::write(&settings, properties).context("cannot write the broker's settings")?;
     let settings = settings.display().to_string();
     if !logs.join("meta.properties").exists() {
-        let arguments = [
-            "format",
-            "-t",
-            CLUSTER,
-            "-c",
-            &settings,
-            "--ignore-formatted",
-        ];
-        spec(instance, "kafka", "kafka.tools.StorageTool", &arguments)?
+        let mut arguments = format!("format\n-t\n{CLUSTER}\n-c\n{settings}\n--ignore-formatted\n");
+        if ports.kafka_tls.is_some() {
+            let password = secret(&instance.secrets(), KAFKA_CLIENT)?;
+            let user = format!("SCRAM-SHA-512=[name={KAFKA_CLIENT},password={password}]");
+            writeln!(arguments, "--add-scram\n{user}")?;
+        }
+        // From a file, one a line: a process list shows no password.
+        let file = Temporary(instance.run().join("kafka-format"));
+        write_secret(&file.0, &arguments)?;
+        let arguments = format!("@{}", file.0.display());
+        spec(instance, "kafka", "kafka.tools.StorageTool", &[&arguments])?
             .run()
             .await?;
     }
@@ -120,6 +134,33 @@ pub struct Worker<'a> {
     pub secrets: &'a Path,
     /// Whether sources write within Kafka's transactions.
     pub exactly_once: bool,
+}
+
+/// What a further listener adds to the broker's settings, as in clusters that are not on loopback: TLS, and a password that
+/// Kafka does not store (SCRAM).
+#[derive(Default)]
+struct Tls {
+    listener: String,
+    advertised: String,
+    protocol: &'static str,
+    settings: String,
+}
+
+impl Tls {
+    fn at(port: u16, certificates: &Certificates) -> Self {
+        Self {
+            listener: format!(",TLS://127.0.0.1:{port}"),
+            advertised: format!(",TLS://localhost:{port}"),
+            protocol: ",TLS:SASL_SSL",
+            settings: format!(
+                "listener.name.tls.sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+                 listener.name.tls.scram-sha-512.sasl.jaas.config=\
+                 org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+                 listener.name.tls.ssl.keystore.type=PEM\nlistener.name.tls.ssl.keystore.location={}\n",
+                certificates.keystore().display()
+            ),
+        }
+    }
 }
 
 /// Starts Kafka Connect, distributed, its offsets in Kafka, and waits until it takes requests.

@@ -16,6 +16,7 @@ pub mod services;
 pub mod session;
 pub mod stack;
 pub mod testing;
+pub mod tls;
 pub mod topic;
 
 /// Tells whoever sits before the terminal; standard output is for results.

@@ -28,6 +28,8 @@ pub struct Ports {
     pub order_db: u16,
     /// Kafka, for clients.
     pub kafka: u16,
+    /// Kafka, for clients over TLS; for tests only.
+    pub kafka_tls: Option<u16>,
     /// Kafka, for Kafka Connect.
     pub kafka_internal: u16,
     /// Kafka's controller.
@@ -48,6 +50,7 @@ impl Ports {
         inventory_db: 5432,
         order_db: 5433,
         kafka: 29092,
+        kafka_tls: None,
         kafka_internal: 9092,
         kafka_controller: 9093,
         connect: 8083,
@@ -125,6 +128,7 @@ impl Ports {
             inventory_db: next()?,
             order_db: next()?,
             kafka: next()?,
+            kafka_tls: Some(next()?),
             kafka_internal: next()?,
             kafka_controller: next()?,
             connect: next()?,

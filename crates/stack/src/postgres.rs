@@ -98,6 +98,10 @@ impl<'a> Server<'a> {
             port: self.port,
             name: format!("{}_db", self.context.name()),
             secrets: self.instance.secrets(),
+            tls: self
+                .instance
+                .certificates()
+                .map(|certificates| certificates.folder().to_owned()),
         }
     }
 
@@ -190,10 +194,26 @@ impl<'a> Server<'a> {
     fn configure(&self) -> Result<()> {
         let port = self.port;
         let connections = if self.instance.ephemeral { 300 } else { 100 };
+        let tls = if let Some(certificates) = self.instance.certificates() {
+            // PostgreSQL insists that the key is its own user's.
+            for (from, name) in [
+                (certificates.server(), "server.crt"),
+                (certificates.server_key(), "server.key"),
+                (certificates.authority(), "authority.crt"),
+            ] {
+                let path = self.data.join(name);
+                fs::copy(&from, &path)
+                    .with_context(|| format!("cannot copy {}", from.display()))?;
+                own(&path, self.instance.unprivileged)?;
+            }
+            "ssl = on\nssl_ca_file = 'authority.crt'\n"
+        } else {
+            ""
+        };
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
              max_connections = {connections}\nmax_wal_senders = 20\nmax_replication_slots = 20\nwal_level = logical\n\
-             password_encryption = 'scram-sha-256'\nlog_min_messages = warning\nlog_checkpoints = off\n"
+             password_encryption = 'scram-sha-256'\nlog_min_messages = warning\nlog_checkpoints = off\n{tls}"
         );
         // Logical replication matches a database's own line: there is no line for `replication`.
         let access = if self.instance.ephemeral {
@@ -301,7 +321,7 @@ pub fn secret(folder: &Path, name: &str) -> Result<String> {
 }
 
 /// A file that is gone when this is.
-struct Temporary(PathBuf);
+pub(crate) struct Temporary(pub(crate) PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
@@ -310,7 +330,7 @@ impl Drop for Temporary {
     }
 }
 
-fn write_secret(path: &Path, secret: &str) -> Result<()> {
+pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<()> {
     fs::File::options()
         .create(true)
         .truncate(true)

@@ -64,6 +64,8 @@ impl Binary {
             ("DATABASE__PORT", database.port.to_string()),
             ("DATABASE__NAME", database.name.clone()),
             ("DATABASE__PASSWORD_FILE", secret(user)),
+            // On loopback, and alike whether the server has a certificate (in tests) or none.
+            ("DATABASE__SSLMODE", "disable".to_owned()),
         ]);
         if self != Self::InventoryWorker {
             let keeper = secret(&format!("{}_keeper", self.name()));
@@ -88,6 +90,10 @@ impl Binary {
         );
         let reference = format!("${{dir:{secrets}/connect:{context}_cdc}}");
         settings.insert(format!("{prefix}__CONNECTOR__PASSWORD"), reference);
+        settings.insert(
+            format!("{prefix}__CONNECTOR__PROPERTIES__DATABASE_SSLMODE"),
+            "disable".to_owned(),
+        );
         settings
     }
 }

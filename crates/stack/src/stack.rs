@@ -43,6 +43,7 @@ impl Stack {
             worker_url: url(ports.worker),
             connect_url: url(ports.connect),
             kafka: format!("127.0.0.1:{}", ports.kafka),
+            kafka_tls: ports.kafka_tls.map(|port| format!("localhost:{port}")),
             order_db: server(Context::Order, ports.order_db),
             inventory_db: server(Context::Inventory, ports.inventory_db),
             ports,
