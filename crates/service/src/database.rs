@@ -217,6 +217,7 @@ mod tests {
     use stack::testing::{self, Context};
 
     use super::*;
+    use crate::config::SslMode;
 
     fn settings(database: &testing::Database, role: &str) -> Database {
         let mut settings = Database::local(database.port, &database.name, role);
@@ -269,6 +270,70 @@ mod tests {
             ..good
         };
         assert!(told(no_file).await.contains("/nowhere/secret"));
+    }
+
+    #[tokio::test]
+    async fn connections_are_as_safe_as_the_setting_says() {
+        let database = testing::database(Context::Order).await;
+        let certificates = database.certificates();
+        let with = |host: &str, sslmode, authority| Database {
+            host: host.to_owned(),
+            sslmode,
+            sslrootcert: authority,
+            ..settings(&database, "order_service")
+        };
+        let encrypted = async |settings: Database| -> Option<String> {
+            let mut connection = open(&settings).await.unwrap();
+            let (ssl, client): (bool, Option<String>) = sqlx::query_as(
+                "select ssl, coalesce(client_dn, '') from pg_stat_ssl where pid = pg_backend_pid()",
+            )
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+            client.filter(|_| ssl)
+        };
+        let (right, wrong) = (certificates.authority(), certificates.stranger());
+        // The server's certificate is for `localhost`.
+        for (host, sslmode, authority, is_encrypted) in [
+            ("127.0.0.1", SslMode::Disable, None, false),
+            ("127.0.0.1", SslMode::Prefer, None, true),
+            ("127.0.0.1", SslMode::Require, None, true),
+            ("127.0.0.1", SslMode::VerifyCa, Some(&right), true),
+            ("localhost", SslMode::VerifyFull, Some(&right), true),
+        ] {
+            let settings = with(host, sslmode, authority.cloned());
+            assert_eq!(
+                encrypted(settings).await.is_some(),
+                is_encrypted,
+                "{sslmode:?}"
+            );
+        }
+        let told = async |settings: Database| probe(&settings).await.unwrap_err().to_string();
+        for (host, sslmode, authority, advice) in [
+            (
+                "127.0.0.1",
+                SslMode::VerifyCa,
+                Some(&wrong),
+                "`sslrootcert`",
+            ),
+            (
+                "localhost",
+                SslMode::VerifyFull,
+                Some(&wrong),
+                "`sslrootcert`",
+            ),
+            ("localhost", SslMode::VerifyFull, None, "`sslrootcert`"),
+            ("127.0.0.1", SslMode::VerifyFull, Some(&right), "`host`"),
+        ] {
+            let told = told(with(host, sslmode, authority.cloned())).await;
+            assert!(told.contains(advice), "{host} {sslmode:?}: {told}");
+        }
+        let known = Database {
+            sslcert: Some(certificates.client()),
+            sslkey: Some(certificates.client_key()),
+            ..with("localhost", SslMode::VerifyFull, Some(right))
+        };
+        assert_eq!(encrypted(known).await.as_deref(), Some("/CN=client"));
     }
 
     #[tokio::test(start_paused = true)]

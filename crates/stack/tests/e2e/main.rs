@@ -16,4 +16,5 @@ mod retention;
 mod seed;
 mod services;
 mod throughput;
+mod tls;
 mod world;

@@ -1,0 +1,230 @@
+//! The flow over TLS: Kafka with a password besides (`SASL_SSL`, SCRAM), PostgreSQL with its certificate verified in full.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use stack::kafka::KAFKA_CLIENT;
+use stack::testing::{Binary, Service, pid};
+
+use crate::world::{World, eventually};
+
+/// How long a part may take to say that it is not let in.
+const TOLD: Duration = Duration::from_secs(30);
+
+/// A process that does nothing until this is dropped.
+struct Frozen(Pid);
+
+impl Frozen {
+    fn new(process: Pid) -> Self {
+        kill(process, Signal::SIGSTOP).unwrap();
+        Self(process)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGCONT).unwrap();
+    }
+}
+
+/// Waits until the log of a service tells of `what`.
+async fn told(service: &Service, what: &str) {
+    eventually(TOLD, what, async || {
+        let log = fs::read_to_string(&service.log).unwrap();
+        if log.contains(what) { Ok(()) } else { Err(log) }
+    })
+    .await;
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn a_worker_consumes_over_tls_with_a_password_and_gets_in_by_nothing_less() {
+    let world = World::alone().await;
+    let stack = world.stack;
+    let certificates = stack.inventory_db.certificates();
+    let (right, stranger) = (
+        text(&certificates.authority()),
+        text(&certificates.stranger()),
+    );
+    let password = text(&stack.inventory_db.secrets.join(KAFKA_CLIENT));
+    let wrong = stack.file.with_file_name("wrong-password");
+    fs::write(&wrong, "wrong\n").unwrap();
+    let wrong = text(&wrong);
+    let address = stack.kafka_tls.clone().unwrap();
+    let by_number = address.replace("localhost", "127.0.0.1");
+    let settings = |address: &str, authority: &str, password: &str| {
+        [
+            ("KAFKA__BOOTSTRAP_SERVERS", address),
+            ("KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL"),
+            ("KAFKA__PROPERTIES__SASL_MECHANISM", "SCRAM-SHA-512"),
+            ("KAFKA__PROPERTIES__SASL_USERNAME", KAFKA_CLIENT),
+            ("KAFKA__PROPERTY_FILES__SASL_PASSWORD", password),
+            ("KAFKA__PROPERTIES__SSL_CA_LOCATION", authority),
+        ]
+        .map(|(key, value)| (key, value.to_owned()))
+    };
+    let spawn = |settings: &[(&str, String)]| {
+        let settings: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect();
+        Service::spawn(stack, Binary::InventoryWorker, &settings).unwrap()
+    };
+
+    // Whatever is settled from now on came over TLS: the stack's own worker, which does without, stands still.
+    let frozen = Frozen::new(pid(stack, "inventory-worker").unwrap());
+    let product = world.product(5, 5).await;
+    let order = world.place(product, 5, 2).await;
+    for (address, authority, password, why) in [
+        (&address, &stranger, &password, "certificate verify failed"),
+        (&by_number, &right, &password, "certificate verify failed"),
+        (&address, &right, &wrong, "SASL authentication error"),
+    ] {
+        let refused = spawn(&settings(address, authority, password));
+        told(&refused, why).await;
+        assert_eq!(world.undecided(&[order]).await, 1, "{why}");
+    }
+    let worker = spawn(&settings(&address, &right, &password));
+    let settled = world.settled(order).await;
+    assert_eq!(settled["status"], "confirmed");
+    let log = fs::read_to_string(&worker.log).unwrap();
+    let secret = fs::read_to_string(&password).unwrap();
+    assert!(!log.contains(&secret), "the password is in the log");
+    drop(frozen);
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn the_order_service_works_over_tls_with_the_databases_certificate_verified_in_full() {
+    let world = World::new().await;
+    let stack = world.stack;
+    let certificates = stack.order_db.certificates();
+    let (right, stranger) = (
+        text(&certificates.authority()),
+        text(&certificates.stranger()),
+    );
+    let group = format!("tls-{}", uuid::Uuid::now_v7().simple());
+    let settings = |host: &'static str, authority| {
+        [
+            ("KAFKA__GROUP", group.as_str()),
+            ("KAFKA__NAME", "tls"),
+            ("DATABASE__HOST", host),
+            ("DATABASE__SSLMODE", "verify-full"),
+            ("DATABASE__SSLROOTCERT", authority),
+        ]
+    };
+
+    let service = Service::start(stack, Binary::Order, &settings("localhost", &right)).await;
+    let product = world.product(4, 10).await;
+    let body = json!({ "product_id": product, "estimated_price": 4, "quantity": 1 });
+    let url = format!("{}/orders", service.url);
+    let placed = world
+        .http
+        .post(&url)
+        .body(body.to_string())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(placed.status(), 201);
+    let placed: Value = placed.json().await.unwrap();
+    let order = placed["id"].as_str().unwrap().parse().unwrap();
+    world.adopt(order);
+    assert_eq!(world.settled(order).await["status"], "confirmed");
+    eventually(TOLD, "intake and listener are encrypted", async || {
+        let encrypted: Vec<(String, String)> = sqlx::query_as(
+            "select distinct application_name, version from pg_stat_ssl join pg_stat_activity using (pid)
+             where ssl and usename = 'order_service' and datname = $1 order by 1",
+        )
+        .bind(&stack.order_db.name)
+        .fetch_all(&world.order_db)
+        .await
+        .unwrap();
+        let expected = ["order", "order-listener"].map(|name| (name.to_owned(), "TLSv1.3".to_owned()));
+        if encrypted == expected { Ok(()) } else { Err(format!("{encrypted:?}")) }
+    })
+    .await;
+
+    let strange = Service::spawn(stack, Binary::Order, &settings("localhost", &stranger)).unwrap();
+    told(
+        &strange,
+        "no trusted authority; set `sslrootcert` of `database`",
+    )
+    .await;
+    let other_name = Service::spawn(stack, Binary::Order, &settings("127.0.0.1", &right)).unwrap();
+    told(&other_name, "is for another host; set `host` of `database`").await;
+
+    // The owner's connections are no less safe.
+    for (authority, is_right) in [(&right, true), (&stranger, false)] {
+        let migrated = Command::new(stack.binaries.join("order"))
+            .arg("migrate")
+            .envs(Binary::Order.settings(stack))
+            .envs(
+                settings("localhost", authority)
+                    .map(|(key, value)| (format!("ORDER__{key}"), value)),
+            )
+            .env(
+                "ORDER__OWNER__PASSWORD_FILE",
+                stack.order_db.secrets.join("order_owner"),
+            )
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&migrated.stderr);
+        assert_eq!(migrated.status.success(), is_right, "{said}");
+    }
+    world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_used_where_the_setting_lets_it_and_refused_elsewhere() {
+    let world = World::alone().await;
+    let stack = world.stack;
+    let switch = async |statement: &'static str, now: &str| {
+        let mut connection = stack.inventory_db.superuser().connect().await.unwrap();
+        for statement in [statement, "select pg_reload_conf()"] {
+            sqlx::query(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        eventually(TOLD, "the server has its new setting", async || {
+            let mut fresh = stack.inventory_db.superuser().connect().await.unwrap();
+            let ssl: String = sqlx::query_scalar("show ssl")
+                .fetch_one(&mut fresh)
+                .await
+                .unwrap();
+            if ssl == now { Ok(()) } else { Err(ssl) }
+        })
+        .await;
+    };
+    let checked = |sslmode: &str| {
+        let output = Command::new(stack.binaries.join("inventory"))
+            .arg("check-outbox")
+            .envs(Binary::Inventory.settings(stack))
+            .env("INVENTORY__DATABASE__SSLMODE", sslmode)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    switch("alter system set ssl = off", "off").await;
+    let (prefer, require, verify) = (
+        checked("prefer"),
+        checked("require"),
+        checked("verify-full"),
+    );
+    switch("alter system reset ssl", "on").await;
+    assert!(prefer.0, "{}", prefer.1);
+    for (is_let_in, said) in [require, verify] {
+        assert!(!is_let_in && said.contains("see `sslmode`"), "{said}");
+    }
+    world.still_flows().await;
+}
