@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
@@ -139,30 +140,40 @@ pub(super) struct Consumer {
     inner: Arc<StreamConsumer<Context>>,
     assignments: Arc<Assignments>,
     config: Config,
+    client: ClientConfig,
 }
 
 impl Consumer {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        Self::with(config, config.client()?)
+    }
+
+    fn with(config: &Config, client: ClientConfig) -> Result<Self, Error> {
         let assignments = Arc::new(Assignments {
             changes: Mutex::default(),
             changed: Notify::new(),
             reached: Mutex::new(Instant::now()),
             lag: Mutex::default(),
         });
-        let inner = config
-            .client()?
+        let inner = client
             .create_with_context(Context(Arc::clone(&assignments)))
             .map_err(refused)?;
         Ok(Self {
             inner: Arc::new(inner),
             assignments,
             config: config.clone(),
+            client,
         })
     }
 
     /// Another member of the group, in place of this one.
     pub(super) fn again(&self) -> Result<Self, Error> {
-        let fresh = Self::new(&self.config)?;
+        // A secret that was changed is read anew; one that cannot be read just now is no reason to end.
+        let client = self.config.client().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the Kafka consumer begins again with the properties that it had");
+            self.client.clone()
+        });
+        let fresh = Self::with(&self.config, client)?;
         // To whoever looks on, the broker is as far away as before.
         let reached = *lock(&self.assignments.reached);
         *lock(&fresh.assignments.reached) = reached;
