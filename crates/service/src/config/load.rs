@@ -58,7 +58,7 @@ impl fmt::Display for Unknown {
 
 /// Reads a service's settings: its defaults, then `file`, then variables `PREFIX__SECTION__KEY`.
 ///
-/// The defaults show which keys there are, so every field must be serialized. A table that is empty by default takes any
+/// The defaults show which keys there are, so every field must be serialized, and no section be optional. A table that is empty by default takes any
 /// key: it holds properties, whose names have dots, for which a variable has underscores –
 /// `PREFIX__KAFKA__PROPERTIES__SASL_MECHANISM` is `sasl.mechanism` – and whose values are the text that they are.
 ///
@@ -124,7 +124,13 @@ fn from_file(known: &Known, path: &Path, unknown: &mut Vec<Unknown>) -> Result<L
         return Err(Error::NoFile(path.to_owned()));
     }
     let file = Toml::file_exact(path);
-    let (metadata, mut data) = (file.metadata(), file.data()?);
+    let metadata = file
+        .metadata()
+        .interpolater(|_: &Profile, keys: &[&str]| keys.join("."));
+    let mut data = file.data().map_err(|mut error| {
+        error.metadata = Some(metadata.clone());
+        error
+    })?;
     let given = data.remove(&Profile::Default).unwrap_or_default();
     let mut refused = Vec::new();
     let settings = known.sift(given, &mut refused);

@@ -229,9 +229,11 @@ fn a_wrong_type_is_told_with_where_it_was_set() {
     );
     let refused = self::refused("[database]\nport = \"many\"", ("", ""));
     assert!(
-        refused.contains("database.port") && refused.contains("order.toml"),
+        refused.contains("\"database.port\"") && refused.contains("order.toml"),
         "{refused}"
     );
+    let refused = self::refused("[database\n", ("", ""));
+    assert!(refused.contains("order.toml"), "{refused}");
     let refused = self::refused("[database]\nsslmode = \"always\"", ("", ""));
     assert!(refused.contains("verify-full"), "{refused}");
 }
