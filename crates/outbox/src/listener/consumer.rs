@@ -327,3 +327,30 @@ fn owned(message: &BorrowedMessage<'_>) -> Message {
         value: message.payload().map(<[u8]>::to_vec),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_consumer_begins_again_though_the_file_of_a_secret_is_gone() {
+        let path = std::env::temp_dir().join(format!("listener-key-{}", std::process::id()));
+        std::fs::write(&path, "hunter2").unwrap();
+        // Nobody listens there.
+        let mut config = Config::new("127.0.0.1:1", "till", "payment");
+        config
+            .property_files
+            .insert("ssl.key.password".to_owned(), path.clone());
+        let consumer = Consumer::new(&config).unwrap();
+        std::fs::write(&path, "hunter3").unwrap();
+        let again = consumer.again().unwrap();
+        assert_eq!(again.client.get("ssl.key.password"), Some("hunter3"));
+        std::fs::remove_file(&path).unwrap();
+        let again = again.again().unwrap();
+        assert_eq!(again.client.get("ssl.key.password"), Some("hunter3"));
+        assert!(matches!(
+            Consumer::new(&config),
+            Err(Error::PropertyFile { .. })
+        ));
+    }
+}
