@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use stack::kafka::KAFKA_CLIENT;
@@ -40,6 +42,16 @@ async fn told(service: &Service, what: &str) {
         if log.contains(what) { Ok(()) } else { Err(log) }
     })
     .await;
+}
+
+/// How many consumers are in a group.
+fn members(kafka: &str, group: &str) -> usize {
+    let admin: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()
+        .unwrap();
+    let groups = admin.fetch_group_list(Some(group), TOLD).unwrap();
+    groups.groups().iter().map(|it| it.members().len()).sum()
 }
 
 fn text(path: &Path) -> String {
@@ -89,12 +101,18 @@ async fn a_worker_consumes_over_tls_with_a_password_and_gets_in_by_nothing_less(
         (&by_number, &right, &password, "certificate verify failed"),
         (&address, &right, &wrong, "SASL authentication error"),
     ] {
-        let refused = spawn(&settings(address, authority, password));
+        // A group of its own, whose partitions nobody holds: one that is let in becomes its member at once.
+        let group = format!("refused-{}", uuid::Uuid::now_v7().simple());
+        let own = ["KAFKA__GROUP", "KAFKA__NAME"].map(|key| (key, group.clone()));
+        let refused = spawn(&[&settings(address, authority, password)[..], &own].concat());
         told(&refused, why).await;
+        assert_eq!(members(&stack.kafka, &group), 0, "{why}");
         assert_eq!(world.undecided(&[order]).await, 1, "{why}");
     }
     let worker = spawn(&settings(&address, &right, &password));
     let settled = world.settled(order).await;
+    // The one that stands still, and this one.
+    assert!((1..=2).contains(&members(&stack.kafka, "inventory-worker")));
     assert_eq!(settled["status"], "confirmed");
     let log = fs::read_to_string(&worker.log).unwrap();
     let secret = fs::read_to_string(&password).unwrap();
