@@ -25,10 +25,13 @@ pub struct Http {
     pub body_limit: usize,
     /// How long a client may take to send a request's headers, in milliseconds.
     pub header_timeout_ms: u64,
-    /// How long a request may take, its body included, in milliseconds.
+    /// How long a request may take, its body included, and then as long again until its answer is read, in
+    /// milliseconds.
     pub request_timeout_ms: u64,
-    /// Connections at the same time; a further one waits.
+    /// Connections at the same time; for a further one, the one that has been idle or slow longest is closed.
     pub max_connections: usize,
+    /// Requests at work at the same time; one more is answered 503 at once. Health is always answered.
+    pub max_requests: usize,
 }
 
 impl Http {
@@ -41,6 +44,7 @@ impl Http {
             header_timeout_ms: 5_000,
             request_timeout_ms: 15_000,
             max_connections: 1024,
+            max_requests: 512,
         }
     }
 

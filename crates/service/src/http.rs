@@ -1,32 +1,47 @@
-//! The HTTP server: bounded in connections, headers, bodies and time, and stopped in order.
+//! The HTTP server: bounded in connections, requests, headers, bodies and time, and stopped in order.
 
+mod answer;
+mod connections;
 mod problem;
+mod requests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 pub use problem::Problem;
+
+use answer::Taken;
+use connections::Connections;
 
 use crate::config::Http;
 use crate::metrics;
 
 /// How long requests in flight may take to finish when the server stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// The largest request head, in bytes, and the most that is read ahead of a connection.
+const HEAD_LIMIT: usize = 32 * 1024;
+/// What the kernel holds of the answers to a connection, in bytes, before the server notices that nobody reads them. It
+/// would be megabytes. Connections have it from the socket that listens.
+const SEND_BUFFER: u32 = 128 * 1024;
+/// Connections that wait in the kernel, as `TcpListener::bind` has it.
+const BACKLOG: u32 = 1024;
 /// How long to rest when the process has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,7 +51,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
     "cannot listen at {address}; another process may have the port: see `ss -ltnp`, or set http.listen"
 )]
 pub struct BindError {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     source: std::io::Error,
 }
 
@@ -44,13 +59,24 @@ pub struct BindError {
 ///
 /// # Errors
 /// [`BindError`] names the address.
+#[expect(clippy::unused_async, reason = "it needs a runtime")]
 pub async fn bind(http: &Http) -> Result<TcpListener, BindError> {
-    TcpListener::bind(http.listen)
-        .await
-        .map_err(|source| BindError {
-            address: http.listen,
-            source,
-        })
+    listen(http.listen).map_err(|source| BindError {
+        address: http.listen,
+        source,
+    })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of an earlier run that the kernel still knows do not keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `router` until `shutdown` is cancelled, then finishes what is in flight. What takes longer than five
@@ -63,6 +89,10 @@ pub async fn serve(
 ) {
     let router = router
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .layer(from_fn_with_state(
+            Arc::new(Semaphore::new(http.max_requests)),
+            requests::bounded,
+        ))
         .layer(DefaultBodyLimit::max(http.body_limit))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
@@ -71,38 +101,49 @@ pub async fn serve(
         .layer(CatchPanicLayer::new())
         .layer(map_response(problem::complete))
         .layer(from_fn(metrics::track));
-    // axum::serve sets no header time-out (axum#2741): a slow client would hold its connection for ever.
+    // axum::serve sets no header time-out (axum#2741): a slow client would hold its connection for ever. The time runs
+    // for an idle connection too.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(http.header_timeout());
-    let (graceful, places) = (
+        .header_read_timeout(http.header_timeout())
+        .max_buf_size(HEAD_LIMIT);
+    let (graceful, connections) = (
         GracefulShutdown::new(),
-        Arc::new(Semaphore::new(http.max_connections)),
+        Connections::new(http.max_connections),
     );
-    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
     loop {
         let accepted = async {
-            // The place is taken first: beyond the bound, clients wait in the kernel's queue.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, accept(&listener).await)
+            let stream = accept(&listener, &connections).await;
+            (connections.admit().await, stream)
         };
         let (place, stream) = tokio::select! {
             accepted = accepted => accepted,
             () = shutdown.cancelled() => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let place = Arc::new(place);
+        let stream = Taken::new(stream, http.request_timeout());
+        let service = {
+            let place = Arc::clone(&place);
+            router.clone().map_request(move |mut request: Request<_>| {
+                request.extensions_mut().insert(Arc::clone(&place));
+                request
+            })
+        };
         let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
             .into_owned();
         let connection = graceful.watch(connection);
         let cut = cut.clone();
-        connections.spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
-                tracing::debug!(error, "connection ended");
+        tasks.spawn(async move {
+            let connection = place.end().run_until_cancelled(connection);
+            match cut.run_until_cancelled(connection).await {
+                Some(Some(Err(error))) => tracing::debug!(error, "connection ended"),
+                Some(None) => tracing::debug!("connection closed: it has waited longest"),
+                _ => {}
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -113,11 +154,11 @@ pub async fn serve(
         tracing::warn!("requests in flight did not finish in time");
     }
     cut.cancel();
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, connections: &Connections) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -129,6 +170,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             }
             Err(error) => {
                 tracing::warn!(%error, "no connection accepted");
+                connections.give_way();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -269,6 +269,12 @@ impl Service {
         Ok(Self { child, url, log })
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

@@ -1,5 +1,7 @@
 //! Slow, huge and late clients, over real sockets.
 
+mod crowd;
+
 use axum::body::Bytes;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -8,6 +8,7 @@
 mod contract;
 mod crash;
 mod faults;
+mod hostile;
 mod invariant;
 mod observability;
 mod outcome;
