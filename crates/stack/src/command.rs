@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::session::Home;
-use crate::{demo, say, services};
+use crate::{bench, demo, say, services};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -46,8 +46,19 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Measure what something costs, with and without it in one run
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     #[command(hide = true)]
     Supervise,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// That the broker flushes every batch to disk; about a minute
+    Flush,
 }
 
 impl Arguments {
@@ -68,6 +79,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Down { clean } => home.down(clean)?,
         Command::Status => return status(&home).await,
         Command::Exec { command } => return Ok(home.exec(&command).await?.into()),
+        Command::Bench { what: Bench::Flush } => bench::flush::run(&home).await?,
         Command::Supervise => home.supervise().await?,
     }
     Ok(ExitCode::SUCCESS)

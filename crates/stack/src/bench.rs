@@ -1,0 +1,3 @@
+//! Measurements, each both ways in one run: what is shown is the ratio.
+
+pub mod flush;

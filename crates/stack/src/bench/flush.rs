@@ -1,0 +1,164 @@
+//! What it costs that a single broker flushes every batch to disk before it acknowledges it
+//! (`log.flush.interval.messages=1`): topics of one broker with and without, by turns, written by a producer alone and
+//! by Debezium.
+
+mod debezium;
+mod producer;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::description::Description;
+use crate::services::Topic;
+use crate::session::Home;
+use crate::stack::interrupted;
+use crate::{say, topic};
+
+use debezium::Hop;
+
+/// Rounds, each with both ways; the way that goes first alternates. One more before them warms up.
+const ROUNDS: usize = 5;
+/// The partitions of each topic, as many as those of the flow.
+const PARTITIONS: i32 = 6;
+
+/// Measures, and shows a table.
+///
+/// # Errors
+/// If the stack does not start, or does not take what is sent.
+pub async fn run(home: &Home) -> Result<()> {
+    let (stack, _guard) = home.start_ephemeral(interrupted()?).await?;
+    let stop = interrupted()?;
+    let measured = tokio::select! {
+        measured = measure(stack.description()) => measured,
+        () = stop => Err(anyhow::anyhow!("interrupted; everything is stopped")),
+    };
+    stack.stop().await;
+    show(&measured?);
+    Ok(())
+}
+
+/// What one way took in one round.
+struct Taken {
+    /// For each row alone, in order of size.
+    alone: Vec<Duration>,
+    burst: Duration,
+}
+
+/// Flushed, and not.
+type Ways = [Taken; 2];
+
+struct Round {
+    producer: Ways,
+    debezium: Ways,
+}
+
+async fn measure(stack: &Description) -> Result<Vec<Round>> {
+    // The second is the most that the broker takes: never, as is its default.
+    let ways = [
+        ("flushed", "1".to_owned()),
+        ("unflushed", i64::MAX.to_string()),
+    ];
+    let mut topics = Vec::new();
+    for by in ["producer", "debezium"] {
+        for (way, flush) in &ways {
+            topics.push(Topic {
+                name: format!("{by}-{way}"),
+                partitions: PARTITIONS,
+                replication_factor: 1,
+                config: BTreeMap::from([("flush.messages".to_owned(), flush.clone())]),
+            });
+        }
+    }
+    topic::create(&stack.kafka, &topics).await?;
+    let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
+    let (by_producer, by_debezium) = names.split_at(ways.len());
+    let producer = producer::producer(&stack.kafka)?;
+    let mut hop = Hop::new(stack, by_debezium).await?;
+    let mut rounds = Vec::new();
+    for round in 0..=ROUNDS {
+        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+        let produced = both(order, async |way| {
+            producer::produce(&producer, &by_producer[way]).await
+        });
+        let produced = produced.await?;
+        let carried = both(order, async |way| hop.carry(&by_debezium[way]).await).await?;
+        if round == 0 {
+            say!("  warm");
+        } else {
+            say!("  round {round} of {ROUNDS}");
+            rounds.push(Round {
+                producer: produced,
+                debezium: carried,
+            });
+        }
+    }
+    Ok(rounds)
+}
+
+async fn both(
+    order: [usize; 2],
+    mut take: impl AsyncFnMut(usize) -> Result<Taken>,
+) -> Result<Ways> {
+    let mut taken = [None, None];
+    for way in order {
+        taken[way] = Some(take(way).await?);
+    }
+    let [Some(flushed), Some(unflushed)] = taken else {
+        bail!("a round without both ways");
+    };
+    Ok([flushed, unflushed])
+}
+
+/// Times are shown beside their ratio alone: this machine's disk is not another's.
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn show(rounds: &[Round]) {
+    println!(
+        "One broker, {ROUNDS} interleaved rounds: the median round; in brackets the lowest and the highest.\n\n\
+         | | flushed | not flushed | ratio |\n| --- | --- | --- | --- |"
+    );
+    let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+    let middle = |taken: &Taken| millis(taken.alone[taken.alone.len() / 2]);
+    let late = |taken: &Taken| millis(taken.alone[taken.alone.len() * 95 / 100]);
+    let burst = |taken: &Taken| millis(taken.burst);
+    let producer: Vec<&Ways> = rounds.iter().map(|round| &round.producer).collect();
+    line(
+        &producer,
+        "a producer's row until it is acknowledged, median",
+        middle,
+    );
+    line(&producer, "the same, 95th percentile", late);
+    let what = format!("a producer's {} rows at once", producer::BURST);
+    line(&producer, &what, burst);
+    let debezium: Vec<&Ways> = rounds.iter().map(|round| &round.debezium).collect();
+    line(
+        &debezium,
+        "an outbox row until a consumer has it, median",
+        middle,
+    );
+    line(&debezium, "the same, 95th percentile", late);
+    let what = format!("{} outbox rows at once", debezium::BURST);
+    line(&debezium, &what, burst);
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn line(rounds: &[&Ways], what: &str, of: impl Fn(&Taken) -> f64) {
+    let sorted = |figure: &dyn Fn(&Ways) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(|ways| figure(ways)).collect();
+        figures.sort_by(f64::total_cmp);
+        figures
+    };
+    let median = |figures: &[f64]| figures[figures.len() / 2];
+    let flushed = sorted(&|[flushed, _]| of(flushed));
+    let unflushed = sorted(&|[_, unflushed]| of(unflushed));
+    let ratios = sorted(&|[flushed, unflushed]| of(flushed) / of(unflushed));
+    println!(
+        "| {what} | {:.1} ms | {:.1} ms | {:.2} ({:.2} to {:.2}) |",
+        median(&flushed),
+        median(&unflushed),
+        median(&ratios),
+        ratios[0],
+        ratios[ratios.len() - 1]
+    );
+}

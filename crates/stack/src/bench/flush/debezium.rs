@@ -1,0 +1,78 @@
+//! Rows that are committed to an outbox and come to a consumer through Debezium.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use sqlx::{ConnectOptions, PgConnection};
+
+use super::{PARTITIONS, Taken};
+use crate::description::Description;
+
+/// Rows that are committed one at a time, the next when the one before has come.
+const ALONE: usize = 60;
+/// Rows that are committed at once.
+pub(super) const BURST: usize = 10_000;
+/// How long a row may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// From the order's outbox to a consumer of topics of its own.
+pub(super) struct Hop {
+    database: PgConnection,
+    consumer: StreamConsumer,
+}
+
+impl Hop {
+    /// The topics must be there.
+    pub(super) async fn new(stack: &Description, topics: &[String]) -> Result<Self> {
+        let consumer: StreamConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &stack.kafka)
+            .set("group.id", "bench")
+            .set("enable.auto.commit", "false")
+            .create()?;
+        let mut all = TopicPartitionList::new();
+        for topic in topics {
+            for partition in 0..PARTITIONS {
+                all.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+        }
+        consumer.assign(&all)?;
+        let database = stack.order_db.superuser().connect().await?;
+        Ok(Self { database, consumer })
+    }
+
+    pub(super) async fn carry(&mut self, topic: &str) -> Result<Taken> {
+        let mut alone = Vec::new();
+        for _ in 0..ALONE {
+            alone.push(self.rows(topic, 1).await?);
+        }
+        alone.sort();
+        let burst = self.rows(topic, BURST).await?;
+        Ok(Taken { alone, burst })
+    }
+
+    /// Commits so many rows in one transaction, and returns how long it took from then until the last one came.
+    async fn rows(&mut self, topic: &str, count: usize) -> Result<Duration> {
+        // The router takes a row to the topic that its aggregate is named after.
+        sqlx::query(
+            "insert into outbox (id, aggregateid, aggregatetype, type, payload)
+             select gen_random_uuid(), gen_random_uuid(), $1, 'order.placed',
+                    jsonb_build_object('event_id', gen_random_uuid(), 'order_id', gen_random_uuid(),
+                                       'item_id', gen_random_uuid(), 'quantity', 2, 'estimated_price', 25,
+                                       'placed_at', '2026-01-01T00:00:00.000000Z')
+             from generate_series(1, $2)",
+        )
+        .bind(topic)
+        .bind(i64::try_from(count)?)
+        .execute(&mut self.database)
+        .await?;
+        let committed = Instant::now();
+        for _ in 0..count {
+            tokio::time::timeout(PATIENCE, self.consumer.recv())
+                .await
+                .context("a row did not come; is the connector at work?")??;
+        }
+        Ok(committed.elapsed())
+    }
+}
