@@ -126,3 +126,22 @@ pub fn since(kafka: &str, topic: &str, millis: i64) -> Result<Vec<Carried>> {
     }
     Ok(carried)
 }
+
+/// How many offsets of `topic` hold something: messages, and transactions' ends.
+///
+/// # Errors
+/// If the topic does not exist, or Kafka does not answer.
+pub fn count(kafka: &str, topic: &str) -> Result<i64> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), WAIT)
+        .context("Kafka does not answer")?;
+    let mut count = 0;
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+        let (begin, end) = consumer.fetch_watermarks(topic, partition.id(), WAIT)?;
+        count += end - begin;
+    }
+    Ok(count)
+}

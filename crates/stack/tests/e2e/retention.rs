@@ -1,11 +1,12 @@
 //! Old rows go, and only those whose events have reached Kafka.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use sqlx::PgPool;
 use stack::testing::pid;
+use stack::topic;
 use uuid::Uuid;
 
 use crate::world::{World, eventually};
@@ -129,4 +130,103 @@ async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
     gone(&world.order_db, "outbox", &rows).await;
     let stock = world.stock(product).await;
     assert_eq!(stock, 160, "each order decreased the stock once");
+}
+
+const MILLION: i64 = 1_000_000;
+
+/// Lone orders, one after the other, while `going_on` says so: how long each took from its request to its outcome.
+async fn lone_orders(
+    world: &World,
+    product: Uuid,
+    mut going_on: impl AsyncFnMut(usize) -> bool,
+) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while going_on(times.len()).await {
+        let began = Instant::now();
+        let order = world.place(product, 5, 1).await;
+        world.settled(order).await;
+        times.push(began.elapsed());
+    }
+    times.sort();
+    times
+}
+
+/// `cargo test -- --ignored`, or `./dev test --long`: a million old rows on either side, and what the flow feels of it.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn a_million_old_rows_go_and_orders_hardly_feel_it() {
+    let world = World::alone().await;
+    let product = world.product(5, 1_000_000).await;
+    let alone = lone_orders(&world, product, async |done| done < 200).await;
+
+    let began = Instant::now();
+    for _ in 0..100 {
+        sqlx::query(
+            r#"insert into outbox (id, aggregatetype, aggregateid, type, payload, "timestamp")
+               select gen_random_uuid(), 'retired', number::text, 'order.retired', '{}', localtimestamp - interval '4 days'
+               from generate_series(1, $1) as number"#,
+        )
+        .bind(MILLION / 100)
+        .execute(&world.order_db)
+        .await
+        .unwrap();
+        sqlx::query(
+            "insert into inbox (listener, id, settled_at)
+             select 'inventory-worker', gen_random_uuid(), now() - interval '15 days' from generate_series(1, $1)",
+        )
+        .bind(MILLION / 100)
+        .execute(&world.inventory_db)
+        .await
+        .unwrap();
+    }
+    let written = began.elapsed();
+    let left = async || {
+        let outbox: i64 =
+            sqlx::query_scalar("select count(*) from outbox where aggregatetype = 'retired'")
+                .fetch_one(&world.order_db)
+                .await
+                .unwrap();
+        let inbox: i64 = sqlx::query_scalar(
+            "select count(*) from inbox where settled_at < now() - interval '14 days'",
+        )
+        .fetch_one(&world.inventory_db)
+        .await
+        .unwrap();
+        outbox + inbox
+    };
+    let mut last = left().await;
+    let meanwhile = lone_orders(&world, product, async |done| {
+        // Counting a million rows is work too: not for every order.
+        if done % 50 == 0 {
+            last = left().await;
+            println!(
+                "{:?}: {last} of {} rows are left",
+                began.elapsed(),
+                2 * MILLION
+            );
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(900),
+            "{last} rows are left"
+        );
+        last > 0
+    })
+    .await;
+    let gone = began.elapsed();
+    let carried = topic::count(&world.stack.kafka, "retired").unwrap();
+    assert!(
+        carried >= MILLION,
+        "only {carried} of the rows had reached Kafka"
+    );
+    let at = |times: &[Duration], percent: usize| times[times.len() * percent / 100];
+    let ratio = |percent| at(&meanwhile, percent).as_secs_f64() / at(&alone, percent).as_secs_f64();
+    println!(
+        "| a million rows of outbox and inbox each | written after {written:.0?} | gone after {gone:.0?} | lone orders \
+         meanwhile : alone, n = {} : {}: p50 {:.2}, p95 {:.2} |",
+        meanwhile.len(),
+        alone.len(),
+        ratio(50),
+        ratio(95),
+    );
+    world.invariant_holds().await;
 }
