@@ -18,4 +18,5 @@ create table outbox_identity (
 grant select, delete on outbox to inventory_keeper;
 grant select on sequence outbox_seq_seq to inventory_keeper;
 grant select, delete on inbox to inventory_keeper;
+grant select (listener, id) on dead_letter to inventory_keeper;
 grant select, insert, update on outbox_identity to inventory_keeper;

@@ -20,5 +20,6 @@ begin
 end
 $$;
 
--- It sees who reads the slot, and takes nothing else from that role: attributes such as REPLICATION are not inherited.
+-- So it sees who reads the slot. With it comes what that role may do with heartbeats, and that it may end its sessions;
+-- attributes such as REPLICATION are not inherited.
 grant inventory_cdc to inventory_keeper with inherit true, set false;

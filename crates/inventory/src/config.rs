@@ -54,8 +54,8 @@ impl Config {
     /// The first [`Problem`](service::config::Problem).
     pub fn check(&self) -> Result<(), service::config::Problem> {
         self.database.check()?;
-        self.owner.check()?;
-        self.keeper.check()?;
+        self.owner.check("owner.password_file")?;
+        self.keeper.check("keeper.password_file")?;
         self.log.check()
     }
 

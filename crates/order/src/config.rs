@@ -80,8 +80,8 @@ impl Config {
     /// The first [`Problem`].
     pub fn check(&self) -> Result<(), Problem> {
         self.database.check()?;
-        self.owner.check()?;
-        self.keeper.check()?;
+        self.owner.check("owner.password_file")?;
+        self.keeper.check("keeper.password_file")?;
         self.kafka.check()?;
         Ok(self.log.check()?)
     }

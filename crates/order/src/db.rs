@@ -92,6 +92,7 @@ pub async fn pending(pool: &PgPool, overdue_after_s: u32) -> Result<Pending, sql
         pending,
         overdue,
         oldest_s,
+        uncounted: false,
     })
 }
 

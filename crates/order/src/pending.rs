@@ -13,6 +13,9 @@ use crate::db;
 /// How often they are counted.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// How long counting may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Orders without an outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Pending {
@@ -22,6 +25,8 @@ pub struct Pending {
     pub overdue: i64,
     /// How long the oldest has waited, in seconds.
     pub oldest_s: i64,
+    /// Whether these are old numbers: the database did not count in time.
+    pub uncounted: bool,
 }
 
 impl Pending {
@@ -31,10 +36,15 @@ impl Pending {
         let Self {
             overdue, oldest_s, ..
         } = self;
+        if self.uncounted {
+            return Some(
+                "orders without an outcome could not be counted; the log says why".to_owned(),
+            );
+        }
         (*overdue > 0).then(|| {
             format!(
-                "{overdue} orders have been pending for more than {overdue_after_s} s, the oldest for {oldest_s} s; if \
-                 every part is up, messages were lost: read the outbox again (`connect reread order-outbox`)"
+                "overdue: {overdue}, pending for more than {overdue_after_s} s, the oldest for {oldest_s} s; if every part and \
+                 connector is up, messages were lost: read the outbox again (`connect reread order-outbox`)"
             )
         })
     }
@@ -49,13 +59,19 @@ pub async fn count(
 ) {
     let count = async {
         loop {
-            match db::pending(&pool, overdue_after_s).await {
+            let counted = tokio::time::timeout(TIMEOUT, db::pending(&pool, overdue_after_s));
+            match counted
+                .await
+                .unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
+            {
                 Ok(counted) => {
                     show(counted);
                     pending.send_replace(counted);
                 }
-                // Readiness says so by the check of the database.
-                Err(error) => tracing::debug!(%error, "pending orders not counted"),
+                Err(error) => {
+                    tracing::warn!(%error, "pending orders not counted");
+                    pending.send_modify(|pending| pending.uncounted = true);
+                }
             }
             tokio::time::sleep(PERIOD).await;
         }
@@ -80,9 +96,12 @@ mod tests {
             pending: 3,
             overdue: 0,
             oldest_s: 59,
+            uncounted: false,
         };
         assert_eq!(pending.warning(60), None);
         pending.overdue = 2;
-        assert!(pending.warning(60).unwrap().contains("2 orders"));
+        assert!(pending.warning(60).unwrap().contains("overdue: 2"));
+        pending.uncounted = true;
+        assert!(pending.warning(60).unwrap().contains("not be counted"));
     }
 }

@@ -20,10 +20,14 @@ pub use observation::{Limits, Observation};
 use crate::specification::Specification;
 use backlog::Backlog;
 use observation::Seen;
-use rows::Mark;
+use rows::{Mark, Verdict};
 
 /// How often the slot is looked at.
 const PERIOD: Duration = Duration::from_secs(2);
+/// How often, while there is something to remove.
+const BUSY_PERIOD: Duration = Duration::from_millis(200);
+/// How long a look and what is removed after it may take.
+const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows that are removed in one transaction.
 const CHUNK: i64 = 1_000;
 /// Inbox rows that are removed at most before the slot is looked at again.
@@ -36,8 +40,8 @@ pub struct Keeper {
     observation: watch::Sender<Observation>,
     backlog: Backlog,
     mark: Option<Mark>,
-    /// The latest position of the log that was seen: an earlier one is another log.
-    latest: i64,
+    /// How long the log was on disk: a shorter one is another log.
+    flushed: i64,
 }
 
 impl Keeper {
@@ -45,12 +49,16 @@ impl Keeper {
     #[must_use]
     pub fn new(specification: Specification, pool: PgPool) -> Self {
         Self {
-            observation: watch::Sender::new(Observation::new(&specification.context)),
+            observation: watch::Sender::new(Observation::new(
+                &specification.context,
+                specification.slot(),
+                specification.retention,
+            )),
             specification,
             pool,
             backlog: Backlog::default(),
             mark: None,
-            latest: 0,
+            flushed: 0,
         }
     }
 
@@ -65,45 +73,59 @@ impl Keeper {
         let keep = async {
             loop {
                 let began = Instant::now();
-                if let Err(error) = self.pass().await {
-                    let told = format!("the outbox cannot be watched: {error}");
-                    self.observation.send_if_modified(|observation| {
-                        let news = observation.unwatched.as_ref() != Some(&told);
-                        if news {
+                let more = self.pass().await.unwrap_or_else(|error| {
+                    self.observation.send_modify(|observation| {
+                        // Once, not every two seconds.
+                        if observation.watched() {
                             tracing::warn!(%error, "the outbox cannot be watched; trying again");
-                            observation.unwatched = Some(told);
                         }
-                        news
+                        observation.lose_sight();
                     });
-                }
-                tokio::time::sleep_until(began + PERIOD).await;
+                    false
+                });
+                let period = if more { BUSY_PERIOD } else { PERIOD };
+                tokio::time::sleep_until(began + period).await;
             }
         };
         shutdown.run_until_cancelled(keep).await;
     }
 
-    /// Looks once, and removes what may go.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn pass(&mut self) -> Result<(), sqlx::Error> {
+    /// Looks once, and removes some of what may go; says whether there is more.
+    async fn pass(&mut self) -> Result<bool, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        let seen = Seen::look(&mut connection, &self.specification.slot()).await?;
-        let changed = self.identity(&mut connection, &seen).await?;
-        let backlog = self.backlog.rows(&seen);
-        let mut observation = self.observation.borrow().clone();
-        observation.see(&seen, backlog, changed);
-        self.observation.send_replace(observation.clone());
+        match tokio::time::timeout(PASS_TIMEOUT, self.pass_by(&mut connection)).await {
+            Ok(more) => more,
+            // The server's own time-outs do not help against a connection that died without a word.
+            Err(elapsed) => {
+                connection.close_on_drop();
+                Err(sqlx::Error::Io(elapsed.into()))
+            }
+        }
+    }
 
-        let (outbox, held) = self
-            .trim_outbox(&mut connection, &seen, &observation)
-            .await?;
-        let inbox = self.trim_inbox(&mut connection, &seen).await?;
-        drop(connection);
+    async fn pass_by(&mut self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let seen = Seen::look(connection, &self.specification.slot()).await?;
+        let changed = self.identity(connection, &seen).await?;
+        let backlog = self.backlog.rows(&seen);
+        self.observation
+            .send_modify(|observation| observation.see(&seen, backlog, changed.clone()));
+
+        // What cannot be removed is no reason not to look.
+        let (outbox, held) = match self.trim_outbox(connection, &seen, changed.is_some()).await {
+            Ok((removed, held)) => (removed, held.map(str::to_owned)),
+            Err(error) => (0, Some(error.to_string())),
+        };
+        let inbox = if seen.has_inbox {
+            rows::forget(connection, self.specification.retention.inbox()).await
+        } else {
+            Ok(0)
+        };
+        let held = held.or_else(|| inbox.as_ref().err().map(ToString::to_string));
+        let inbox = inbox.unwrap_or_default();
         let marked = self.mark.as_ref().map_or(0, Mark::len);
         self.observation
             .send_modify(|observation| observation.trimmed(outbox, inbox, marked, held));
-        Ok(())
+        Ok(outbox > 0 || inbox >= INBOX_AT_ONCE.unsigned_abs())
     }
 
     /// Compares the server with the one remembered, and remembers what is new. What has changed stays so until somebody
@@ -113,16 +135,17 @@ impl Keeper {
         connection: &mut PgConnection,
         seen: &Seen,
     ) -> Result<Option<String>, sqlx::Error> {
-        let went_back = seen.position < self.latest;
-        self.latest = seen.position;
+        let went_back = seen.flushed < self.flushed;
         let Some(remembered) = seen.remembered() else {
             remember(connection).await?;
+            self.flushed = seen.flushed;
             return Ok(None);
         };
         if seen.changed.is_some() {
             return Ok(seen.changed.clone());
         }
         let Some(changed) = remembered.difference(seen, went_back) else {
+            self.flushed = seen.flushed;
             return Ok(None);
         };
         tracing::error!(
@@ -130,10 +153,17 @@ impl Keeper {
             "the outbox's database is not what it was: what the connector remembers of it means nothing; read the \
              outbox again, then accept the database"
         );
-        sqlx::query("update outbox_identity set changed = $1")
-            .bind(&changed)
-            .execute(connection)
-            .await?;
+        // Not where somebody has accepted it this very moment.
+        sqlx::query(
+            "update outbox_identity set changed = $1
+             where system_identifier = $2 and timeline = $3 and changed is null",
+        )
+        .bind(&changed)
+        .bind(remembered.identifier)
+        .bind(remembered.timeline)
+        .execute(connection)
+        .await?;
+        self.flushed = seen.flushed;
         Ok(Some(changed))
     }
 
@@ -142,48 +172,31 @@ impl Keeper {
         &mut self,
         connection: &mut PgConnection,
         seen: &Seen,
-        observation: &Observation,
-    ) -> Result<(u64, Option<String>), sqlx::Error> {
-        let sender = match (seen.sender(), &observation.changed) {
-            (Ok(sender), None) => sender,
-            (Err(why), _) => {
-                self.mark = None;
-                return Ok((0, Some(why.to_owned())));
-            }
-            (_, Some(_)) => {
-                self.mark = None;
-                return Ok((0, Some("the database has changed".to_owned())));
-            }
+        changed: bool,
+    ) -> Result<(u64, Option<&'static str>), sqlx::Error> {
+        let mark = self.mark.take();
+        let sender = match seen.sender() {
+            Ok(_) if changed => return Ok((0, Some("the database has changed"))),
+            Ok(sender) => sender,
+            Err(why) => return Ok((0, Some(why))),
         };
-        let mut removed = 0;
-        if let Some(mark) = self.mark.take() {
-            if mark.sender != sender {
-                // The slot may be a new one: nobody knows what it has confirmed of these rows.
-                tracing::debug!("another reader of the slot; old rows are marked anew");
-            } else if seen
-                .confirmed
-                .is_none_or(|confirmed| confirmed < mark.position)
-            {
-                self.mark = Some(mark);
-                return Ok((0, None));
-            } else {
-                removed = rows::remove(connection, &mark).await?;
+        if let Some(mut mark) = mark {
+            match mark.verdict(sender, seen.confirmed) {
+                Verdict::Wait => {
+                    self.mark = Some(mark);
+                    return Ok((0, None));
+                }
+                Verdict::Confirmed => {
+                    let removed = rows::remove(connection, &mut mark).await?;
+                    self.mark = Some(mark).filter(|mark| mark.len() > 0);
+                    return Ok((removed, None));
+                }
+                Verdict::Void => tracing::debug!("old rows are marked anew"),
             }
         }
         let slot = self.specification.slot();
         self.mark = rows::mark(connection, &slot, self.specification.retention.outbox()).await?;
-        Ok((removed, None))
-    }
-
-    async fn trim_inbox(
-        &self,
-        connection: &mut PgConnection,
-        seen: &Seen,
-    ) -> Result<u64, sqlx::Error> {
-        if !seen.has_inbox {
-            return Ok(0);
-        }
-        rows::forget(connection, self.specification.retention.inbox()).await
+        Ok((0, None))
     }
 }
 

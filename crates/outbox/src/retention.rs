@@ -86,6 +86,13 @@ impl Retention {
         DAY * self.outbox.into()
     }
 
+    /// How old a row may be that is read again: its message then lives its topic's life, and the inbox still remembers.
+    #[must_use]
+    pub fn safe_outbox_age(&self) -> Duration {
+        // `new` has seen to it that this is more than the outbox's days.
+        DAY * (self.inbox - self.topic - Self::SEGMENT_DAYS).into()
+    }
+
     /// How long a message stays on its topic.
     #[must_use]
     pub fn topic(&self) -> Duration {

@@ -68,7 +68,7 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         outbox::schema::KEEPING,
         "grant insert on outbox to order_service; grant select on outbox to order_cdc;
          grant select, insert, delete on heartbeat to order_cdc;
-         grant select, delete on outbox to order_keeper;
+         grant select, delete on outbox to order_keeper; grant select on sequence outbox_seq_seq to order_keeper;
          grant select, insert, update on outbox_identity to order_keeper",
     ] {
         sqlx::raw_sql(statement).execute(&mut owner).await.unwrap();

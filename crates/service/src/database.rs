@@ -166,7 +166,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
             "it does not exist; create it, owned by the owner's role, and run the command `migrate`"
         }
         Some("28P01") => {
-            "the password is wrong; see the settings `password_file` of `database` and `owner`"
+            "the password is wrong; see the settings `password_file` of `database`, `owner` and `keeper`"
         }
         Some("28000") => {
             "the server does not let this role in; see its pg_hba.conf and the roles that exist"

@@ -29,7 +29,7 @@ impl Default for Backlog {
 impl Backlog {
     /// Rows not confirmed, as far as is known: not before the slot has confirmed a position that was sampled.
     pub(super) fn rows(&mut self, seen: &Seen) -> Option<i64> {
-        let seq = seen.last_seq.unwrap_or_default();
+        let seq = seen.last_seq?;
         self.sample(seen.position, seq);
         let confirmed = seen.confirmed?;
         let is_confirmed = |sample: &(i64, i64)| sample.0 <= confirmed;

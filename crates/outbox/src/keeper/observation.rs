@@ -1,10 +1,12 @@
 //! What a look at an outbox, its slot and its server shows.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use metrics::{counter, gauge};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+
+use crate::Retention;
 
 /// The server's timeline; it changes when a backup is restored or a standby takes over.
 pub(super) const TIMELINE: &str =
@@ -17,9 +19,14 @@ pub(super) type Sender = (i32, i64);
 #[derive(Debug, Default, sqlx::FromRow)]
 pub(super) struct Seen {
     pub(super) position: i64,
+    /// What a crash leaves of the log.
+    pub(super) flushed: i64,
     pub(super) last_seq: Option<i64>,
+    /// How old the oldest outbox row is, in seconds.
+    pub(super) oldest: Option<i64>,
     pub(super) has_inbox: bool,
     pub(super) wal_status: Option<String>,
+    pub(super) invalidation_reason: Option<String>,
     pub(super) active: Option<bool>,
     pub(super) confirmed: Option<i64>,
     pub(super) restart: Option<i64>,
@@ -34,8 +41,8 @@ pub(super) struct Seen {
 
 /// The server that the outbox was on.
 pub(super) struct Remembered {
-    identifier: i64,
-    timeline: i32,
+    pub(super) identifier: i64,
+    pub(super) timeline: i32,
 }
 
 impl Remembered {
@@ -64,10 +71,13 @@ impl Seen {
         slot: &str,
     ) -> Result<Self, sqlx::Error> {
         let statement = format!(
-            "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint as position,
-                    pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')::regclass) as last_seq,
+            r#"select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint as position,
+                    pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint as flushed,
+                    case when has_sequence_privilege(sequence.name, 'select')
+                         then coalesce(pg_sequence_last_value(sequence.name::regclass), 0) end as last_seq,
+                    (select extract(epoch from localtimestamp - min("timestamp"))::bigint from outbox) as oldest,
                     to_regclass('inbox') is not null as has_inbox,
-                    slot.wal_status, slot.active,
+                    slot.wal_status, slot.invalidation_reason, slot.active,
                     pg_wal_lsn_diff(slot.confirmed_flush_lsn, '0/0')::bigint as confirmed,
                     pg_wal_lsn_diff(slot.restart_lsn, '0/0')::bigint as restart,
                     sender.pid as sender_pid,
@@ -76,10 +86,11 @@ impl Seen {
                     identity.system_identifier as remembered_identifier,
                     identity.timeline as remembered_timeline, identity.changed
              from pg_control_system() as control
+                  cross join (select pg_get_serial_sequence('outbox', 'seq')) as sequence (name)
                   left join outbox_identity as identity on true
                   left join pg_replication_slots as slot
                        on slot.slot_name = $1 and slot.database = current_database()
-                  left join pg_stat_replication as sender on sender.pid = slot.active_pid"
+                  left join pg_stat_replication as sender on sender.pid = slot.active_pid"#
         );
         sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(slot)
@@ -155,14 +166,24 @@ pub struct Observation {
     pub removal_held: Option<String>,
     /// In what the server is not the one remembered.
     pub changed: Option<String>,
-    /// Why the outbox cannot be watched.
-    pub unwatched: Option<String>,
+    /// How old the oldest row is, in seconds.
+    pub oldest_row_s: Option<i64>,
+    /// Why the server has given up the slot.
+    pub slot_invalidated: Option<String>,
+    /// For how long nobody has read the slot, in seconds.
+    pub slot_unread_s: u64,
+    /// Whether all this is the present state.
+    watched: bool,
     #[serde(skip)]
     last_read: Instant,
+    #[serde(skip)]
+    retention: Retention,
+    #[serde(skip)]
+    slot: String,
 }
 
 impl Observation {
-    pub(super) fn new(outbox: &str) -> Self {
+    pub(super) fn new(outbox: &str, slot: String, retention: Retention) -> Self {
         Self {
             outbox: outbox.to_owned(),
             wal_status: None,
@@ -175,32 +196,54 @@ impl Observation {
             inbox_removed: 0,
             removal_held: None,
             changed: None,
-            unwatched: Some("not yet".to_owned()),
+            oldest_row_s: None,
+            slot_invalidated: None,
+            slot_unread_s: 0,
+            watched: false,
             last_read: Instant::now(),
+            retention,
+            slot,
         }
     }
 
     /// What is worth a look, each with a name.
     #[must_use]
     pub fn warnings(&self, limits: &Limits) -> Vec<String> {
-        if let Some(why) = &self.unwatched {
-            return vec![why.clone()];
+        if !self.watched {
+            return vec![
+                "unwatched: the keeper has no answer from the database; the log says why"
+                    .to_owned(),
+            ];
         }
         let mut warnings = Vec::new();
-        let unread = self.last_read.elapsed();
+        let unread = self.slot_unread_s;
         match self.wal_status.as_deref() {
             // A connector that is being set up makes its slot within moments.
-            None if unread > Duration::from_secs(limits.slot_unread_s) => {
+            None if unread > limits.slot_unread_s => {
                 warnings.push("slot missing: no connector has made it, or somebody has dropped it".to_owned());
             }
-            Some(status @ ("lost" | "unreserved")) => warnings.push(format!(
-                "slot {status}: max_slot_wal_keep_size is exceeded; the connector will read the whole outbox again"
+            Some("lost") => warnings.push(format!(
+                "slot lost ({}): the server has removed log that was not read. Drop it as a superuser: select \
+                 pg_drop_replication_slot('{}'); the connector then makes another, and reads the outbox again",
+                self.slot_invalidated.as_deref().unwrap_or("no reason given"),
+                self.slot
             )),
-            _ if unread > Duration::from_secs(limits.slot_unread_s) => warnings.push(format!(
-                "slot unread for {} s: Kafka Connect or its connector is away",
-                unread.as_secs()
+            Some("unreserved") => warnings.push(
+                "slot unreserved: more than max_slot_wal_keep_size waits; the next checkpoint may end the slot".to_owned(),
+            ),
+            _ if unread > limits.slot_unread_s => warnings.push(format!(
+                "slot unread for {unread} s: Kafka Connect or its connector is away"
             )),
             _ => {}
+        }
+        let safe = self.retention.safe_outbox_age();
+        let oldest = self.oldest_row_s.and_then(|age| u64::try_from(age).ok());
+        if let Some(age) = oldest.filter(|age| *age > safe.as_secs()) {
+            warnings.push(format!(
+                "rows too old: the oldest has been here for {} days; were it read again now, an inbox could have forgotten \
+                 it and apply it twice",
+                age / 86_400
+            ));
         }
         if let Some(lag) = self
             .slot_lag_bytes
@@ -223,10 +266,27 @@ impl Observation {
         self.slot_retained_bytes = seen.restart.map(|at| (seen.position - at).max(0));
         self.backlog = backlog;
         self.changed = changed;
-        self.unwatched = None;
+        self.oldest_row_s = seen.oldest;
+        self.slot_invalidated.clone_from(&seen.invalidation_reason);
+        self.watched = true;
         if self.read {
             self.last_read = Instant::now();
         }
+        self.slot_unread_s = self.last_read.elapsed().as_secs();
+        self.publish();
+    }
+
+    /// Whether the database answered when it was last asked.
+    pub(super) fn watched(&self) -> bool {
+        self.watched
+    }
+
+    /// Takes note that the database does not answer: nothing is known any more.
+    pub(super) fn lose_sight(&mut self) {
+        self.watched = false;
+        (self.slot_lag_bytes, self.slot_retained_bytes, self.backlog) = (None, None, None);
+        // Whether anybody reads the slot meanwhile is not known: the time begins anew.
+        self.last_read = Instant::now();
         self.publish();
     }
 
@@ -254,7 +314,9 @@ impl Observation {
             number(self.slot_retained_bytes),
         );
         set("outbox_backlog_rows", number(self.backlog));
-        set("outbox_slot_read", truth(self.read));
+        set("outbox_watched", truth(self.watched));
+        set("outbox_oldest_row_seconds", number(self.oldest_row_s));
+        set("outbox_slot_read", truth(self.read && self.watched));
         set("outbox_database_changed", truth(self.changed.is_some()));
         for status in ["reserved", "extended", "unreserved", "lost", "missing"] {
             let is = self.wal_status.as_deref().unwrap_or("missing") == status;

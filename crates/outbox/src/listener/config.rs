@@ -47,10 +47,12 @@ const MOST_NAME: usize = 63;
 
 /// Properties that only the listener sets: with others, messages would be skipped, or a setting of its own would be
 /// overruled.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "group.id",
+    // By them it knows whether a broker is there.
+    "statistics.interval.ms",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "auto.offset.reset",

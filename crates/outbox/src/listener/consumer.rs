@@ -42,6 +42,8 @@ struct Assignments {
     reached: Mutex<Instant>,
     /// Messages of each partition that wait for `receive`.
     lag: Mutex<BTreeMap<Partition, u64>>,
+    /// What the consumer was last told that keeps it from its messages.
+    trouble: Mutex<Option<String>>,
 }
 
 struct Context(Arc<Assignments>);
@@ -94,7 +96,13 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let change = match rebalance {
-            Rebalance::Assign(list) => Change::Assigned(partitions(list)),
+            Rebalance::Assign(list) => {
+                let assigned = partitions(list);
+                if !assigned.is_empty() {
+                    *lock(&self.0.trouble) = None;
+                }
+                Change::Assigned(assigned)
+            }
             Rebalance::Revoke(list) => Change::Revoked(partitions(list)),
             Rebalance::Error(error) => {
                 tracing::warn!(%error, "rebalance failed");
@@ -154,6 +162,7 @@ impl Consumer {
             changed: Notify::new(),
             reached: Mutex::new(Instant::now()),
             lag: Mutex::default(),
+            trouble: Mutex::default(),
         });
         let inner = client
             .create_with_context(Context(Arc::clone(&assignments)))
@@ -209,12 +218,49 @@ impl Consumer {
 
     /// The next message; none where librdkafka told of an error that it recovers from by itself.
     pub(super) async fn receive(&self) -> Result<Option<Message>, Error> {
-        own(self.inner.recv().await)
+        self.own(self.inner.recv().await)
     }
 
     /// A message that is there already.
     pub(super) fn receive_now(&self) -> Result<Option<Message>, Error> {
-        self.inner.recv().now_or_never().map_or(Ok(None), own)
+        let received = self.inner.recv().now_or_never();
+        received.map_or(Ok(None), |received| self.own(received))
+    }
+
+    /// What keeps the consumer from its messages, as far as it was told.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.assignments.trouble).clone()
+    }
+
+    fn own(&self, received: KafkaResult<BorrowedMessage<'_>>) -> Result<Option<Message>, Error> {
+        let mut trouble = lock(&self.assignments.trouble);
+        match received {
+            Ok(message) => {
+                *trouble = None;
+                Ok(Some(owned(&message)))
+            }
+            Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(Error::Fatal(error)),
+            Err(KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
+            )) => {
+                tracing::info!(%code, "a topic is not there yet; waiting for it");
+                *trouble = Some(code.to_string());
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "kafka consumer error; librdkafka goes on by itself");
+                // A broker that is away shows by itself, and comes back without a word.
+                if let KafkaError::MessageConsumption(
+                    code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::Authentication),
+                ) = error
+                {
+                    *trouble = Some(code.to_string());
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Commits the offsets of the next messages to read.
@@ -270,35 +316,19 @@ impl Consumer {
 
     /// Commits what was settled last, and leaves the group. Where Kafka is away, both take librdkafka long: the caller
     /// need not wait, and the process may end meanwhile.
-    pub(super) async fn close(self, next: BTreeMap<Partition, i64>) {
+    pub(super) async fn close(self, next: BTreeMap<Partition, i64>, closing: Arc<()>) {
         let (closed, wait) = oneshot::channel();
         // Not `spawn_blocking`: the runtime would wait for it without bound when it ends.
         std::thread::spawn(move || {
             self.commit(&next, CommitMode::Sync);
             drop(self);
+            drop(closing);
             let _ = closed.send(());
         });
         if tokio::time::timeout(CONTROL_TIMEOUT, wait).await.is_err() {
             tracing::warn!(
                 "the Kafka consumer does not close in time; its messages may come again"
             );
-        }
-    }
-}
-
-fn own(received: KafkaResult<BorrowedMessage<'_>>) -> Result<Option<Message>, Error> {
-    match received {
-        Ok(message) => Ok(Some(owned(&message))),
-        Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(Error::Fatal(error)),
-        Err(KafkaError::MessageConsumption(
-            code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
-        )) => {
-            tracing::info!(%code, "a topic is not there yet; waiting for it");
-            Ok(None)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "kafka consumer error; librdkafka goes on by itself");
-            Ok(None)
         }
     }
 }

@@ -66,6 +66,17 @@ impl Refusal {
     }
 }
 
+impl Failure {
+    /// The kind, for people; what the error says may quote what is nobody's business.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Transient(_) => "transient",
+            Self::Refused(_) => "refused",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         if is_transient(&error) {

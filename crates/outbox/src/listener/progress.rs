@@ -1,6 +1,6 @@
 //! How a listener is doing: for readiness, and as numbers for a monitoring system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
@@ -25,7 +25,8 @@ pub struct Progress {
     /// Partitions that it holds.
     pub partitions: usize,
     /// Messages that wait in them, in the batch in hand too. Those not fetched yet are counted by their offsets, which
-    /// a transaction's end takes one of.
+    /// a transaction's end takes one of, and are known as of the last fetch: while the listener is so far behind that it
+    /// fetches no more, what arrives since is not counted.
     pub lag: u64,
     /// Events settled since it started; those that came again are not counted.
     pub settled: u64,
@@ -35,9 +36,12 @@ pub struct Progress {
     pub batches: u64,
     /// Batches that failed and came again since it started.
     pub retries: u64,
-    /// Why the batch in hand is being retried, if it is.
+    /// In which way the batch in hand failed, if it is being retried: `transient` or `unknown`.
+    pub retrying: Option<&'static str>,
+    /// What keeps it from its messages: a topic that is not there, or a right that it lacks.
+    pub trouble: Option<String>,
     #[serde(skip)]
-    pub retrying: Option<String>,
+    shown: BTreeSet<Partition>,
     #[serde(skip)]
     reached: Instant,
     #[serde(skip)]
@@ -59,6 +63,8 @@ impl Progress {
             batches: 0,
             retries: 0,
             retrying: None,
+            trouble: None,
+            shown: BTreeSet::new(),
             reached: Instant::now(),
             advanced: Instant::now(),
         }
@@ -68,12 +74,15 @@ impl Progress {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         if let Some(why) = &self.retrying {
-            return Some(format!("a batch is retried: {why}"));
+            return Some(format!("a batch is retried ({why}); the log says why"));
         }
         let unreached = self.reached.elapsed();
         if unreached > UNREACHED {
             let seconds = unreached.as_secs();
             return Some(format!("no Kafka broker has been reached for {seconds} s"));
+        }
+        if let Some(trouble) = &self.trouble {
+            return Some(format!("nothing can be read: {trouble}"));
         }
         let still = self.advanced.elapsed();
         (self.lag > 0 && still > STALLED).then(|| {
@@ -83,14 +92,22 @@ impl Progress {
     }
 
     /// Takes note of what waits, and of when a broker was last reached.
-    pub(super) fn look(&mut self, lag: &BTreeMap<Partition, u64>, unreached: Duration) {
+    pub(super) fn look(
+        &mut self,
+        lag: &BTreeMap<Partition, u64>,
+        unreached: Duration,
+        trouble: Option<String>,
+    ) {
         self.lag = lag.values().sum();
+        self.trouble = trouble;
         let now = Instant::now();
         self.reached = now.checked_sub(unreached).unwrap_or(now);
         if self.lag == 0 {
             self.advanced = now;
         }
-        for ((topic, partition), lag) in lag {
+        self.shown.extend(lag.keys().cloned());
+        for (topic, partition) in &self.shown {
+            let lag = lag.get(&(topic.clone(), *partition)).unwrap_or(&0);
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             let lag = *lag as f64;
             gauge!("outbox_listener_lag_messages", "listener" => self.listener.clone(),
@@ -124,7 +141,7 @@ impl Progress {
     }
 
     /// Takes note of a batch that failed and comes again.
-    pub(super) fn retry(&mut self, why: String) {
+    pub(super) fn retry(&mut self, why: &'static str) {
         self.retries += 1;
         self.retrying = Some(why);
         counter!(RETRIES, "listener" => self.listener.clone()).increment(1);
@@ -144,16 +161,19 @@ mod tests {
     fn a_warning_says_what_is_wrong() {
         let partition = || ("order".to_owned(), 3);
         let mut progress = Progress::new("till");
-        progress.look(&[(partition(), 7)].into(), Duration::ZERO);
+        progress.look(&[(partition(), 7)].into(), Duration::ZERO, None);
         assert_eq!((progress.lag, progress.warning()), (7, None));
         progress.advanced = Instant::now().checked_sub(STALLED * 2).unwrap();
         let warning = progress.warning().unwrap();
         assert!(warning.contains("7 messages wait"), "{warning}");
-        progress.look(&[(partition(), 0)].into(), Duration::ZERO);
+        progress.look(&[(partition(), 0)].into(), Duration::ZERO, None);
         assert_eq!(progress.warning(), None);
-        progress.look(&BTreeMap::new(), UNREACHED * 2);
+        let denied = Some("topic authorization failed".to_owned());
+        progress.look(&BTreeMap::new(), Duration::ZERO, denied);
+        assert!(progress.warning().unwrap().contains("authorization"));
+        progress.look(&BTreeMap::new(), UNREACHED * 2, None);
         assert!(progress.warning().unwrap().contains("no Kafka broker"));
-        progress.retry("a deadlock".to_owned());
-        assert!(progress.warning().unwrap().contains("a deadlock"));
+        progress.retry("transient");
+        assert!(progress.warning().unwrap().contains("transient"));
     }
 }

@@ -29,6 +29,8 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(1);
 /// How long no broker may be reached before the consumer begins again.
 const UNREACHED: Duration = Duration::from_secs(15);
+/// Consumers that may be closing at the same time.
+const MOST_CLOSING: usize = 4;
 /// How long a batch in hand may take to finish when the listener is to stop.
 const LAST_BATCH: Duration = Duration::from_secs(5);
 
@@ -60,8 +62,10 @@ pub(super) struct Run<H: Handler> {
     retry: Duration,
     paused: bool,
     polled: Instant,
-    /// When the consumer began.
+    /// When the consumer began, or was last tried to.
     begun: Instant,
+    /// Held by each consumer that is still closing.
+    closing: Arc<()>,
 }
 
 impl<H: Handler> Run<H> {
@@ -82,6 +86,7 @@ impl<H: Handler> Run<H> {
             paused: false,
             polled: Instant::now(),
             begun: Instant::now(),
+            closing: Arc::default(),
         }
     }
 
@@ -115,7 +120,7 @@ impl<H: Handler> Run<H> {
                 _ = tick.tick() => {
                     self.look();
                     if self.consumer.unreached().min(self.begun.elapsed()) > UNREACHED {
-                        self.begin_again()?;
+                        self.begin_again();
                     }
                 }
             }
@@ -124,17 +129,32 @@ impl<H: Handler> Run<H> {
 
     /// Takes a new consumer where the old one has reached no broker for long: librdkafka can end with no broker that it
     /// would still ask, once the only one that it knew was fenced and came back.
-    fn begin_again(&mut self) -> Result<(), Error> {
+    fn begin_again(&mut self) {
+        self.begun = Instant::now();
+        if Arc::strong_count(&self.closing) > MOST_CLOSING {
+            // Each is a client with its threads.
+            tracing::warn!("earlier Kafka consumers are still closing; waiting for them");
+            return;
+        }
         tracing::warn!(
             "no broker has been reached for {UNREACHED:?}; the Kafka consumer begins again"
         );
-        let fresh = self.consumer.again()?;
+        let fresh = match self.consumer.again() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                // Such as a file of TLS that is just being changed. It is no reason to end.
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "it cannot; it goes on as it is"
+                );
+                return;
+            }
+        };
         let old = std::mem::replace(&mut self.consumer, fresh);
-        self.begun = Instant::now();
         self.follow(Change::Lost);
         self.paused = false;
-        tokio::spawn(old.close(BTreeMap::new()));
-        Ok(())
+        let closing = Arc::clone(&self.closing);
+        tokio::spawn(old.close(BTreeMap::new(), closing));
     }
 
     /// Takes note of what waits, here and on the broker. A partition that was lost has nothing of ours any more.
@@ -152,9 +172,9 @@ impl<H: Handler> Run<H> {
         for message in self.buffer.iter().chain(in_hand) {
             *lag.entry(partition(message)).or_default() += 1;
         }
-        let unreached = self.consumer.unreached();
+        let (unreached, trouble) = (self.consumer.unreached(), self.consumer.trouble());
         self.progress
-            .send_modify(|progress| progress.look(&lag, unreached));
+            .send_modify(|progress| progress.look(&lag, unreached, trouble));
     }
 
     /// Takes a message, and whatever else is waiting, into the buffer.
@@ -239,7 +259,7 @@ impl<H: Handler> Run<H> {
                 tracing::warn!(error = %failure, messages = work.messages.len(), wait = ?self.retry,
                     "batch failed; it is retried");
                 self.progress
-                    .send_modify(|progress| progress.retry(failure.to_string()));
+                    .send_modify(|progress| progress.retry(failure.class()));
                 self.hand = Hand::Waiting(work, Instant::now() + self.retry);
                 self.retry = (self.retry * 2).min(RETRY_MOST);
             }
@@ -341,7 +361,7 @@ impl<H: Handler> Run<H> {
                 tracing::warn!("the last batch did not finish in time; it comes again");
             }
         }
-        self.consumer.close(self.next).await;
+        self.consumer.close(self.next, self.closing).await;
     }
 }
 

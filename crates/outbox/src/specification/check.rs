@@ -1,11 +1,14 @@
 //! A specification against a migrated database.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod grants;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use sqlx::PgConnection;
 
 use super::Specification;
+use grants::{grants, sequence};
 
 /// Something in the database that is not as the outbox needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +75,6 @@ const COLUMNS: [(&str, &str, &str); 12] = [
     ("outbox_identity", "timeline", "integer not null"),
     ("outbox_identity", "changed", "text"),
 ];
-
-const PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
 
 impl Specification {
     /// Holds the database against what the outbox and its connector need: tables, publication, roles, grants, and the
@@ -152,6 +153,20 @@ impl Specification {
             for (table, privileges) in needed {
                 grants(database, drifts, role, table, privileges).await?;
             }
+        }
+        sequence(database, drifts, &self.keeper).await?;
+        let listens: bool = sqlx::query_scalar("select to_regclass('public.inbox') is not null")
+            .fetch_one(&mut *database)
+            .await?;
+        if listens {
+            grants(
+                database,
+                drifts,
+                &self.keeper,
+                "inbox",
+                &["SELECT", "DELETE"],
+            )
+            .await?;
         }
         if attributes.is_some() {
             // Else the keeper cannot see who reads the slot, and removes nothing.
@@ -340,43 +355,5 @@ async fn publication(
             &tables.join(", "),
         );
     }
-    Ok(())
-}
-
-async fn grants(
-    database: &mut PgConnection,
-    drifts: &mut Vec<Drift>,
-    role: &str,
-    table: &str,
-    needed: &[&str],
-) -> Result<(), sqlx::Error> {
-    let held: Vec<String> = sqlx::query_scalar(
-        "select privilege from unnest($1::text[]) as privilege
-         where to_regclass('public.' || $3) is not null
-               and has_table_privilege($2::name, to_regclass('public.' || $3), privilege)",
-    )
-    .bind(PRIVILEGES.map(str::to_owned).to_vec())
-    .bind(role)
-    .bind(table)
-    .fetch_all(&mut *database)
-    .await?;
-    let (held, needed): (BTreeSet<&str>, BTreeSet<&str>) = (
-        held.iter().map(String::as_str).collect(),
-        needed.iter().copied().collect(),
-    );
-    let text = |privileges: &BTreeSet<&str>| {
-        let named: Vec<&str> = privileges.iter().copied().collect();
-        if named.is_empty() {
-            "none".to_owned()
-        } else {
-            named.join(", ")
-        }
-    };
-    compare(
-        drifts,
-        format!("grants of {role} on {table}"),
-        &text(&needed),
-        &text(&held),
-    );
     Ok(())
 }

@@ -131,12 +131,12 @@ impl Database {
 }
 
 impl Role {
-    /// Looks the settings over.
+    /// Looks the settings over; `setting` is the name of its `password_file`.
     ///
     /// # Errors
     /// The first [`Problem`].
-    pub fn check(&self) -> Result<(), Problem> {
-        password("owner.password_file", self.password_file.as_deref())
+    pub fn check(&self, setting: &'static str) -> Result<(), Problem> {
+        password(setting, self.password_file.as_deref())
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
                 password_file: missing(),
                 ..Role::new("order_owner")
             };
-            let told = owner.check().unwrap_err().to_string();
+            let told = owner.check("owner.password_file").unwrap_err().to_string();
             assert!(told.contains("owner.password_file"), "{told}");
         });
     }

@@ -24,6 +24,9 @@ pub(super) async fn bounded(
 ) -> Response {
     let path = request.uri().path();
     if WATCHING.iter().any(|watching| path.starts_with(watching)) {
+        // Its connection does not wait meanwhile, and need not give way.
+        let place = request.extensions().get::<Arc<Place>>().cloned();
+        let _working = place.as_ref().map(Place::work);
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();

@@ -62,6 +62,14 @@ impl Flow {
         }
         let orders = world.adopt_all().await;
         assert!(orders.len() >= 170);
+        for url in [&world.stack.order_url, &world.stack.inventory_url] {
+            // A crash is no restore from a backup.
+            world
+                .shows(url, "outbox", "the database is what it was", |shown| {
+                    shown["watched"] == true && shown["changed"].is_null()
+                })
+                .await;
+        }
         world.all_settled(HEALED, &orders).await;
         println!(
             "| {case} | {unsettled} | {:.1} s |",
@@ -330,7 +338,7 @@ async fn a_worker_that_stalls_within_its_transaction_and_wakes_up_writes_nothing
     drop(second);
 }
 
-/// It stalls with messages in hand, but before its claim; another takes over, and it wakes up and claims late.
+/// It stalls with messages in hand, its claim sent but not committed; another takes over, and it wakes up.
 #[tokio::test]
 async fn a_worker_that_stalls_before_its_claim_and_wakes_up_changes_nothing() {
     let world = World::alone().await;
