@@ -28,6 +28,8 @@ pub struct Progress {
     /// a transaction's end takes one of, and are known as of the last fetch: while the listener is so far behind that it
     /// fetches no more, what arrives since is not counted.
     pub lag: u64,
+    /// Whether reading rests, since as many messages as it may hold wait in memory for the database.
+    pub paused: bool,
     /// Events settled since it started; those that came again are not counted.
     pub settled: u64,
     /// Messages put aside since it started.
@@ -58,6 +60,7 @@ impl Progress {
             listener: listener.to_owned(),
             partitions: 0,
             lag: 0,
+            paused: false,
             settled: 0,
             lettered: 0,
             batches: 0,

@@ -151,8 +151,8 @@ impl<H: Handler> Run<H> {
             }
         };
         let old = std::mem::replace(&mut self.consumer, fresh);
+        self.pause(false);
         self.follow(Change::Lost);
-        self.paused = false;
         let closing = Arc::clone(&self.closing);
         tokio::spawn(old.close(BTreeMap::new(), closing));
     }
@@ -315,6 +315,10 @@ impl<H: Handler> Run<H> {
     }
 
     fn forget(&mut self, partitions: &BTreeSet<Partition>) {
+        if self.paused {
+            // librdkafka remembers the pause, and if the partition came back would never read it.
+            self.consumer.resume(partitions);
+        }
         self.assigned.retain(|held| !partitions.contains(held));
         self.rewind.retain(|held| !partitions.contains(held));
         self.next.retain(|held, _| !partitions.contains(held));
@@ -345,11 +349,17 @@ impl<H: Handler> Run<H> {
     fn breathe(&mut self) {
         if !self.paused && self.buffer.is_full() && self.polled.elapsed() > REST {
             self.consumer.pause(&self.assigned);
-            self.paused = true;
+            self.pause(true);
         } else if self.paused && self.buffer.is_half_empty() {
             self.consumer.resume(&self.assigned);
-            self.paused = false;
+            self.pause(false);
         }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.progress
+            .send_modify(|progress| progress.paused = paused);
     }
 
     async fn stop(mut self) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 use stack::testing::{Binary, Service, pid};
 use uuid::Uuid;
@@ -246,6 +247,8 @@ async fn events_that_a_moved_slot_passed_over_are_brought_back_by_the_command() 
 #[tokio::test]
 async fn messages_that_a_topic_has_lost_are_brought_back_by_the_command() {
     let flow = Flow::new().await;
+    // What Kafka Connect has yet to carry cannot be lost.
+    flow.world.orders_are_carried().await;
     flow.world.lose_messages("order").await;
     // What the worker had fetched is gone with it.
     let worker = pid(flow.world.stack, "inventory-worker").unwrap();
@@ -307,6 +310,42 @@ async fn a_second_worker_comes_and_goes_in_mid_batch() {
     flow.world.place_many(100, flow.product, PRICE).await;
     second.signal(Signal::SIGKILL);
     flow.heals("second worker joins and is killed", from).await;
+}
+
+/// While reading rests since too much waits, partitions go to another worker, and they come back when it ends.
+#[tokio::test]
+async fn partitions_that_went_away_during_a_pause_are_read_when_they_come_back() {
+    let world = World::alone().await;
+    let product = world.product(PRICE, 400).await;
+    let mut holder = world.hold(&[product]).await;
+    let orders = world.place_many(2_500, product, PRICE).await;
+    let unsettled = world.worker_is_held(&mut holder, &orders).await;
+    let first = &world.stack.worker_url;
+    let paused = |shown: &Value| shown["paused"] == true;
+    world
+        .shows(first, "listener", "it has paused", paused)
+        .await;
+    let second = Service::start(world.stack, Binary::InventoryWorker, &[]).await;
+    let half = |shown: &Value| shown["partitions"] == 3;
+    world
+        .shows(first, "listener", "it has given half of them up", half)
+        .await;
+    let from = Instant::now();
+    holder.rollback().await.unwrap();
+    world.all_settled(HEALED, &orders).await;
+    second.signal(Signal::SIGKILL);
+    let all = |shown: &Value| shown["partitions"] == 6;
+    world
+        .shows(first, "listener", "it has them back", all)
+        .await;
+    let flow = Flow {
+        holder: world.inventory_db.begin().await.unwrap(),
+        world,
+        product,
+        unsettled,
+    };
+    flow.heals("partitions change hands during a pause", from)
+        .await;
 }
 
 /// It stalls beyond its session within its transaction, another takes over, and it wakes up.

@@ -11,7 +11,7 @@ use stack::services::Topic;
 use stack::topic;
 use uuid::Uuid;
 
-use super::World;
+use super::{World, eventually};
 
 impl World {
     pub(crate) async fn create_topic(&self, name: &str) {
@@ -22,6 +22,28 @@ impl World {
             config: BTreeMap::new(),
         };
         topic::create(&self.stack.kafka, &[topic]).await.unwrap();
+    }
+
+    /// Waits until the topic carries every order that the test has placed.
+    pub(crate) async fn orders_are_carried(&self) {
+        let orders: Vec<String> = self.orders().iter().map(Uuid::to_string).collect();
+        let placed: Vec<Uuid> = sqlx::query_scalar(
+            "select id from outbox where aggregatetype = 'order' and aggregateid = any($1)",
+        )
+        .bind(&orders)
+        .fetch_all(&self.order_db)
+        .await
+        .unwrap();
+        let placed = placed.into_iter().collect();
+        let within = Duration::from_secs(60);
+        eventually(within, "the topic carries every order", async || match self
+            .carried("order", &placed)
+            .len()
+        {
+            carried if carried == orders.len() => Ok(()),
+            carried => Err(format!("{carried} of {}", orders.len())),
+        })
+        .await;
     }
 
     /// Deletes every message that `topic` carries.
