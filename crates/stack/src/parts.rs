@@ -3,6 +3,8 @@
 //! Maven resolves what `parts/pom.xml` pins; each file is held to its SHA-256 in `parts/parts.sha256` before
 //! anything of it runs. Where the parts come from elsewhere (Nix), the environment names them.
 
+pub(crate) mod routes;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
