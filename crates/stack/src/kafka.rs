@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
 use crate::instance::Instance;
+use crate::parts::routes::{BROKER, LOG4J, ROUTES, WORKER};
 use crate::ports::Ports;
 use crate::postgres::{Temporary, secret, write_secret};
 use crate::process::{Running, Spec, Stage};
@@ -20,22 +21,6 @@ const CLUSTER: &str = "b3V0Ym94LWNkYy1kZW1vMQ";
 /// The user that clients over TLS log in as; the password is a file of that name beside those of the databases' roles.
 pub const KAFKA_CLIENT: &str = "kafka_client";
 
-/// Kafka 4 logs by log4j 2, to standard output.
-const LOG4J: &str = r"status = warn
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d %p %c{1} %m%n
-rootLogger.level = warn
-rootLogger.appenderRef.console.ref = console
-logger.server.name = kafka.server.KafkaRaftServer
-logger.server.level = info
-logger.connect.name = org.apache.kafka.connect.runtime
-logger.connect.level = info
-logger.debezium.name = io.debezium.connector.postgresql
-logger.debezium.level = info
-";
-
 /// The JVM to use: that of `JAVA_HOME`, else the one on the path.
 fn java() -> PathBuf {
     std::env::var_os("JAVA_HOME")
@@ -46,14 +31,20 @@ fn java() -> PathBuf {
         )
 }
 
-fn spec(instance: &Instance, name: &'static str, main: &str, arguments: &[&str]) -> Result<Spec> {
+fn spec(
+    instance: &Instance,
+    name: &'static str,
+    heap_mib: u32,
+    main: &str,
+    arguments: &[&str],
+) -> Result<Spec> {
     let log4j = instance.run().join("log4j2.properties");
     fs::write(&log4j, LOG4J)?;
     let mut spec = Spec::new(name, java(), &instance.logs());
     spec.arguments = [
         // One small heap each, and no collector threads that two cores have no use for.
         "-Xms128m",
-        "-Xmx512m",
+        &format!("-Xmx{heap_mib}m"),
         "-XX:+UseSerialGC",
         &format!("-Dlog4j2.configurationFile={}", log4j.display()),
         "-cp",
@@ -72,27 +63,18 @@ fn spec(instance: &Instance, name: &'static str, main: &str, arguments: &[&str])
 /// # Errors
 /// With the last lines of its log.
 pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
-    let logs = instance.folder.join("kafka");
+    let (logs, heap) = (instance.folder.join("kafka"), ROUTES.heap.broker_mib);
     let (client, internal, controller) =
         (ports.kafka, ports.kafka_internal, ports.kafka_controller);
     let settings = instance.run().join("kafka.properties");
     let certificates = ports.kafka_tls.zip(instance.certificates());
     let tls = certificates.map_or_else(Tls::default, |(port, it)| Tls::at(port, &it));
     let properties = format!(
-        "node.id=1\nprocess.roles=broker,controller\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-         controller.listener.names=CONTROLLER\ninter.broker.listener.name=INTERNAL\n\
+        "{BROKER}node.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
          listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}{}\n\
          advertised.listeners=INTERNAL://127.0.0.1:{internal},EXTERNAL://127.0.0.1:{client}{}\n\
          listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT{}\n\
-         log.dirs={}\nnum.partitions=6\nauto.create.topics.enable=false\n\
-         default.replication.factor=1\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=6\n\
-         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
-         share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\n\
-         # A broker that was killed comes back only when its earlier session is over; the default is 9 s.\n\
-         broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=1000\n\
-         # A single broker has no replica to fall back on: what it acknowledges is on disk.\n\
-         log.flush.interval.messages=1\n{}",
+         log.dirs={}\n{}",
         tls.listener,
         tls.advertised,
         tls.protocol,
@@ -112,11 +94,12 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
         let file = Temporary(instance.run().join("kafka-format"));
         write_secret(&file.0, &arguments)?;
         let arguments = format!("@{}", file.0.display());
-        spec(instance, "kafka", "kafka.tools.StorageTool", &[&arguments])?
+        let tool = "kafka.tools.StorageTool";
+        spec(instance, "kafka", heap, tool, &[&arguments])?
             .run()
             .await?;
     }
-    let spec = spec(instance, "kafka", "kafka.Kafka", &[&settings])?;
+    let spec = spec(instance, "kafka", heap, "kafka.Kafka", &[&settings])?;
     let running = Running::start(spec, Stage::Broker, instance)?;
     running
         .ready(async || {
@@ -182,24 +165,10 @@ pub async fn start_connect(
     let settings = instance.run().join("connect.properties");
     let (broker, rest) = (ports.kafka_internal, ports.connect);
     let properties = format!(
-        "bootstrap.servers=127.0.0.1:{broker}\ngroup.id={group}\n\
-         offset.storage.topic={group}-offsets\noffset.storage.replication.factor=1\noffset.storage.partitions=6\n\
-         config.storage.topic={group}-configs\nconfig.storage.replication.factor=1\n\
-         status.storage.topic={group}-status\nstatus.storage.replication.factor=1\nstatus.storage.partitions=2\n\
-         key.converter=org.apache.kafka.connect.storage.StringConverter\n\
-         value.converter=org.apache.kafka.connect.storage.StringConverter\n\
+        "{WORKER}bootstrap.servers=127.0.0.1:{broker}\ngroup.id={group}\n\
+         offset.storage.topic={group}-offsets\nconfig.storage.topic={group}-configs\nstatus.storage.topic={group}-status\n\
          listeners=http://127.0.0.1:{rest}\nrest.advertised.host.name=127.0.0.1\nrest.advertised.port={rest}\n\
-         plugin.path={}\nplugin.discovery=SERVICE_LOAD\nconnector.client.config.override.policy=All\n\
-         # Secrets by reference: REST shows where a password is, never what it is.\n\
-         config.providers=dir\nconfig.providers.dir.class=org.apache.kafka.common.config.provider.DirectoryConfigProvider\n\
-         config.providers.dir.param.allowed.paths={}\n\
-         # How far the slot is confirmed; the default of a minute keeps that much of the log.\n\
-         offset.flush.interval.ms=1000\n\
-         # How soon a worker that was killed is given up; 6 s is the least that the broker takes.\n\
-         session.timeout.ms=6000\nheartbeat.interval.ms=2000\n\
-         # How long the only worker waits for a colleague that went away.\n\
-         scheduled.rebalance.max.delay.ms=0\n\
-         exactly.once.source.support={support}\n",
+         plugin.path={}\nconfig.providers.dir.param.allowed.paths={}\nexactly.once.source.support={support}\n",
         instance.parts.plugins.display(),
         secrets.display()
     );
@@ -208,6 +177,7 @@ pub async fn start_connect(
     let spec = spec(
         instance,
         "connect",
+        ROUTES.heap.connect_mib,
         main,
         &[&settings.display().to_string()],
     )?;

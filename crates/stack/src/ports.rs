@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::parts::routes::ROUTES;
+
 /// How long the parts of a stack that was killed may take to let go of a port.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a busy port is looked at.
@@ -46,18 +48,10 @@ pub struct Ports {
 
 impl Ports {
     /// The seed's ports, and two of our own: the controller's and the worker's health.
-    pub const SEED: Self = Self {
-        inventory_db: 5432,
-        order_db: 5433,
-        kafka: 29092,
-        kafka_tls: None,
-        kafka_internal: 9092,
-        kafka_controller: 9093,
-        connect: 8083,
-        order: 9000,
-        inventory: 8000,
-        worker: 8001,
-    };
+    #[must_use]
+    pub fn seed() -> Self {
+        ROUTES.ports.clone()
+    }
 
     /// The ports of a stack that is kept, as `STACK_PORTS` says: `seed`, the default, or `free`. Free ones are chosen
     /// once and kept in the file `kept`, so that a stack is found again where it was.
@@ -67,7 +61,7 @@ impl Ports {
     pub fn asked_for(kept: &Path) -> Result<Self> {
         let asked = std::env::var("STACK_PORTS").unwrap_or_default();
         match asked.as_str() {
-            "" | "seed" => Self::SEED,
+            "" | "seed" => Self::seed(),
             "free" => Self::kept(kept)?,
             other => bail!("STACK_PORTS is {other:?}; it may be `seed` or `free`"),
         }
@@ -227,7 +221,7 @@ mod tests {
             order,
             inventory,
             ..
-        } = Ports::SEED;
+        } = Ports::seed();
         let ports = [
             inventory_db,
             order_db,

@@ -1,7 +1,8 @@
 //! A PostgreSQL server, its roles and its database.
 
+use std::fmt::Write as _;
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use crate::description::Database;
 use crate::home::Unprivileged;
 use crate::instance::Instance;
+use crate::parts::routes::ROUTES;
 use crate::process::{Running, Spec, Stage};
 
 /// How long what is left of a killed server may take to end.
@@ -210,11 +212,13 @@ impl<'a> Server<'a> {
         } else {
             ""
         };
-        let settings = format!(
+        let mut settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
-             max_connections = {connections}\nmax_wal_senders = 20\nmax_replication_slots = 20\nwal_level = logical\n\
-             password_encryption = 'scram-sha-256'\nlog_min_messages = warning\nlog_checkpoints = off\n{tls}"
+             max_connections = {connections}\n{tls}"
         );
+        for (name, value) in &ROUTES.postgresql {
+            writeln!(settings, "{name} = {value}")?;
+        }
         // Logical replication matches a database's own line: there is no line for `replication`.
         let access = if self.instance.ephemeral {
             "host all all 127.0.0.1/32 scram-sha-256\n".to_owned()
