@@ -29,6 +29,17 @@ pub struct Client {
 /// Why Kafka Connect did not do as it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The address cannot be one of Kafka Connect.
+    #[error("{base:?} is no address of Kafka Connect, which is like http://127.0.0.1:8083: {why}")]
+    Address {
+        /// What was given.
+        base: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is no HTTP client.
+    #[error("no HTTP client can be made")]
+    Http(#[source] reqwest::Error),
     /// Nobody answers.
     #[error("Kafka Connect at {url} does not answer; is it running?")]
     Unreachable {
@@ -107,13 +118,22 @@ impl Client {
     /// A client of the worker at `base`, such as `http://127.0.0.1:8083`. Nothing is sent yet.
     ///
     /// # Errors
-    /// If no HTTP client can be made.
-    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
+    /// [`Error::Address`]; or if no HTTP client can be made.
+    pub fn new(base: &str) -> Result<Self, Error> {
+        let wrong = |why: String| Error::Address {
+            base: base.to_owned(),
+            why,
+        };
+        let url = reqwest::Url::parse(base).map_err(|error| wrong(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong(format!("its scheme is {}", url.scheme())));
+        }
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .no_proxy()
-            .build()?;
+            .build()
+            .map_err(Error::Http)?;
         let base = base.trim_end_matches('/').to_owned();
         Ok(Self { http, base })
     }

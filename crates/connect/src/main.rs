@@ -16,7 +16,10 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            #[expect(clippy::print_stderr, reason = "the last word of a program")]
+            {
+                eprintln!("error: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -17,6 +17,18 @@ pub enum Error {
     /// Kafka Connect did not do as it was asked.
     #[error(transparent)]
     Connect(#[from] client::Error),
+    /// There is no such connector.
+    #[error("there is no connector {name}; there {}", match .names.as_slice() {
+        [] => "are none at all".to_owned(),
+        [one] => format!("is {one}"),
+        several => format!("are {}", several.join(", ")),
+    })]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The connectors that there are.
+        names: Vec<String>,
+    },
     /// It took too long. Doing it again does no harm.
     #[error("connector {name} did not {what} within {within:?}; the command can be given again")]
     Late {
@@ -37,6 +49,11 @@ pub enum Error {
 /// [`Error`]. However far it came, the connector goes on.
 pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + within;
+    let names = client.list().await?;
+    if !names.iter().any(|known| known == name) {
+        let name = name.to_owned();
+        return Err(Error::Unknown { name, names });
+    }
     client.stop(name).await?;
     let forgotten = async {
         until(client, name, deadline, within, "stop", async |client| {

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::session::Home;
-use crate::{bench, demo, say, services};
+use crate::session::{Found, Home};
+use crate::status::Status;
+use crate::{bench, demo, say};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -38,7 +39,7 @@ enum Command {
         #[arg(long)]
         clean: bool,
     },
-    /// Show where everything is
+    /// Show where everything is, and how it is
     Status,
     /// Run a command beside a stack of its own, on free ports; `OUTBOX_STACK` names its description
     Exec {
@@ -88,14 +89,33 @@ async fn run(command: Command) -> Result<ExitCode> {
 /// 0 only if all is up and ready.
 #[expect(clippy::print_stdout, reason = "addresses are what was asked for")]
 async fn status(home: &Home) -> Result<ExitCode> {
-    let Some(stack) = home.status()? else {
-        say!("nothing is up; `./dev up` starts it");
-        return Ok(ExitCode::FAILURE);
+    let stack = match home.status()? {
+        Found::Nothing => {
+            say!("nothing is up; `./dev up` starts it");
+            return Ok(ExitCode::FAILURE);
+        }
+        Found::NotReady => {
+            say!("the stack is starting or stopping; ask again in a moment");
+            return Ok(ExitCode::FAILURE);
+        }
+        Found::Up(stack) => stack,
     };
-    println!("{}", stack.addresses());
-    for url in [&stack.order_url, &stack.inventory_url, &stack.worker_url] {
-        services::ready(url).await?;
+    let Status {
+        lines,
+        failing,
+        warnings,
+    } = Status::of(&stack).await;
+    println!("{}\n{}", stack.addresses(), lines.join("\n"));
+    match (failing, warnings) {
+        (0, 0) => say!("everything is up"),
+        (0, _) => say!("everything is up, with {warnings} worth a look"),
+        _ => {
+            say!(
+                "not everything is up; the logs are in {}",
+                stack.logs.display()
+            );
+            return Ok(ExitCode::FAILURE);
+        }
     }
-    say!("everything is up");
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use seen::{carried, event, facts, fell, kafka_time, settled_at};
 
 use crate::description::Description;
 use crate::say;
-use crate::session::Home;
+use crate::session::{Found, Home};
 use crate::stack::interrupted;
 use crate::topic::{self, Carried};
 
@@ -34,10 +34,18 @@ macro_rules! show {
 /// # Errors
 /// The first thing that is not as it should be.
 pub async fn run(home: &Home, once: bool) -> Result<()> {
-    if let Some(stack) = home.status()? {
-        prove(&stack).await?;
-        show!("\nThe stack was up before and stays up; `./dev down` stops it.");
-        return Ok(());
+    match home.status()? {
+        Found::Nothing => {}
+        Found::NotReady => {
+            bail!(
+                "the stack is just starting or stopping; try again in a moment, or stop it with `./dev down`"
+            )
+        }
+        Found::Up(stack) => {
+            prove(&stack).await?;
+            show!("\nThe stack was up before and stays up; `./dev down` stops it.");
+            return Ok(());
+        }
     }
     let (stack, _lock) = home.start().await?;
     let stop = interrupted()?;

@@ -16,6 +16,7 @@ pub mod process;
 pub mod services;
 pub mod session;
 pub mod stack;
+mod status;
 pub mod testing;
 pub mod tls;
 pub mod topic;

@@ -148,18 +148,23 @@ pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> 
 /// # Errors
 /// If it is not, or does not answer.
 pub async fn ready(url: &str) -> Result<()> {
+    let (ready, text) = readiness(url).await?;
+    ensure!(ready, "{url} is not ready: {text}");
+    Ok(())
+}
+
+/// Whether the service at `url` is ready, and what it says about it.
+///
+/// # Errors
+/// If it does not answer.
+pub(crate) async fn readiness(url: &str) -> Result<(bool, String)> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(ANSWER_WITHIN)
         .build()?;
     let answer = client.get(format!("{url}/health/ready")).send().await?;
-    let status = answer.status();
-    ensure!(
-        status.is_success(),
-        "{url} is not ready: {status}: {}",
-        answer.text().await.unwrap_or_default()
-    );
-    Ok(())
+    let ready = answer.status().is_success();
+    Ok((ready, answer.text().await?))
 }
 
 /// Brings a context's tables up to date.

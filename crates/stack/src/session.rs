@@ -304,16 +304,29 @@ impl Home {
         Ok(())
     }
 
-    /// The stack that is kept, if it runs and is ready.
+    /// Looks whether the stack that is kept runs.
     ///
     /// # Errors
     /// If its description is broken.
-    pub fn status(&self) -> Result<Option<Description>> {
-        if !self.description().exists() || !held(&self.state())? {
-            return Ok(None);
+    pub fn status(&self) -> Result<Found> {
+        if !held(&self.state())? {
+            Ok(Found::Nothing)
+        } else if self.description().exists() {
+            Description::read(&self.description()).map(|stack| Found::Up(Box::new(stack)))
+        } else {
+            Ok(Found::NotReady)
         }
-        Description::read(&self.description()).map(Some)
     }
+}
+
+/// What there is of the stack that is kept.
+pub enum Found {
+    /// None runs.
+    Nothing,
+    /// One is starting or stopping.
+    NotReady,
+    /// One that has been ready; how its parts are is another question.
+    Up(Box<Description>),
 }
 
 /// A folder that is removed when this is dropped.

@@ -120,3 +120,26 @@ async fn a_worker_that_is_not_there_is_named_and_a_strange_answer_is_an_error() 
     let error = client.ready().await.unwrap_err();
     assert!(matches!(error, Error::Undecodable { .. }));
 }
+
+#[test]
+fn what_is_no_address_is_refused_at_once() {
+    for base in ["", "127.0.0.1:8083", "localhost:8083", "ftp://127.0.0.1"] {
+        let error = Client::new(base).unwrap_err();
+        assert!(matches!(error, Error::Address { .. }), "{base}");
+        assert!(error.to_string().contains("like http://127.0.0.1:8083"));
+    }
+}
+
+#[tokio::test]
+async fn to_read_an_unknown_outbox_again_names_the_known_ones_and_changes_nothing() {
+    let (client, requests) =
+        worker(vec![("200 OK", r#"["order-outbox","inventory-outbox"]"#)]).await;
+    let error = crate::reread(&client, "nope", Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no connector nope; there are order-outbox, inventory-outbox"
+    );
+    assert_eq!(requests.await.unwrap().len(), 1);
+}

@@ -22,8 +22,22 @@ async fn orders_and_stock_survive_down_and_up_and_are_gone_after_down_clean() {
     let order = world.place(product, PRICE, 3).await;
     assert_eq!(world.settled(order).await["status"], "confirmed");
     assert_eq!(world.stock(product).await, 7);
+    // A fresh connector may not be seen reading yet, which is a warning.
+    let said = home.run(&["status"]).await;
+    for line in [
+        "order: ready",
+        "inventory-worker: ready",
+        "connector order-outbox: running",
+        "connector inventory-outbox: running",
+        "everything is up",
+    ] {
+        assert!(said.contains(line), "no {line:?} in:\n{said}");
+    }
 
     home.run(&["down"]).await;
+    let mut status = home.start(&["status"]);
+    assert!(!status.ended().await.success());
+    assert!(status.said().contains("nothing is up"), "{}", status.said());
     home.is_quiet().await;
     home.run(&["up"]).await;
     assert_eq!(
@@ -54,6 +68,11 @@ async fn a_half_finished_up_leaves_no_process_and_the_next_one_works() {
     let home = Home::new();
     let mut up = home.start(&["up"]);
     up.says("PostgreSQL with order_db is ready").await;
+    for arguments in [&["status"][..], &["demo", "--once"]] {
+        let mut early = home.start(arguments);
+        assert!(!early.ended().await.success());
+        assert!(early.said().contains("starting"), "{}", early.said());
+    }
     up.signal(Signal::SIGINT);
     assert!(!up.ended().await.success());
     assert!(up.said().contains("interrupted"), "{}", up.said());

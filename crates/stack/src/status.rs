@@ -1,0 +1,125 @@
+//! What `status` tells: whether everything works, and what is worth a look.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::description::Description;
+use crate::services;
+
+/// How the parts of a stack are.
+pub(crate) struct Status {
+    /// One line a part.
+    pub(crate) lines: Vec<String>,
+    /// Parts that do not work.
+    pub(crate) failing: usize,
+    /// What is worth a look, though the parts work.
+    pub(crate) warnings: usize,
+}
+
+/// What a service says at `/health/ready`, as far as it is told here.
+#[derive(Deserialize)]
+struct Readiness {
+    checks: BTreeMap<String, Check>,
+}
+
+#[derive(Deserialize)]
+struct Check {
+    state: String,
+    #[serde(default)]
+    details: Vec<String>,
+}
+
+impl Status {
+    /// Asks the services and Kafka Connect, once each.
+    pub(crate) async fn of(stack: &Description) -> Self {
+        let mut status = Self {
+            lines: Vec::new(),
+            failing: 0,
+            warnings: 0,
+        };
+        for (name, url) in [
+            ("order", &stack.order_url),
+            ("inventory", &stack.inventory_url),
+            ("inventory-worker", &stack.worker_url),
+        ] {
+            match services::readiness(url).await {
+                Ok((ready, text)) => status.service(name, ready, &text),
+                Err(error) => status.fails(name, &format!("{error:#}")),
+            }
+        }
+        if let Err(error) = status.connectors(&stack.connect_url).await {
+            status.fails("connect", &format!("{error:#}"));
+        }
+        status
+    }
+
+    fn fails(&mut self, name: &str, why: &str) {
+        self.failing += 1;
+        self.lines.push(format!("  {name}: {why}"));
+    }
+
+    fn service(&mut self, name: &str, ready: bool, text: &str) {
+        let Ok(Readiness { checks }) = serde_json::from_str(text) else {
+            return self.fails(name, &format!("its readiness is not understood: {text}"));
+        };
+        if ready {
+            self.lines.push(format!("  {name}: ready"));
+        } else {
+            self.fails(name, "not ready");
+        }
+        for (check, Check { state, details }) in checks {
+            for detail in details {
+                self.warnings += usize::from(state == "warning");
+                self.lines.push(format!("    {state}: {check}: {detail}"));
+            }
+        }
+    }
+
+    async fn connectors(&mut self, url: &str) -> Result<()> {
+        for (name, info) in connect::Client::new(url)?.all().await? {
+            let status = info.status;
+            let name = format!("connector {name}");
+            if status.is_running() {
+                self.lines.push(format!("  {name}: running"));
+            } else {
+                let why = status.failure().map(|why| format!(": {why}"));
+                let state = format!("{:?}", status.connector.state).to_lowercase();
+                let tasks = status.tasks.iter();
+                let tasks = tasks
+                    .map(|task| format!(", task {} {:?}", task.id, task.state).to_lowercase())
+                    .collect::<String>();
+                self.fails(&name, &format!("{state}{tasks}{}", why.unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_service_warns_of_is_told_and_what_is_unreadable_fails() {
+        let mut status = Status {
+            lines: Vec::new(),
+            failing: 0,
+            warnings: 0,
+        };
+        let text = r#"{"status":"ready","checks":{"database":{"state":"ok"},
+            "outbox":{"state":"warning","details":["nobody reads the slot"],"backlog":7}}}"#;
+        status.service("order", true, text);
+        assert_eq!((status.failing, status.warnings), (0, 1));
+        assert_eq!(
+            status.lines,
+            [
+                "  order: ready",
+                "    warning: outbox: nobody reads the slot"
+            ]
+        );
+        status.service("inventory", true, "<html>");
+        assert_eq!(status.failing, 1);
+    }
+}
