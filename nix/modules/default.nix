@@ -1,0 +1,3 @@
+# The modules that other configurations import.
+{ self, parts }:
+{ }
