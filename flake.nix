@@ -27,7 +27,11 @@
           let
             pkgs = nixpkgs.legacyPackages.${system};
             rust = import ./nix/rust.nix { inherit crane pkgs; };
-            packages = import ./nix/packages.nix { inherit pkgs parts rust; };
+            demo = import ./nix/demo.nix {
+              inherit pkgs parts;
+              inherit (rust) binaries;
+            };
+            packages = import ./nix/packages.nix { inherit rust demo; };
           in
           f {
             inherit
@@ -35,6 +39,7 @@
               pkgs
               parts
               rust
+              demo
               packages
               ;
           }

@@ -1,25 +1,33 @@
 # The program `stack`, as ./dev runs it, on the parts of nixpkgs; and `demo`, one of its commands.
 {
   pkgs,
+  parts,
   binaries,
-  debezium-connector-postgres,
 }:
 let
+  inherit (pkgs) lib;
   kafka = pkgs.apacheKafka;
 in
 rec {
+  debezium-connector-postgres = pkgs.callPackage ./debezium.nix {
+    inherit (parts.debezium) version hash;
+  };
+  # Where `stack` finds the parts that are not ours.
+  environment = {
+    STACK_KAFKA = "${kafka}/libs";
+    STACK_PLUGINS = "${debezium-connector-postgres}";
+    STACK_POSTGRES = "${pkgs.postgresql_18}/bin";
+    # The one that nixpkgs runs Kafka with.
+    JAVA_HOME = "${kafka.passthru.jre}";
+  };
   stack = pkgs.writeShellApplication {
     name = "stack";
     runtimeInputs = [ pkgs.coreutils ];
-    runtimeEnv = {
+    runtimeEnv = environment // {
       STACK_BINARIES = "${binaries}/bin";
-      STACK_KAFKA = "${kafka}/libs";
-      STACK_PLUGINS = "${debezium-connector-postgres}";
-      STACK_POSTGRES = "${pkgs.postgresql_18}/bin";
-      JAVA_HOME = "${kafka.passthru.jre.home}";
     };
     text = ''
-      # There may be no checkout to keep state in.
+      # There may be no checkout to keep parts and state in.
       export STACK_HOME="''${STACK_HOME:-''${XDG_STATE_HOME:-$HOME/.local/state}/outbox-cdc}"
       exec ${binaries}/bin/stack "$@"
     '';
@@ -30,7 +38,7 @@ rec {
   demo = pkgs.writeShellApplication {
     name = "demo";
     text = ''
-      exec ${pkgs.lib.getExe stack} demo "$@"
+      exec ${lib.getExe stack} demo "$@"
     '';
     meta = binaries.meta // {
       description = "Starts everything, places orders, shows what becomes of them";

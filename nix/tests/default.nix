@@ -1,0 +1,3 @@
+# The tests in virtual machines.
+{ self, pkgs }:
+{ }
