@@ -4,7 +4,7 @@ use axum::Router;
 use outbox::listener::{self, Listener};
 use service::health::{Health, Report};
 use service::metrics::{self, Metrics};
-use service::{database, http};
+use service::{database, http, supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::Orders;
@@ -49,17 +49,18 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
 
     // Whichever ends first takes the other with it.
     let (stop, guard) = (shutdown.clone(), shutdown.clone().drop_guard());
-    let (consumed, ()) = tokio::join!(
-        async {
-            let _guard = guard;
-            listener.run(shutdown.clone()).await
-        },
-        http::serve(
-            socket,
-            Router::new().merge(health.router()).merge(metrics.router()),
-            &config.http,
-            stop
-        ),
-    );
+    let routes = Router::new()
+        .merge(health.clone().router())
+        .merge(metrics.router());
+    let work = async {
+        tokio::join!(
+            async {
+                let _guard = guard;
+                listener.run(shutdown.clone()).await
+            },
+            http::serve(socket, routes, &config.http, stop),
+        )
+    };
+    let (consumed, ()) = supervisor::told(health, shutdown.clone(), work).await;
     Ok(consumed?)
 }

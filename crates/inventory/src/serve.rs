@@ -3,7 +3,7 @@
 use outbox::keeper::Keeper;
 use service::health::{Health, Report};
 use service::metrics::{self, Metrics};
-use service::{database, http};
+use service::{database, http, supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -41,11 +41,16 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
             let observation = observation.borrow().clone();
             async move { Report::warnings(observation.warnings(&limits)).with_facts(&observation) }
         });
-    let routes = router(pool).merge(health.router()).merge(metrics.router());
+    let routes = router(pool)
+        .merge(health.clone().router())
+        .merge(metrics.router());
     tracing::info!(address = %config.http.listen, "inventory service is up");
-    tokio::join!(
-        keeper.run(shutdown.clone()),
-        http::serve(socket, routes, &config.http, shutdown.clone()),
-    );
+    let work = async {
+        tokio::join!(
+            keeper.run(shutdown.clone()),
+            http::serve(socket, routes, &config.http, shutdown.clone()),
+        )
+    };
+    supervisor::told(health, shutdown.clone(), work).await;
     Ok(())
 }

@@ -6,7 +6,7 @@ use outbox::keeper::Keeper;
 use outbox::listener::{self, Listener};
 use service::health::{Health, Report};
 use service::metrics::{self, Metrics};
-use service::{database, http};
+use service::{database, http, supervisor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,25 +78,32 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
         intake: Intake::start(&intake_pool, &tasks),
         pool: intake_pool,
     };
-    let routes = router(state).merge(health.router()).merge(metrics.router());
+    let routes = router(state)
+        .merge(health.clone().router())
+        .merge(metrics.router());
     tracing::info!(address = %config.http.listen, "order service is up");
 
     // Whichever ends first takes the other with it.
     let (stop, guard) = (shutdown.clone(), shutdown.clone().drop_guard());
-    let (consumed, ()) = tokio::join!(
-        async {
-            let _guard = guard;
-            listener.run(shutdown.clone()).await
-        },
-        http::serve(socket, routes, &config.http, stop),
-    );
-    // The routes held the intake: with them gone, its writers end.
-    tasks.close();
-    if tokio::time::timeout(LAST_ORDERS, tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("orders in flight did not finish in time; their clients know of no answer");
-    }
-    Ok(consumed?)
+    let work = async {
+        let (consumed, ()) = tokio::join!(
+            async {
+                let _guard = guard;
+                listener.run(shutdown.clone()).await
+            },
+            http::serve(socket, routes, &config.http, stop),
+        );
+        // The routes held the intake: with them gone, its writers end.
+        tasks.close();
+        if tokio::time::timeout(LAST_ORDERS, tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "orders in flight did not finish in time; their clients know of no answer"
+            );
+        }
+        consumed
+    };
+    Ok(supervisor::told(health, shutdown.clone(), work).await?)
 }

@@ -130,6 +130,26 @@ impl Health {
         })
     }
 
+    async fn reports(&self) -> Vec<(&'static str, Report)> {
+        let reports = self.checks.iter().map(async |(name, check)| {
+            let report = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
+            (
+                *name,
+                report.unwrap_or_else(|_| Report::failing("no answer in time")),
+            )
+        });
+        join_all(reports).await
+    }
+
+    /// Why the service is not ready, one check each; nothing when it is.
+    pub(crate) async fn failures(&self) -> Vec<String> {
+        let reports = self.reports().await.into_iter();
+        reports
+            .filter(|(_, report)| report.state == State::Failing)
+            .map(|(name, report)| format!("{name}: {}", report.details.join(", ")))
+            .collect()
+    }
+
     /// The two routes.
     pub fn router(self) -> Router {
         Router::new()
@@ -143,14 +163,7 @@ impl Health {
 }
 
 async fn ready(extract::State(health): extract::State<Health>) -> (StatusCode, Json<Value>) {
-    let reports = health.checks.iter().map(async |(name, check)| {
-        let report = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
-        (
-            *name,
-            report.unwrap_or_else(|_| Report::failing("no answer in time")),
-        )
-    });
-    let reports = join_all(reports).await;
+    let reports = health.reports().await;
     let ready = !reports
         .iter()
         .any(|(_, report)| report.state == State::Failing);

@@ -3,6 +3,7 @@
 //! Maven resolves what `parts/pom.xml` pins; each file is held to its SHA-256 in `parts/parts.sha256` before
 //! anything of it runs. Where the parts come from elsewhere (Nix), the environment names them.
 
+pub(crate) mod accepted;
 pub(crate) mod routes;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 
+use self::routes::ROUTES;
 use crate::process::die_with_parent;
 use crate::{home, say};
+
+/// Where the parts are, if they come from elsewhere.
+const NAMES: [&str; 3] = ["STACK_KAFKA", "STACK_PLUGINS", "STACK_POSTGRES"];
 
 const POM: &str = include_str!("../parts/pom.xml");
 const LOCK: &str = include_str!("../parts/parts.sha256");
@@ -37,15 +42,11 @@ impl Parts {
     /// if they are not there yet.
     ///
     /// # Errors
-    /// What is missing, and what to do about it.
+    /// What is missing, or not accepted, and what to do about it.
     pub fn resolve(home: &Path) -> Result<Self> {
-        let named = ["STACK_KAFKA", "STACK_PLUGINS", "STACK_POSTGRES"].map(std::env::var_os);
-        if let [Some(kafka), Some(plugins), Some(postgres)] = named {
-            return Ok(Self {
-                kafka: kafka.into(),
-                plugins: plugins.into(),
-                postgres: postgres.into(),
-            });
+        if let Some(named) = Self::named()? {
+            ROUTES.accepted.holds(&named)?;
+            return Ok(named);
         }
         let parts = home.join("parts");
         let resolved = Self {
@@ -78,6 +79,31 @@ impl Parts {
         fs::write(stamp, wanted)?;
         Ok(resolved)
     }
+
+    /// Those that the environment names: all or none.
+    fn named() -> Result<Option<Self>> {
+        let found = NAMES.map(std::env::var_os);
+        let missing: Vec<&str> = (NAMES.iter().zip(&found))
+            .filter_map(|(name, found)| found.is_none().then_some(*name))
+            .collect();
+        if let [Some(kafka), Some(plugins), Some(postgres)] = found {
+            return Ok(Some(Self {
+                kafka: kafka.into(),
+                plugins: plugins.into(),
+                postgres: postgres.into(),
+            }));
+        }
+        ensure!(
+            missing.len() == NAMES.len(),
+            "parts are named in part: {} not set. Name all of {} or none",
+            match missing.as_slice() {
+                [one] => format!("{one} is"),
+                several => format!("{} are", several.join(" and ")),
+            },
+            NAMES.join(", ")
+        );
+        Ok(None)
+    }
 }
 
 /// As PostgreSQL's archives are named.
@@ -86,7 +112,8 @@ fn platform() -> Result<&'static str> {
         "x86_64" => Ok("linux-amd64"),
         "aarch64" => Ok("linux-arm64v8"),
         other => bail!(
-            "there is no PostgreSQL for {other} in the parts list; name your own with STACK_POSTGRES"
+            "there is no PostgreSQL for {other} in the parts list; name parts of your own with {}",
+            NAMES.join(", ")
         ),
     }
 }

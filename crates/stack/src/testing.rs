@@ -243,6 +243,19 @@ impl Service {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(stack: &Description, binary: Binary, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::spawn_under(None, stack, binary, settings)
+    }
+
+    /// Starts it as a supervisor does that listens at the socket `notified`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn_under(
+        notified: Option<&Path>,
+        stack: &Description,
+        binary: Binary,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let port = ports::free()?;
         let log = stack.logs.join(format!("{}-{port}.log", binary.name()));
         let output = std::fs::File::create(&log)?;
@@ -260,6 +273,7 @@ impl Service {
                     .iter()
                     .map(|(key, value)| (format!("{prefix}__{key}"), value)),
             )
+            .envs(notified.map(|socket| ("NOTIFY_SOCKET", socket)))
             .stdout(output.try_clone()?)
             .stderr(output);
         // With the test's thread, at the latest.

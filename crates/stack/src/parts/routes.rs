@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use super::accepted::Accepted;
 use crate::ports::Ports;
 
 /// The broker's settings that are the same wherever it runs.
@@ -22,10 +23,12 @@ pub(crate) static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
 });
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Routes {
     pub(crate) ports: Ports,
     pub(crate) heap: Heap,
     pub(crate) postgresql: BTreeMap<String, Setting>,
+    pub(crate) accepted: Accepted,
 }
 
 /// The largest heaps of the two JVMs.

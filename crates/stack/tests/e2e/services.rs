@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use stack::testing::{Binary, Service};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixDatagram};
 
 use crate::world::{World, eventually};
 
@@ -43,6 +43,55 @@ async fn sigterm_finishes_what_is_in_flight_and_ends_within_seconds() {
         );
     }
     world.still_flows().await;
+}
+
+/// As systemd does: what is ordered after a service starts when it has said that it is ready.
+#[tokio::test]
+async fn a_supervisor_hears_when_a_service_can_be_used_and_when_it_stops() {
+    let world = World::new().await;
+    for binary in [Binary::Order, Binary::Inventory, Binary::InventoryWorker] {
+        let unique = uuid::Uuid::now_v7().simple().to_string();
+        let path = std::env::temp_dir().join(format!("notify-{unique}"));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let settings = [("KAFKA__GROUP", unique.as_str()), ("KAFKA__NAME", "told")];
+        let settings: &[(&str, &str)] = if binary == Binary::Inventory {
+            &[]
+        } else {
+            &settings
+        };
+        let service = Service::spawn_under(Some(&path), world.stack, binary, settings).unwrap();
+        heard(&socket, "READY=1").await;
+        let ready = world
+            .http
+            .get(format!("{}/health/ready", service.url))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(ready.status(), 200, "{binary:?}");
+        let status = tokio::task::spawn_blocking(|| service.terminate());
+        heard(&socket, "STOPPING=1").await;
+        assert!(status.await.unwrap().success(), "{binary:?}");
+        std::fs::remove_file(path).unwrap();
+    }
+    world.still_flows().await;
+}
+
+/// Waits for a message with the line `word`.
+async fn heard(socket: &UnixDatagram, word: &str) {
+    let mut bytes = [0; 1024];
+    loop {
+        let length = tokio::time::timeout(Duration::from_secs(30), socket.recv(&mut bytes)).await;
+        let length = length
+            .unwrap_or_else(|_| panic!("{word} is not said"))
+            .unwrap();
+        if std::str::from_utf8(&bytes[..length])
+            .unwrap()
+            .lines()
+            .any(|line| line == word)
+        {
+            return;
+        }
+    }
 }
 
 #[tokio::test]

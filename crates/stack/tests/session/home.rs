@@ -14,7 +14,7 @@ use stack::testing::{self, Description};
 
 use crate::world::eventually;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_stack");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_stack");
 /// How long a command may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -47,6 +47,11 @@ impl Home {
 
     pub(crate) fn folder(&self) -> &PathBuf {
         &self.own.folder
+    }
+
+    /// What its stacks are made of.
+    pub(crate) fn parts_mut(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
     /// The process that cleans up, no part of any stack.

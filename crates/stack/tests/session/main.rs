@@ -13,6 +13,7 @@ mod world;
 
 mod blackout;
 mod home;
+mod parts;
 mod processes;
 mod state;
 mod supervision;
