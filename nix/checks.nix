@@ -6,7 +6,7 @@
   rust,
   demo,
   packages,
-}:
+}@args:
 let
   inherit (pkgs) lib;
   inherit (rust) craneLib built documented;
@@ -55,5 +55,8 @@ packages
   nixfmt = check "nixfmt" [ pkgs.nixfmt ] "find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +";
   deadnix = check "deadnix" [ pkgs.deadnix ] "deadnix --fail ${nixFiles}";
   statix = check "statix" [ pkgs.statix ] "statix check ${nixFiles}";
+}
+// {
+  routes = import ./routes.nix args;
 }
 // import ./tests { inherit self pkgs; }
