@@ -26,13 +26,11 @@ let
       );
       meta = { inherit (package.meta) description; };
     };
-  program =
-    package:
-    {
-      type = "app";
-      program = lib.getExe package;
-      meta = { inherit (package.meta) description; };
-    };
+  program = package: {
+    type = "app";
+    program = lib.getExe package;
+    meta = { inherit (package.meta) description; };
+  };
 in
 {
   order = service "order";

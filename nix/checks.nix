@@ -2,10 +2,10 @@
 {
   self,
   pkgs,
-  parts,
   rust,
   demo,
   packages,
+  ...
 }@args:
 let
   inherit (pkgs) lib;

@@ -1,7 +1,6 @@
 # That both ways to run, ./dev and Nix, are one system. What can be known without building is compared while the flake is
 # evaluated; what the programs say of themselves is compared by routes.py.
 {
-  self,
   pkgs,
   parts,
   rust,
@@ -20,9 +19,9 @@ let
 
   # What is not so: what is wrong, in words.
   wrong = lib.concatLists [
-    (lib.optional (!parts.accepted.kafka kafka)
-      "Kafka ${kafka} of nixpkgs is not in ${builtins.toJSON parts.routes.accepted.kafka}"
-    )
+    (lib.optional (
+      !parts.accepted.kafka kafka
+    ) "Kafka ${kafka} of nixpkgs is not in ${builtins.toJSON parts.routes.accepted.kafka}")
     (lib.optional (!parts.accepted.postgresql postgresql)
       "PostgreSQL ${postgresql} of nixpkgs is not in ${builtins.toJSON parts.routes.accepted.postgresql}"
     )

@@ -1,3 +1,2 @@
 # The modules that other configurations import.
-{ self, parts }:
-{ }
+_: { }

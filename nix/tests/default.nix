@@ -1,3 +1,2 @@
 # The tests in virtual machines.
-{ self, pkgs }:
-{ }
+_: { }
