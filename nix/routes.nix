@@ -10,8 +10,7 @@
 let
   inherit (pkgs) lib;
   inherit (packages) debezium-connector-postgres;
-  # Kafka's is its number alone: nixpkgs puts Scala's before it.
-  kafka = lib.last (lib.splitString "-" pkgs.apacheKafka.version);
+  kafka = pkgs.apacheKafka.version;
   postgresql = pkgs.postgresql_18.version;
   documents = lib.filter (file: lib.hasSuffix ".md" file) (
     lib.filesystem.listFilesRecursive rust.built.src
