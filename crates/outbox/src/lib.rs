@@ -1,4 +1,6 @@
-#![doc = include_str!("../README.md")]
+//! The transactional outbox and its other half, the inbox, over PostgreSQL, Debezium and Kafka.
+// Read by rustdoc alone: an edit of the document compiles nothing.
+#![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 
 mod append;
 mod event;

@@ -1,0 +1,62 @@
+# `nix flake check`: packages, formatting, lints, documentation, tests, and that both ways to run are one system.
+{
+  self,
+  pkgs,
+  rust,
+  demo,
+  packages,
+  ...
+}@args:
+let
+  inherit (pkgs) lib;
+  inherit (rust) craneLib built documented;
+  nixFiles = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.fileFilter (file: file.hasExt "nix") ../.;
+  };
+  # Done when the command is.
+  check =
+    name: inputs: command:
+    pkgs.runCommand name { nativeBuildInputs = inputs; } ''
+      ${command}
+      touch $out
+    '';
+in
+packages
+// {
+  rustfmt = craneLib.cargoFmt { inherit (built) pname version src; };
+  clippy = craneLib.cargoClippy (
+    built
+    // {
+      cargoClippyExtraArgs = "--all-targets -- --deny warnings";
+    }
+  );
+  # Every test that needs no Kafka, on real PostgreSQL servers; the other ones are for the virtual machines.
+  nextest = craneLib.cargoNextest (
+    documented
+    // {
+      cargoNextestExtraArgs = "--profile postgresql";
+      # A server a test: as many at once as there are processors.
+      env = documented.env // demo.environment;
+      preCheck = ''
+        export STACK_HOME=$TMPDIR/stack
+      '';
+    }
+  );
+  doctest = craneLib.cargoDocTest documented;
+  doc = craneLib.cargoDoc (
+    documented
+    // {
+      env = documented.env // {
+        RUSTDOCFLAGS = "--deny warnings";
+      };
+    }
+  );
+  nixfmt = check "nixfmt" [ pkgs.nixfmt ] "find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +";
+  deadnix = check "deadnix" [ pkgs.deadnix ] "deadnix --fail ${nixFiles}";
+  statix = check "statix" [ pkgs.statix ] "statix check ${nixFiles}";
+}
+// {
+  routes = import ./routes.nix args;
+}
+// import ./tests { inherit self pkgs; }

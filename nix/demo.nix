@@ -1,0 +1,47 @@
+# The program `stack`, as ./dev runs it, on the parts of nixpkgs; and `demo`, one of its commands.
+{
+  pkgs,
+  parts,
+  binaries,
+}:
+let
+  inherit (pkgs) lib;
+  kafka = pkgs.apacheKafka;
+in
+rec {
+  debezium-connector-postgres = pkgs.callPackage ./debezium.nix {
+    inherit (parts.debezium) version hash;
+  };
+  # Where `stack` finds the parts that are not ours.
+  environment = {
+    STACK_KAFKA = "${kafka}/libs";
+    STACK_PLUGINS = "${debezium-connector-postgres}";
+    STACK_POSTGRES = "${pkgs.postgresql_18}/bin";
+    # The one that nixpkgs runs Kafka with.
+    JAVA_HOME = "${kafka.passthru.jre}";
+  };
+  stack = pkgs.writeShellApplication {
+    name = "stack";
+    runtimeInputs = [ pkgs.coreutils ];
+    runtimeEnv = environment // {
+      STACK_BINARIES = "${binaries}/bin";
+    };
+    text = ''
+      # There may be no checkout to keep parts and state in.
+      export STACK_HOME="''${STACK_HOME:-''${XDG_STATE_HOME:-$HOME/.local/state}/outbox-cdc}"
+      exec ${binaries}/bin/stack "$@"
+    '';
+    meta = binaries.meta // {
+      description = "Starts the whole real stack on this machine and controls it";
+    };
+  };
+  demo = pkgs.writeShellApplication {
+    name = "demo";
+    text = ''
+      exec ${lib.getExe stack} demo "$@"
+    '';
+    meta = binaries.meta // {
+      description = "Starts everything, places orders, shows what becomes of them";
+    };
+  };
+}

@@ -1,0 +1,2 @@
+# The modules that other configurations import.
+_: { }

@@ -1,0 +1,10 @@
+# The packages of one system.
+{ rust, demo }:
+{
+  order = rust.binary "order";
+  inventory = rust.binary "inventory";
+  inventory-worker = rust.binary "inventory-worker";
+  connect = rust.binary "connect";
+  inherit (demo) stack demo debezium-connector-postgres;
+  default = demo.demo;
+}

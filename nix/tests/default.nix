@@ -1,0 +1,2 @@
+# The tests in virtual machines.
+_: { }
