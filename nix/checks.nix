@@ -59,4 +59,4 @@ packages
 // {
   routes = import ./routes.nix args;
 }
-// import ./tests { inherit self pkgs; }
+// import ./tests args

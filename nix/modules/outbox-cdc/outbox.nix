@@ -205,7 +205,6 @@ in
 
       services.postgresql = {
         enable = true;
-        package = lib.mkDefault pkgs.postgresql_18;
         enableTCPIP = lib.mkDefault (cfg.database.clients != [ ]);
         settings = lib.mapAttrs (_: lib.mkDefault) parts.routes.postgresql;
         authentication = lib.mkOrder 750 access;
