@@ -12,7 +12,6 @@ let
   cfg = config.services.kafka-connect;
   hardening = import ../hardening.nix;
   properties = pkgs.formats.javaProperties { };
-  group = cfg.settings."group.id";
   # DirectoryConfigProvider takes a file as it is.
   refuseNewlines = pkgs.writeShellScript "kafka-connect-credentials" ''
     set -eu
@@ -117,6 +116,13 @@ in
       description = "The folder in which the worker finds `credentials`.";
     };
 
+    groupId = mkOption {
+      type = types.str;
+      default = "connect";
+      example = "connect-orders";
+      description = "The group of workers that share their connectors. The topics that they keep them in are named after it.";
+    };
+
     settings = mkOption {
       type = types.submodule {
         freeformType = properties.type;
@@ -129,12 +135,6 @@ in
               "kafka2:9092"
             ];
             description = "Where Kafka is.";
-          };
-          "group.id" = mkOption {
-            type = types.str;
-            default = "connect";
-            example = "connect-orders";
-            description = "The group of workers that share their connectors. Its topics are named after it.";
           };
         };
       };
@@ -163,9 +163,10 @@ in
     services.kafka-connect.settings = lib.mapAttrs (_: lib.mkDefault) (
       parts.worker
       // {
-        "offset.storage.topic" = "${group}-offsets";
-        "config.storage.topic" = "${group}-configs";
-        "status.storage.topic" = "${group}-status";
+        "group.id" = cfg.groupId;
+        "offset.storage.topic" = "${cfg.groupId}-offsets";
+        "config.storage.topic" = "${cfg.groupId}-configs";
+        "status.storage.topic" = "${cfg.groupId}-status";
         listeners = "http://${cfg.listenAddress}:${toString cfg.port}";
         "rest.advertised.host.name" =
           if cfg.listenAddress == "0.0.0.0" then config.networking.hostName else cfg.listenAddress;
