@@ -61,13 +61,13 @@ def used_roles(programs: list[dict]) -> list[str]:
     return sorted({settings[section]["user"] for settings in programs for section in ROLES if section in settings})
 
 
-def without_password(connector: dict, context: str) -> dict:
-    """A connector but its password, which must be a reference to a file named after its role."""
+def of_connector(context: str, connector: dict) -> Facts:
+    """A connector's settings and topics; of its password, whether it is a reference to a file named after its role."""
     config = dict(connector["config"])
-    password = config.pop("database.password")
-    if not re.fullmatch(rf"\$\{{dir:/[^:]+:{context}_cdc\}}", password):
-        config["database.password"] = password
-    return connector | {"config": config}
+    if re.fullmatch(rf"\$\{{dir:/[^:]+:{context}_cdc\}}", config["database.password"]):
+        config["database.password"] = f"the file {context}_cdc"
+    found: Facts = {f"connector of {context}, {key}": value for key, value in config.items()}
+    return found | {f"topic of {context}, {topic['name']}": topic for topic in connector["topics"]}
 
 
 def main() -> int:
@@ -92,10 +92,10 @@ def main() -> int:
         found[f"roles of {context}, the programs'"] = used_roles(services)
 
         connector = json.loads(output(programs[context], "connector"))
+        wanted |= of_connector(context, connector)
         declared = Path(expected["connectors"]) / f"{connector['name']}.json"
-        what = f"connector and topics of {context}"
-        wanted[what] = without_password(connector, context)
-        found[what] = without_password(json.loads(declared.read_text()), context) if declared.exists() else None
+        if declared.exists():
+            found |= of_connector(context, json.loads(declared.read_text()))
     wanted["connectors"] = len(expected["roles"])
     found["connectors"] = len(list(Path(expected["connectors"]).glob("*.json")))
 
@@ -111,7 +111,7 @@ def main() -> int:
     wrong = [what for what in sorted(found.keys() | wanted.keys()) if found.get(what) != wanted.get(what)]
     for what in wrong:
         print(f"{what}: {found.get(what)!r} with Nix, {wanted.get(what)!r} for both", file=sys.stderr)
-    print(f"{len(wrong)} things differ" if wrong else f"{len(wanted)} things are the same on both ways")
+    print(f"what differs: {len(wrong)}" if wrong else f"{len(wanted)} things are the same on both ways")
     return 1 if wrong else 0
 
 
