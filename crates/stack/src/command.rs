@@ -6,13 +6,14 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::session::Home;
-use crate::{bench, demo, say, services};
+use crate::{bench, demo, home, say, services};
 
 const ENVIRONMENT: &str = "\
 Environment:
-  STACK_HOME   the folder of parts and state; else .stack at the top of the checkout
-  STACK_PORTS  the ports of `demo` and `up`: `seed` (the default), or `free`: free ones, chosen at the first start and
-               kept with the state until `down --clean`";
+  STACK_HOME     the folder of parts and state; else .stack at the top of the checkout
+  STACK_PORTS    the ports of `demo` and `up`: `seed` (the default), or `free`: free ones, chosen at the first start and
+                 kept with the state until `down --clean`
+  STACK_COMMAND  what hints call this program; else ./dev";
 
 /// Starts the whole real stack on this machine: PostgreSQL, Kafka, Kafka Connect with Debezium, three services.
 #[derive(Parser)]
@@ -89,7 +90,7 @@ async fn run(command: Command) -> Result<ExitCode> {
 #[expect(clippy::print_stdout, reason = "addresses are what was asked for")]
 async fn status(home: &Home) -> Result<ExitCode> {
     let Some(stack) = home.status()? else {
-        say!("nothing is up; `./dev up` starts it");
+        say!("nothing is up; `{} up` starts it", home::command());
         return Ok(ExitCode::FAILURE);
     };
     println!("{}", stack.addresses());
