@@ -1,6 +1,5 @@
 # `nix flake check`: packages, formatting, lints, documentation, tests, and that both ways to run are one system.
 {
-  self,
   pkgs,
   rust,
   demo,

@@ -169,8 +169,7 @@ in
       };
     in
     ''
-      import json
-      FACTS = json.loads(r"""${builtins.toJSON facts}""")
+      FACTS = ${builtins.toJSON facts}
     ''
     + script;
 }
