@@ -169,7 +169,8 @@ in
       };
     in
     ''
-      FACTS = ${builtins.toJSON facts}
+      from typing import Any
+      FACTS: Any = ${builtins.toJSON facts}
     ''
     + script;
 }
