@@ -60,27 +60,25 @@ in
         # The module's own option is for log4j 1; Kafka 4 has log4j 2.
         "-Dlog4j2.configurationFile=file:${parts.log4j2}"
       ];
-      settings =
-        lib.mapAttrs (_: lib.mkDefault) parts.broker
-        // {
-          "node.id" = 1;
-          "controller.quorum.voters" = [ "1@${loopback ports.kafka_controller}" ];
-          listeners = [
-            "INTERNAL://${loopback ports.kafka_internal}"
-            "EXTERNAL://${cfg.listenAddress}:${toString ports.kafka}"
-            "CONTROLLER://${loopback ports.kafka_controller}"
-          ];
-          "advertised.listeners" = [
-            "INTERNAL://${loopback ports.kafka_internal}"
-            "EXTERNAL://${cfg.advertisedHost}:${toString ports.kafka}"
-          ];
-          "listener.security.protocol.map" = [
-            "INTERNAL:PLAINTEXT"
-            "EXTERNAL:PLAINTEXT"
-            "CONTROLLER:PLAINTEXT"
-          ];
-          "log.dirs" = [ "/var/lib/apache-kafka" ];
-        };
+      settings = lib.mapAttrs (_: lib.mkDefault) parts.broker // {
+        "node.id" = 1;
+        "controller.quorum.voters" = [ "1@${loopback ports.kafka_controller}" ];
+        listeners = [
+          "INTERNAL://${loopback ports.kafka_internal}"
+          "EXTERNAL://${cfg.listenAddress}:${toString ports.kafka}"
+          "CONTROLLER://${loopback ports.kafka_controller}"
+        ];
+        "advertised.listeners" = [
+          "INTERNAL://${loopback ports.kafka_internal}"
+          "EXTERNAL://${cfg.advertisedHost}:${toString ports.kafka}"
+        ];
+        "listener.security.protocol.map" = [
+          "INTERNAL:PLAINTEXT"
+          "EXTERNAL:PLAINTEXT"
+          "CONTROLLER:PLAINTEXT"
+        ];
+        "log.dirs" = [ "/var/lib/apache-kafka" ];
+      };
     };
 
     # The module leaves a broker that died as it is.

@@ -26,11 +26,12 @@ with subtest("what cannot be is refused, and changes nothing"):
     ]:
         t.assertEqual(post(bad)[0], status, bad)
     unknown = "00000000-0000-4000-8000-000000000000"
-    for product, price, quantity, facts in [
+    refusals: list[tuple[str, int, int, dict[str, Any]]] = [
         (MOUSE, 24, 1, {"reason": "price_mismatch", "actual_price": 25}),
         (MOUSE, 25, 199, {"reason": "insufficient_stock", "requested": 199, "available": 198}),
         (unknown, 25, 1, {"reason": "product_not_found"}),
-    ]:
+    ]
+    for product, price, quantity, facts in refusals:
         refused = settled(place(product, price, quantity))
         t.assertEqual(refused["status"], "rejected")
         t.assertEqual({fact: refused.get(fact) for fact in facts}, facts)

@@ -169,8 +169,8 @@ in
       };
     in
     ''
-      import json
-      FACTS = json.loads(r"""${builtins.toJSON facts}""")
+      from typing import Any
+      FACTS: Any = ${builtins.toJSON facts}
     ''
     + script;
 }

@@ -3,6 +3,7 @@
 Machines may be emulated and slow: nothing is expected by a certain time, only in the end.
 """
 
+import json
 import secrets
 import shlex
 import time

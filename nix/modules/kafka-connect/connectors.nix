@@ -57,7 +57,8 @@ let
     lib.mapAttrs (_: lib.replaceStrings [ cfg.credentialsDirectory ] [ topicsCredentials ])
       (
         lib.filterAttrs (
-          name: _: lib.any (prefix: lib.hasPrefix prefix name) [
+          name: _:
+          lib.any (prefix: lib.hasPrefix prefix name) [
             "security."
             "sasl."
             "ssl."
@@ -88,7 +89,8 @@ let
   # What would show a secret in the store and to whoever reads the REST API.
   plain = lib.concatLists (
     lib.mapAttrsToList (
-      connector: { config, ... }:
+      connector:
+      { config, ... }:
       map (key: "${connector}: ${key}") (
         lib.attrNames (
           lib.filterAttrs (

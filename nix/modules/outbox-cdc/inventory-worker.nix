@@ -1,5 +1,9 @@
 # The Inventory Worker: decides orders and decreases the stock, in the Inventory Service's database.
-{ self, parts, modules }:
+{
+  self,
+  parts,
+  modules,
+}:
 {
   imports = [
     modules.secrets

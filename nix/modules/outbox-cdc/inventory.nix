@@ -1,5 +1,9 @@
 # The Inventory Service: shows the stock; its database has the outbox that the worker writes to.
-{ self, parts, modules }:
+{
+  self,
+  parts,
+  modules,
+}:
 { lib, ... }:
 let
   roles = import ./roles.nix {

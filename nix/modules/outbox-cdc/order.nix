@@ -1,5 +1,9 @@
 # The Order Service: takes orders, publishes them through its outbox, learns their outcome.
-{ self, parts, modules }:
+{
+  self,
+  parts,
+  modules,
+}:
 { lib, ... }:
 let
   roles = import ./roles.nix {

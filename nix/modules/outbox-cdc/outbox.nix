@@ -76,10 +76,9 @@ let
       host all,replication ${allRoles} all reject
     '';
 
-  connector =
-    pkgs.runCommand "${context}-connector.json" { } ''
-      ${lib.getExe cfg.package} connector --config ${cfg.settingsFile} > $out
-    '';
+  connector = pkgs.runCommand "${context}-connector.json" { } ''
+    ${lib.getExe cfg.package} connector --config ${cfg.settingsFile} > $out
+  '';
 in
 {
   options.services.outbox-cdc.${context} = {
@@ -159,7 +158,10 @@ in
       systemd.services.${names.migrations} = {
         description = "tables of ${database}";
         wantedBy = [ "multi-user.target" ];
-        wants = [ "network-online.target" ] ++ lib.optional cfg.database.createLocally "${names.database}.service";
+        wants = [
+          "network-online.target"
+        ]
+        ++ lib.optional cfg.database.createLocally "${names.database}.service";
         after = [
           "network-online.target"
           "postgresql.target"

@@ -214,7 +214,8 @@ in
       ];
       unitConfig.StartLimitIntervalSec = 0;
       environment = lib.mapAttrs' (
-        setting: secret: lib.nameValuePair (variable setting) "/run/credentials/${unit}.service/${secret.id}"
+        setting: secret:
+        lib.nameValuePair (variable setting) "/run/credentials/${unit}.service/${secret.id}"
       ) secrets;
       serviceConfig = hardening.service // {
         Type = "notify";
