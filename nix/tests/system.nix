@@ -48,105 +48,107 @@ in
     virtualisation.cores = 2;
   };
 
-  nodes.order =
-    { nodes, ... }:
-    {
-      imports = [
-        (secretsFor [
-          "outbox-cdc-order"
-          "outbox-cdc-order-database"
-          "outbox-cdc-order-migrations"
-        ])
-      ];
-      virtualisation.memorySize = 1024;
-      virtualisation.diskSize = 2048;
-      services.postgresql = {
-        package = pkgs.postgresql_18;
-        settings.port = parts.routes.ports.order_db;
-      };
-      services.outbox-cdc.order = {
-        enable = true;
-        openFirewall = true;
-        settings = {
-          http.listen = "0.0.0.0:${toString parts.routes.ports.order}";
-          kafka.bootstrap_servers = "kafka:${toString parts.routes.ports.kafka}";
-          connector.host = "order";
+  nodes = {
+    order =
+      { nodes, ... }:
+      {
+        imports = [
+          (secretsFor [
+            "outbox-cdc-order"
+            "outbox-cdc-order-database"
+            "outbox-cdc-order-migrations"
+          ])
+        ];
+        virtualisation.memorySize = 1024;
+        virtualisation.diskSize = 2048;
+        services.postgresql = {
+          package = pkgs.postgresql_18;
+          settings.port = parts.routes.ports.order_db;
         };
-        database = {
-          createLocally = true;
-          clients = fromKafka nodes;
-          openFirewall = true;
-        };
-      };
-    };
-
-  nodes.inventory =
-    { nodes, ... }:
-    {
-      imports = [
-        (secretsFor [
-          "outbox-cdc-inventory"
-          "outbox-cdc-inventory-database"
-          "outbox-cdc-inventory-migrations"
-          "outbox-cdc-inventory-worker"
-        ])
-      ];
-      virtualisation.memorySize = 1024;
-      virtualisation.diskSize = 2048;
-      services.postgresql = {
-        package = pkgs.postgresql_18;
-        settings.port = parts.routes.ports.inventory_db;
-      };
-      services.outbox-cdc = {
-        inventory = {
+        services.outbox-cdc.order = {
           enable = true;
-          settings.connector.host = "inventory";
+          openFirewall = true;
+          settings = {
+            http.listen = "0.0.0.0:${toString parts.routes.ports.order}";
+            kafka.bootstrap_servers = "kafka:${toString parts.routes.ports.kafka}";
+            connector.host = "order";
+          };
           database = {
             createLocally = true;
             clients = fromKafka nodes;
             openFirewall = true;
           };
         };
-        inventory-worker = {
-          enable = true;
-          settings.kafka.bootstrap_servers = "kafka:${toString parts.routes.ports.kafka}";
-        };
       };
-    };
 
-  nodes.kafka =
-    { nodes, pkgs, ... }:
-    {
-      imports = [
-        (secretsFor [
-          "kafka-connect"
-          "kafka-connect-topics"
-        ])
-      ];
-      # A broker and Kafka Connect with 512 MiB of heap each, and Kafka's own tools.
-      virtualisation.memorySize = 2560;
-      virtualisation.diskSize = 4096;
-      services.outbox-cdc.broker = {
-        enable = true;
-        listenAddress = "0.0.0.0";
-        advertisedHost = "kafka";
-        openFirewall = true;
-      };
-      services.kafka-connect = {
-        enable = true;
-        plugins = [
-          self.packages.${pkgs.stdenv.hostPlatform.system}.debezium-connector-postgres
+    inventory =
+      { nodes, ... }:
+      {
+        imports = [
+          (secretsFor [
+            "outbox-cdc-inventory"
+            "outbox-cdc-inventory-database"
+            "outbox-cdc-inventory-migrations"
+            "outbox-cdc-inventory-worker"
+          ])
         ];
-        credentials = {
-          order_cdc = "${secretsDirectory}/order_cdc";
-          inventory_cdc = "${secretsDirectory}/inventory_cdc";
+        virtualisation.memorySize = 1024;
+        virtualisation.diskSize = 2048;
+        services.postgresql = {
+          package = pkgs.postgresql_18;
+          settings.port = parts.routes.ports.inventory_db;
         };
-        connectorFiles = [
-          nodes.order.services.outbox-cdc.order.connector
-          nodes.inventory.services.outbox-cdc.inventory.connector
-        ];
+        services.outbox-cdc = {
+          inventory = {
+            enable = true;
+            settings.connector.host = "inventory";
+            database = {
+              createLocally = true;
+              clients = fromKafka nodes;
+              openFirewall = true;
+            };
+          };
+          inventory-worker = {
+            enable = true;
+            settings.kafka.bootstrap_servers = "kafka:${toString parts.routes.ports.kafka}";
+          };
+        };
       };
-    };
+
+    kafka =
+      { nodes, pkgs, ... }:
+      {
+        imports = [
+          (secretsFor [
+            "kafka-connect"
+            "kafka-connect-topics"
+          ])
+        ];
+        # A broker and Kafka Connect with 512 MiB of heap each, and Kafka's own tools.
+        virtualisation.memorySize = 2560;
+        virtualisation.diskSize = 4096;
+        services.outbox-cdc.broker = {
+          enable = true;
+          listenAddress = "0.0.0.0";
+          advertisedHost = "kafka";
+          openFirewall = true;
+        };
+        services.kafka-connect = {
+          enable = true;
+          plugins = [
+            self.packages.${pkgs.stdenv.hostPlatform.system}.debezium-connector-postgres
+          ];
+          credentials = {
+            order_cdc = "${secretsDirectory}/order_cdc";
+            inventory_cdc = "${secretsDirectory}/inventory_cdc";
+          };
+          connectorFiles = [
+            nodes.order.services.outbox-cdc.order.connector
+            nodes.inventory.services.outbox-cdc.inventory.connector
+          ];
+        };
+      };
+  };
 
   testScript =
     { nodes, ... }:
