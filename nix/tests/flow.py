@@ -134,7 +134,7 @@ with subtest("one that is declared no more is removed, others stay"):
     id = place(MOUSE, 25, 1)
     until("the order is decided", lambda: stock(MOUSE) == 197)
     t.assertEqual(pending({id}), {id})
-    kafka.succeed("systemctl restart kafka-connect-connectors.service")
+    declare(FACTS["declared"])
     t.assertEqual(settled(id)["status"], "confirmed")
     until("the connector is as it was", lambda: interval() == "10")
     connector_runs("order-outbox")
