@@ -31,13 +31,13 @@ def release_worker() -> None:
     sql(inventory, "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
 
 
-def all_settled(orders: set[str]) -> None:
-    until("all of them are settled", lambda: not pending(orders))
+def all_settled() -> None:
+    until("all of them are settled", none_pending)
 
 
 # The first order takes long: Debezium is still warming up.
 placed.add(place(PRODUCT, PRICE, 1))
-all_settled(placed)
+all_settled()
 
 with subtest("the broker's machine crashes, and Kafka Connect with it"):
     hold_worker()
@@ -49,7 +49,7 @@ with subtest("the broker's machine crashes, and Kafka Connect with it"):
     some |= place_some()
     t.assertEqual(pending(some), some)
     kafka.start()
-    all_settled(some)
+    all_settled()
     t.assertEqual(stock(PRODUCT), INITIAL - len(placed))
 
 with subtest("the inventory's machine crashes, with its database and the worker"):
@@ -58,7 +58,7 @@ with subtest("the inventory's machine crashes, with its database and the worker"
     t.assertEqual(pending(some), some)
     inventory.crash()
     inventory.start()
-    all_settled(some)
+    all_settled()
     t.assertEqual(stock(PRODUCT), INITIAL - len(placed))
 
 with subtest("the network of the inventory's machine is cut"):
@@ -66,7 +66,7 @@ with subtest("the network of the inventory's machine is cut"):
     some = place_some()
     t.assertEqual(pending(some), some)
     inventory.unblock()
-    all_settled(some)
+    all_settled()
     # There were not enough for all.
     t.assertEqual(stock(PRODUCT), 0)
 
@@ -82,7 +82,7 @@ with subtest("the slot is lost"):
     )
     some |= place_some()
     release_worker()
-    all_settled(some)
+    all_settled()
 
 with subtest("no order is lost, none was applied twice"):
     for connector in ["order-outbox", "inventory-outbox"]:

@@ -146,6 +146,10 @@ def pending(orders: set[str]) -> set[str]:
     return rows(order, f"select id from orders where id in {listed(orders)} and status = 'pending'")
 
 
+def none_pending() -> bool:
+    return sql(order, "select count(*) from orders where status = 'pending'") == "0"
+
+
 def carried(topic: str) -> set[str]:
     """Whose event of what id Kafka carries on a topic: `order|event`."""
     consumer = f"{FACTS['consumer']} --bootstrap-server 127.0.0.1:{PORTS['kafka_internal']} --topic {topic}"
@@ -165,7 +169,7 @@ def carried(topic: str) -> set[str]:
 def invariant_holds(orders: set[str], product: str, initial: int, confirmed: int) -> None:
     """Over exactly these orders, of one piece of one product each: each has one event and one outcome, Kafka carries
     both, and each is settled on the other side; the two sides agree; stock fell by what was confirmed; slots are drained."""
-    until("every order is settled", lambda: not pending(orders))
+    until("every order is settled", none_pending)
     within = f"aggregateid in {listed(orders)}"
     placed = rows(order, f"select aggregateid, id from outbox where aggregatetype = 'order' and {within}")
     outcomes = rows(inventory, f"select aggregateid, id from outbox where aggregatetype = 'reservation' and {within}")
