@@ -1,10 +1,10 @@
-# The tests in virtual machines: each a script for the machines of `system.nix`.
+# The tests in virtual machines, each a script for the machines of `system.nix`; and what the modules refuse.
 {
   self,
   pkgs,
   parts,
   ...
-}:
+}@args:
 let
   inherit (pkgs) lib;
   test =
@@ -29,3 +29,4 @@ in
   vm-flow = test "flow" 5400;
   vm-faults = test "faults" 7200;
 }
+// import ./refused.nix args

@@ -156,7 +156,6 @@ in
       # What the script names of the store, and of the configurations.
       facts = {
         declared = "${nodes.kafka.services.kafka-connect.connectorsFolder}";
-        jq = "${pkgs.jq}/bin/jq";
         psql = "${pkgs.postgresql_18}/bin/psql";
         consumer = "${pkgs.apacheKafka}/bin/kafka-console-consumer.sh";
         topics = "${pkgs.apacheKafka}/bin/kafka-topics.sh";

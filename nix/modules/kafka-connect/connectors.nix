@@ -67,21 +67,28 @@ let
         ) cfg.settings
       );
   topicsCredentials = "/run/credentials/kafka-connect-topics.service";
+  # A file for each topic, with an argument a line.
+  topics = pkgs.runCommand "kafka-connect-topics" { nativeBuildInputs = [ pkgs.jq ]; } ''
+    mkdir $out
+    for file in $(find ${folder}/ -name '*.json'); do
+      jq -c '.topics // [] | .[]' "$file"
+    done | while read -r topic; do
+      jq -r '
+        "--topic", .name, "--partitions", .partitions, "--replication-factor", .replication_factor,
+        (.config // {} | to_entries[] | "--config", "\(.key)=\(.value)")' <<< "$topic" > "$out/$(jq -r .name <<< "$topic")"
+    done
+  '';
   makeTopics = pkgs.writeShellApplication {
     name = "kafka-connect-topics";
-    runtimeInputs = [
-      cfg.package
-      pkgs.jq
-    ];
+    runtimeInputs = [ cfg.package ];
     text = ''
       export KAFKA_HEAP_OPTS=-Xmx128m
-      jq -c '.topics // [] | .[]' ${folder}/*.json | while read -r topic; do
-        mapfile -t arguments < <(jq -r '
-          "--topic", .name, "--partitions", .partitions, "--replication-factor", .replication_factor,
-          (.config // {} | to_entries[] | "--config", "\(.key)=\(.value)")' <<< "$topic")
+      shopt -s nullglob
+      for topic in ${topics}/*; do
+        mapfile -t arguments < "$topic"
         kafka-topics.sh --bootstrap-server ${lib.escapeShellArg cfg.settings."bootstrap.servers"} \
           --command-config ${properties.generate "kafka-connect-client.properties" clientSettings} \
-          --create --if-not-exists "''${arguments[@]}" < /dev/null
+          --create --if-not-exists "''${arguments[@]}"
       done
     '';
   };

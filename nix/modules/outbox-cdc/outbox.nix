@@ -231,7 +231,7 @@ in
           PrivateUsers = false;
           User = "postgres";
           Group = "postgres";
-          LoadCredential = map (role: "${role}:${cfg.passwordFiles.${role}}") roles;
+          LoadCredential = map (role: "${role}:${toString cfg.passwordFiles.${role}}") roles;
           Restart = "on-failure";
           RestartSec = "5s";
         };
