@@ -201,6 +201,8 @@ async fn the_migrations_hold_the_librarys_tables() {
         "inbox",
         "epoch",
         "dead_letter",
+        "blocked_key",
+        "dropped_letter",
     ];
     assert_eq!(
         stack::testing::catalogue(&migrated, &tables).await,

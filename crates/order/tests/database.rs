@@ -197,6 +197,8 @@ async fn the_migrations_hold_the_librarys_tables() {
         "inbox",
         "epoch",
         "dead_letter",
+        "blocked_key",
+        "dropped_letter",
     ];
     let migrated_owner = pool(&migrated, "order_owner").await;
     assert_eq!(
