@@ -198,15 +198,13 @@ impl<H: Handler> Batcher<H> {
         (Err(failure.into()), false)
     }
 
-    async fn transact(
+    /// Locks the epochs of the messages' partitions, and says which are held.
+    async fn hold(
         &self,
-        connection: &mut PgConnection,
+        tx: &mut PgTransaction<'_>,
         messages: &[&Message],
         epochs: &BTreeMap<Partition, Option<i64>>,
-        refused: &Refused,
-        room: usize,
-    ) -> Result<Settled, Stop> {
-        let mut tx = connection.begin().await?;
+    ) -> Result<Settled, sqlx::Error> {
         let partitions: BTreeSet<Partition> =
             messages.iter().map(|message| message.partition()).collect();
         let known: BTreeMap<Partition, Option<i64>> = partitions
@@ -216,7 +214,7 @@ impl<H: Handler> Batcher<H> {
                 (partition, epoch)
             })
             .collect();
-        let locked = ledger::lock_epochs(&mut tx, &self.listener, &known).await?;
+        let locked = ledger::lock_epochs(tx, &self.listener, &known).await?;
         let mut settled = Settled::default();
         for (partition, known) in known {
             match locked.get(&partition) {
@@ -228,7 +226,19 @@ impl<H: Handler> Batcher<H> {
                 }
             }
         }
+        Ok(settled)
+    }
 
+    async fn transact(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&Message],
+        epochs: &BTreeMap<Partition, Option<i64>>,
+        refused: &Refused,
+        room: usize,
+    ) -> Result<Settled, Stop> {
+        let mut tx = connection.begin().await?;
+        let mut settled = self.hold(&mut tx, messages, epochs).await?;
         let mut fates = Vec::with_capacity(messages.len());
         for &message in messages {
             let partition = message.partition();

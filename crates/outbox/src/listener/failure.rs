@@ -124,8 +124,11 @@ fn is_transient_state(code: &str) -> bool {
 
 /// Whether data break a rule: data exception, integrity constraint violation.
 fn is_poison(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    let code = error.code().unwrap_or_default();
+    code.starts_with("22") || code.starts_with("23")
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ impl<'a> Split<'a> {
                 return Ok(());
             }
             (Stop::Failure(Failure::Poison(error)), Some(message)) => {
-                self.put_aside(message, Kind::Poison, error)?
+                self.put_aside(message, Kind::Poison, error)?;
             }
             (Stop::Failure(Failure::Unknown(error)), Some(message)) => {
                 let tries = self
@@ -322,7 +322,7 @@ mod tests {
                     next: part
                         .messages
                         .last()
-                        .map(|last| (("t".to_owned(), 0), *last as i64 + 1))
+                        .map(|last| (("t".to_owned(), 0), i64::try_from(*last).unwrap() + 1))
                         .into_iter()
                         .collect(),
                     applied: wanted.len(),

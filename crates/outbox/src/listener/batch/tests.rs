@@ -9,6 +9,7 @@ use sqlx::postgres::{PgPoolOptions, PgTransaction};
 use stack::testing::{Context, database};
 
 use super::*;
+use crate::listener::Refusal;
 use crate::message::Position;
 use crate::{Event, Outgoing};
 

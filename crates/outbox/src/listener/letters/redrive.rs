@@ -69,11 +69,14 @@ impl<H: Handler> Batcher<H> {
             .await;
         if !usable {
             connection.close_on_drop();
+            connection = self.pool.acquire().await?;
         }
         match (outcome, letter) {
             (Ok(outcome), _) => Ok(outcome),
             (Err(Stop::Failure(failure @ Failure::Transient(_))), _) => Err(failure),
-            (Err(Stop::Failure(failure)), Some(letter)) => self.stays(&letter, failure).await,
+            (Err(Stop::Failure(failure)), Some(letter)) => {
+                self.stays(&mut connection, &letter, failure).await
+            }
             (Err(Stop::Failure(failure)), None) => Err(Failure::Transient(failure.into())),
             (Err(Stop::TooManyLetters), _) => {
                 Err(Failure::Transient("a try writes no letter".into()))
@@ -115,8 +118,13 @@ impl<H: Handler> Batcher<H> {
         Ok(Outcome::Applied)
     }
 
-    /// A letter that has failed again stays with its new error.
-    async fn stays(&self, letter: &Letter, failure: Failure) -> Result<Outcome, Failure> {
+    /// A letter that has failed again stays with its new error. On the connection of the try, which is rolled back first.
+    async fn stays(
+        &self,
+        connection: &mut PgConnection,
+        letter: &Letter,
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
         let attempts = letter.attempts + 1;
         let age = Duration::from_secs(letter.age_s);
         let (kind, error) = match failure {
@@ -151,7 +159,7 @@ impl<H: Handler> Batcher<H> {
                 "a letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
             );
         }
-        let mut tx = self.pool.begin().await?;
+        let mut tx = connection.begin().await?;
         // Somebody may have tried it since; then that one's word stands.
         if let Ok(now) = lock(&mut tx, &self.listener, letter.id, Patience::Wait).await?
             && now.attempts == letter.attempts

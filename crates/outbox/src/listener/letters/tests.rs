@@ -369,7 +369,7 @@ async fn a_letter_that_is_redriven_lets_what_waits_follow_in_order_and_frees_its
     assert_eq!((kind, attempts), (Kind::Poison, 2));
     assert!(error.contains("note_cents_check"), "{error}");
     let letter = desk.letters.find(id(1)).await.unwrap().unwrap();
-    assert_eq!((letter.attempts, letter.error), (2, error));
+    assert_eq!((letter.attempts, &letter.error), (2, &error));
     assert_eq!(letter.message, note(1, Some("a")), "whole");
     assert_eq!(letter.event_type().as_deref(), Some("note.taken"));
 
