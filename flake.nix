@@ -52,5 +52,6 @@
       checks = forAll (import ./nix/checks.nix);
       formatter = forAll ({ pkgs, ... }: pkgs.nixfmt-tree);
       nixosModules = import ./nix/modules { inherit self parts; };
+      nixosConfigurations.example = import ./nix/example { inherit self nixpkgs; };
     };
 }

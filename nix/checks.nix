@@ -1,6 +1,5 @@
 # `nix flake check`: packages, formatting, lints, documentation, tests, and that both ways to run are one system.
 {
-  self,
   pkgs,
   rust,
   demo,
@@ -59,4 +58,4 @@ packages
 // {
   routes = import ./routes.nix args;
 }
-// import ./tests { inherit self pkgs; }
+// import ./tests args

@@ -25,6 +25,7 @@ rec {
     runtimeInputs = [ pkgs.coreutils ];
     runtimeEnv = environment // {
       STACK_BINARIES = "${binaries}/bin";
+      STACK_COMMAND = "nix run .#stack --";
     };
     text = ''
       # There may be no checkout to keep parts and state in.

@@ -1,2 +1,38 @@
-# The modules that other configurations import.
-_: { }
+# The modules that other configurations import: one by one, or all of them.
+{ self, parts }:
+let
+  # The key lets a module be imported twice, by itself and within `default`.
+  module = name: file: {
+    _file = file;
+    key = "outbox-cdc/${name}";
+    imports = [ (import file { inherit self parts modules; }) ];
+  };
+  modules = {
+    broker = module "broker" ./broker.nix;
+    kafka-connect = module "kafka-connect" ./kafka-connect;
+    secrets = module "secrets" ./outbox-cdc/secrets.nix;
+    order = module "order" ./outbox-cdc/order.nix;
+    inventory = module "inventory" ./outbox-cdc/inventory.nix;
+    inventory-worker = module "inventory-worker" ./outbox-cdc/inventory-worker.nix;
+  };
+in
+{
+  inherit (modules)
+    broker
+    kafka-connect
+    order
+    inventory
+    inventory-worker
+    ;
+  default = {
+    _file = ./default.nix;
+    key = "outbox-cdc/default";
+    imports = [
+      modules.broker
+      modules.kafka-connect
+      modules.order
+      modules.inventory
+      modules.inventory-worker
+    ];
+  };
+}

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn print(configure: impl FnOnce(&mut Command) -> &mut Command) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_inventory-worker"));
+    // At run time: a compiler that is started by a shell loses variables with a hyphen.
+    let program = std::env::var_os("CARGO_BIN_EXE_inventory-worker").unwrap();
+    let mut command = Command::new(program);
     command.args(["check-config", "--print"]);
     let output = configure(&mut command).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);

@@ -70,7 +70,8 @@ impl Keeper {
 
     /// Keeps the outbox until `shutdown` is cancelled. A database that is away is waited for.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let keep = async {
+        // On the heap: it is large, and callers have it within futures of their own.
+        let keep = Box::pin(async {
             loop {
                 let began = Instant::now();
                 let more = self.pass().await.unwrap_or_else(|error| {
@@ -86,7 +87,7 @@ impl Keeper {
                 let period = if more { BUSY_PERIOD } else { PERIOD };
                 tokio::time::sleep_until(began + period).await;
             }
-        };
+        });
         shutdown.run_until_cancelled(keep).await;
     }
 

@@ -7,13 +7,14 @@ use clap::{Parser, Subcommand};
 
 use crate::session::{Found, Home};
 use crate::status::Status;
-use crate::{bench, demo, say};
+use crate::{bench, demo, home, say};
 
 const ENVIRONMENT: &str = "\
 Environment:
-  STACK_HOME   the folder of parts and state; else .stack at the top of the checkout
-  STACK_PORTS  the ports of `demo` and `up`: `seed` (the default), or `free`: free ones, chosen at the first start and
-               kept with the state until `down --clean`";
+  STACK_HOME     the folder of parts and state; else .stack at the top of the checkout
+  STACK_PORTS    the ports of `demo` and `up`: `seed` (the default), or `free`: free ones, chosen at the first start and
+                 kept with the state until `down --clean`
+  STACK_COMMAND  what hints call this program; else ./dev";
 
 /// Starts the whole real stack on this machine: PostgreSQL, Kafka, Kafka Connect with Debezium, three services.
 #[derive(Parser)]
@@ -91,7 +92,7 @@ async fn run(command: Command) -> Result<ExitCode> {
 async fn status(home: &Home) -> Result<ExitCode> {
     let stack = match home.status()? {
         Found::Nothing => {
-            say!("nothing is up; `./dev up` starts it");
+            say!("nothing is up; `{} up` starts it", home::command());
             return Ok(ExitCode::FAILURE);
         }
         Found::NotReady => {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use seen::{carried, event, facts, fell, kafka_time, settled_at};
 
 use crate::description::Description;
+use crate::home::command;
 use crate::say;
 use crate::session::{Found, Home};
 use crate::stack::interrupted;
@@ -36,14 +37,16 @@ macro_rules! show {
 pub async fn run(home: &Home, once: bool) -> Result<()> {
     match home.status()? {
         Found::Nothing => {}
-        Found::NotReady => {
-            bail!(
-                "the stack is just starting or stopping; try again in a moment, or stop it with `./dev down`"
-            )
-        }
+        Found::NotReady => bail!(
+            "the stack is just starting or stopping; try again in a moment, or stop it with `{} down`",
+            command()
+        ),
         Found::Up(stack) => {
             prove(&stack).await?;
-            show!("\nThe stack was up before and stays up; `./dev down` stops it.");
+            show!(
+                "\nThe stack was up before and stays up; `{} down` stops it.",
+                command()
+            );
             return Ok(());
         }
     }
@@ -126,10 +129,16 @@ async fn prove(stack: &Description) -> Result<Uuid> {
     } = products
         .into_iter()
         .max_by_key(|product| product.stock)
-        .context("there are no products; `./dev down --clean` brings them back")?;
+        .with_context(|| {
+            format!(
+                "there are no products; `{} down --clean` brings them back",
+                command()
+            )
+        })?;
     ensure!(
         stock >= 2,
-        "everything is sold; `./dev down --clean` refills the stock"
+        "everything is sold; `{} down --clean` refills the stock",
+        command()
     );
     let cases = [
         Case {

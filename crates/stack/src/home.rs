@@ -99,6 +99,12 @@ fn checkout() -> Result<PathBuf> {
     Ok(top.unwrap_or(&here).to_owned())
 }
 
+/// How whoever runs this starts it: `STACK_COMMAND`, else the script in the checkout.
+#[must_use]
+pub fn command() -> String {
+    std::env::var("STACK_COMMAND").unwrap_or_else(|_| "./dev".to_owned())
+}
+
 /// Makes a folder that others may enter but not change.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::home::command;
 use crate::parts::routes::ROUTES;
 
 /// How long the parts of a stack that was killed may take to let go of a port.
@@ -99,7 +100,8 @@ impl Ports {
                     .unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
                 bail!(
                     "port {port}, for {part}, is taken by {owner}. Stop it and try again; if it is an earlier \
-                     run of this, `./dev down` stops it"
+                     run of this, `{} down` stops it",
+                    command()
                 );
             }
         }

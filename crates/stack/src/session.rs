@@ -65,7 +65,10 @@ impl Home {
     pub async fn start(&self) -> Result<(Stack, impl Sized + use<>)> {
         let parts = self.parts()?;
         let Some(lock) = take(&self.state())? else {
-            bail!("the stack is up already; stop it with `./dev down`");
+            bail!(
+                "the stack is up already; stop it with `{} down`",
+                home::command()
+            );
         };
         // One that was killed could not remove it.
         drop(fs::remove_file(self.description()));
@@ -248,7 +251,8 @@ impl Home {
             }
             ensure!(
                 Instant::now() < deadline,
-                "the stack runs but does not become ready; `./dev down` stops it"
+                "the stack runs but does not become ready; `{} down` stops it",
+                home::command()
             );
             tokio::time::sleep(LOOK).await;
         }

@@ -1,0 +1,8 @@
+# Kafka Connect, distributed: a worker, and the connectors that this configuration declares.
+{ self, parts, ... }:
+{
+  imports = [
+    (import ./worker.nix { inherit parts; })
+    (import ./connectors.nix { inherit self; })
+  ];
+}

@@ -1,0 +1,36 @@
+# The Order Service: takes orders, publishes them through its outbox, learns their outcome.
+{
+  self,
+  parts,
+  modules,
+}:
+{ lib, ... }:
+let
+  roles = import ./roles.nix {
+    inherit lib;
+    context = "order";
+  };
+in
+{
+  imports = [
+    modules.secrets
+    # Whose folder of credentials the connector refers to.
+    modules.kafka-connect
+    (import ./service.nix {
+      inherit self parts;
+      name = "order";
+      title = "the Order Service";
+      context = "order";
+      role = "order_service";
+      keeper = "order_keeper";
+      inherit roles;
+      port = parts.routes.ports.order;
+      databasePort = parts.routes.ports.order_db;
+      listens = true;
+    })
+    (import ./outbox.nix {
+      inherit parts roles;
+      context = "order";
+    })
+  ];
+}

@@ -1,0 +1,245 @@
+# The database that holds a context's outbox: its roles, its tables, its connector.
+{
+  parts,
+  context,
+  # The first one owns the database.
+  roles,
+}:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.outbox-cdc.${context};
+  postgresql = config.services.postgresql;
+  hardening = import ../hardening.nix;
+  database = cfg.settings.database.name;
+  owner = lib.head roles;
+  cdc = "${context}_cdc";
+  names = {
+    database = "outbox-cdc-${context}-database";
+    migrations = "outbox-cdc-${context}-migrations";
+    owner = "outbox-cdc-${context}-owner";
+  };
+  variable = import ./variable.nix {
+    inherit lib;
+    name = context;
+  };
+
+  # Roles and passwords are made again and again, which changes nothing; the database once.
+  setup = pkgs.writeText "${names.database}.sql" (
+    ''
+      \set ON_ERROR_STOP on
+      -- No password in the server's log, whatever else is.
+      set log_statement = 'none';
+      set log_min_duration_statement = -1;
+      set log_min_error_statement = 'panic';
+      set password_encryption = 'scram-sha-256';
+      \i ${../../../migrations/${context}/roles.sql}
+    ''
+    + lib.concatMapStrings (role: ''
+      \set password `cat "$CREDENTIALS_DIRECTORY/${role}"`
+      alter role ${role} password :'password';
+      \unset password
+    '') roles
+    + ''
+      select $$create database ${database} owner ${owner} template template0 encoding 'UTF8' locale 'C'$$
+      where not exists (select from pg_database where datname = '${database}') \gexec
+      revoke connect, temporary on database ${database} from public;
+      grant connect on database ${database} to ${lib.concatStringsSep ", " roles};
+    ''
+  );
+
+  # The first line that matches decides, and the server's own lines come last: nobody but these roles gets in, they get in
+  # nowhere else, and only Debezium's may come from elsewhere. Logical replication matches the database's own line.
+  allRoles = lib.concatStringsSep "," roles;
+  access =
+    lib.concatMapStrings
+      (address: ''
+        host ${database} ${allRoles} ${address} scram-sha-256
+      '')
+      [
+        "127.0.0.1/32"
+        "::1/128"
+      ]
+    + lib.concatMapStrings (client: ''
+      host ${database} ${lib.concatStringsSep "," client.roles} ${client.address} scram-sha-256
+    '') cfg.database.clients
+    + ''
+      local ${database} postgres peer
+      local ${database} all reject
+      host ${database} all all reject
+      local all,replication ${allRoles} reject
+      host all,replication ${allRoles} all reject
+    '';
+
+  connector = pkgs.runCommand "${context}-connector.json" { } ''
+    ${lib.getExe cfg.package} connector --config ${cfg.settingsFile} > $out
+  '';
+in
+{
+  options.services.outbox-cdc.${context} = {
+    connector = mkOption {
+      type = types.package;
+      readOnly = true;
+      default = connector;
+      defaultText = lib.literalMD "made from `settings`";
+      example = lib.literalExpression "config.services.outbox-cdc.${context}.connector";
+      description = ''
+        The outbox's connector and its topic, as a file for `services.kafka-connect.connectorFiles`. Where Kafka Connect is
+        on another machine, that machine's configuration can have the same `settings` with the service not enabled, or
+        take this from the other configuration.
+      '';
+    };
+
+    database = {
+      createLocally = mkOption {
+        type = types.bool;
+        default = false;
+        example = true;
+        description = ''
+          Whether this machine's PostgreSQL (`services.postgresql`) holds the database: roles, passwords and the database
+          are made, and nobody else may enter. Elsewhere they are somebody's to make, as `migrations/${context}/roles.sql`
+          says.
+        '';
+      };
+
+      clients = mkOption {
+        type = types.listOf (
+          types.submodule {
+            options = {
+              address = mkOption {
+                type = types.str;
+                example = "192.0.2.7/32";
+                description = "Addresses in CIDR notation. Where a name stands for an IPv6 address too, both are needed.";
+              };
+              roles = mkOption {
+                type = types.listOf (types.enum roles);
+                default = [ cdc ];
+                example = [ "${context}_service" ];
+                description = "The roles that may come from there.";
+              };
+            };
+          }
+        );
+        default = [ ];
+        example = [ { address = "192.0.2.7/32"; } ];
+        description = "Other machines that may reach the database, such as that of Kafka Connect. On this machine every role may.";
+      };
+
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        example = true;
+        description = "Whether other machines may reach PostgreSQL's port.";
+      };
+    };
+  };
+
+  config = lib.mkMerge [
+    {
+      # The connector's password is a credential of Kafka Connect, of the role's name.
+      services.outbox-cdc.${context}.settings.connector.password =
+        lib.mkDefault "\${dir:${config.services.kafka-connect.credentialsDirectory}:${cdc}}";
+    }
+
+    (lib.mkIf cfg.enable {
+      users.users.${names.owner} = {
+        isSystemUser = true;
+        group = names.owner;
+        description = "owner of ${database}";
+      };
+      users.groups.${names.owner} = { };
+
+      # The owner's password is here alone: the service neither has it nor may read it.
+      systemd.services.${names.migrations} = {
+        description = "tables of ${database}";
+        wantedBy = [ "multi-user.target" ];
+        wants = [
+          "network-online.target"
+        ]
+        ++ lib.optional cfg.database.createLocally "${names.database}.service";
+        after = [
+          "network-online.target"
+          "postgresql.target"
+        ]
+        ++ lib.optional cfg.database.createLocally "${names.database}.service";
+        unitConfig.StartLimitIntervalSec = 0;
+        environment = lib.optionalAttrs (cfg.passwordFiles.${owner} != null) {
+          ${variable "owner.password_file"} = "/run/credentials/${names.migrations}.service/${owner}";
+        };
+        serviceConfig = hardening.service // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${lib.getExe cfg.package} migrate --config ${cfg.settingsFile}";
+          User = names.owner;
+          Group = names.owner;
+          LoadCredential = lib.optional (
+            cfg.passwordFiles.${owner} != null
+          ) "${owner}:${cfg.passwordFiles.${owner}}";
+          Restart = "on-failure";
+          RestartSec = "5s";
+        };
+      };
+      systemd.services."outbox-cdc-${context}".wants = [ "${names.migrations}.service" ];
+    })
+
+    (lib.mkIf (cfg.enable && cfg.database.createLocally) {
+      assertions = [
+        {
+          assertion = parts.accepted.postgresql postgresql.package.version;
+          message = "services.outbox-cdc.${context}: PostgreSQL ${postgresql.package.version} is not one that this was run with (from ${lib.head parts.routes.accepted.postgresql}, below ${lib.last parts.routes.accepted.postgresql}); see services.postgresql.package";
+        }
+        {
+          assertion = lib.all (role: cfg.passwordFiles.${role} != null) roles;
+          message = "services.outbox-cdc.${context}.passwordFiles: with database.createLocally every role needs a password";
+        }
+        {
+          assertion = builtins.match "[a-z_][a-z0-9_]*" database != null;
+          message = "services.outbox-cdc.${context}.settings.database.name: `${database}` would need quotes; use small letters, digits and underscores";
+        }
+      ];
+
+      services.outbox-cdc.${context}.settings.database.port = lib.mkDefault postgresql.settings.port;
+
+      services.postgresql = {
+        enable = true;
+        enableTCPIP = lib.mkDefault (cfg.database.clients != [ ]);
+        settings = lib.mapAttrs (_: lib.mkDefault) parts.routes.postgresql;
+        authentication = lib.mkOrder 750 access;
+      };
+
+      systemd.services.${names.database} = {
+        description = "roles and database of ${context}";
+        wantedBy = [ "multi-user.target" ];
+        requires = [ "postgresql.target" ];
+        after = [ "postgresql.target" ];
+        path = [
+          pkgs.coreutils
+          postgresql.finalPackage
+        ];
+        unitConfig.StartLimitIntervalSec = 0;
+        environment.PGPORT = toString postgresql.settings.port;
+        serviceConfig = hardening.service // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${postgresql.finalPackage}/bin/psql --no-psqlrc --quiet --dbname=postgres --file=${setup}";
+          # Its peer must be the user that the server knows.
+          PrivateUsers = false;
+          User = "postgres";
+          Group = "postgres";
+          LoadCredential = map (role: "${role}:${cfg.passwordFiles.${role}}") roles;
+          Restart = "on-failure";
+          RestartSec = "5s";
+        };
+      };
+
+      networking.firewall.allowedTCPPorts = lib.mkIf cfg.database.openFirewall [
+        postgresql.settings.port
+      ];
+    })
+  ];
+}

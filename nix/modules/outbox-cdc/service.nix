@@ -1,0 +1,236 @@
+# A service as a unit of its own: settings that were checked when they were built, secrets as credentials.
+{
+  self,
+  parts,
+  # The program's name, and what it is.
+  name,
+  title,
+  # The side of the flow whose database it uses.
+  context,
+  # Its role there, the one that keeps its outbox, if that is its work, and every one whose password somebody here needs.
+  role,
+  keeper ? null,
+  roles ? [ role ],
+  # Where it serves HTTP, and where its database is, unless told otherwise.
+  port,
+  databasePort,
+  # Whether it listens to a topic.
+  listens,
+}:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.outbox-cdc.${name};
+  shared = config.services.outbox-cdc;
+  unit = "outbox-cdc-${name}";
+  hardening = import ../hardening.nix;
+  toml = pkgs.formats.toml { };
+  variable = import ./variable.nix { inherit lib name; };
+  migrations = "outbox-cdc-${context}-migrations.service";
+
+  # Setting -> the file that holds its secret, and the name of its credential.
+  secrets =
+    lib.optionalAttrs (cfg.passwordFiles.${role} != null) {
+      "database.password_file" = {
+        id = role;
+        file = cfg.passwordFiles.${role};
+      };
+    }
+    // lib.optionalAttrs (keeper != null && cfg.passwordFiles.${keeper} != null) {
+      "keeper.password_file" = {
+        id = keeper;
+        file = cfg.passwordFiles.${keeper};
+      };
+    }
+    // lib.mapAttrs (setting: file: {
+      id = setting;
+      inherit file;
+    }) cfg.credentials;
+
+  # What a secret may look like to whoever looks settings over: a password, or in PEM.
+  placeholder = pkgs.writeText "placeholder" ''
+    -----BEGIN CERTIFICATE-----
+    -----BEGIN PRIVATE KEY-----
+  '';
+  settingsFile =
+    pkgs.runCommand "${name}.toml"
+      {
+        settings = toml.generate "${name}-unchecked.toml" cfg.settings;
+        env = lib.mapAttrs' (setting: _: lib.nameValuePair (variable setting) "${placeholder}") secrets;
+      }
+      ''
+        ${lib.optionalString (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) ''
+          ${lib.getExe cfg.package} check-config --config "$settings"
+        ''}
+        cp "$settings" $out
+      '';
+in
+{
+  options.services.outbox-cdc.${name} = {
+    enable = lib.mkEnableOption title;
+
+    package = mkOption {
+      type = types.package;
+      default = self.packages.${pkgs.stdenv.hostPlatform.system}.${name};
+      defaultText = lib.literalExpression "outbox-cdc.packages.\${system}.${name}";
+      example = lib.literalExpression "pkgs.callPackage ./${name}.nix { }";
+      description = "The package of ${title}.";
+    };
+
+    settings = mkOption {
+      type = types.submodule {
+        # The type's own words would be those of every level within it.
+        freeformType = toml.type // {
+          description = "TOML value";
+        };
+        options = {
+          http.listen = mkOption {
+            type = types.str;
+            default = "127.0.0.1:${toString port}";
+            example = "0.0.0.0:${toString port}";
+            description = "Address and port to serve HTTP at: ${
+              if name == "inventory-worker" then
+                "health and numbers"
+              else
+                "the service's own resources, health and numbers"
+            }.";
+          };
+          database = {
+            host = mkOption {
+              type = types.str;
+              default = "127.0.0.1";
+              example = "db.example.org";
+              description = "The database server's host.";
+            };
+            port = mkOption {
+              type = types.port;
+              default = databasePort;
+              example = 5432;
+              description = "The database server's port.";
+            };
+            name = mkOption {
+              type = types.str;
+              default = "${context}_db";
+              example = "${context}_test";
+              description = "The database's name.";
+            };
+          };
+        }
+        // lib.optionalAttrs listens {
+          kafka.bootstrap_servers = mkOption {
+            type = types.str;
+            default = "127.0.0.1:${toString parts.routes.ports.kafka}";
+            example = "kafka1.example.org:9093,kafka2.example.org:9093";
+            description = "Where Kafka is.";
+          };
+        };
+      };
+      default = { };
+      example = lib.literalExpression ''
+        {
+          http.listen = "0.0.0.0:${toString port}";
+          database.host = "db.example.org";
+          database.sslmode = "verify-full";
+          log.format = "json";
+        }
+      '';
+      description = ''
+        Settings, as `${name} check-config --print` shows them; those that are not given have the service's own defaults.
+        They are looked over by `${name} check-config` when the configuration is built. They are in the store, which
+        everybody may read: secrets belong to `passwordFiles` and `credentials`.
+      '';
+    };
+
+    passwordFiles = mkOption {
+      type = types.submodule {
+        options = lib.genAttrs roles (
+          role:
+          mkOption {
+            type = types.nullOr types.externalPath;
+            default = "${shared.secretsDirectory}/${role}";
+            defaultText = lib.literalExpression ''"''${config.services.outbox-cdc.secretsDirectory}/${role}"'';
+            example = "/run/keys/${role}";
+            description = "The file outside the store with the password of the role `${role}`.";
+          }
+        );
+      };
+      default = { };
+      example = lib.literalExpression ''{ ${role} = "/run/keys/${role}"; }'';
+      description = "The roles' passwords, by file. Each unit is given those of its own roles alone.";
+    };
+
+    credentials = mkOption {
+      type = types.attrsOf types.externalPath;
+      default = { };
+      example = {
+        "kafka.property_files.sasl.password" = "/run/keys/kafka_${role}";
+      };
+      description = ''
+        Further settings that name a file with a secret, by the setting's name; the file is outside the store. systemd
+        hands it to the service, whose user need not be able to read it.
+      '';
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = "Whether other machines may reach the service's HTTP port.";
+    };
+
+    settingsFile = mkOption {
+      type = types.package;
+      readOnly = true;
+      default = settingsFile;
+      defaultText = lib.literalMD "made from `settings`";
+      example = lib.literalExpression "config.services.outbox-cdc.${name}.settingsFile";
+      description = "The settings as a file, once `${name} check-config` has found them good.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    users.users.${unit} = {
+      isSystemUser = true;
+      group = unit;
+      description = title;
+    };
+    users.groups.${unit} = { };
+
+    systemd.services.${unit} = {
+      description = title;
+      wantedBy = [ "multi-user.target" ];
+      wants = [ "network-online.target" ];
+      # What of it is on this machine comes first; what is not there, or on another machine, is waited for by the service.
+      after = [
+        "network-online.target"
+        "postgresql.target"
+        "apache-kafka.service"
+        migrations
+      ];
+      unitConfig.StartLimitIntervalSec = 0;
+      environment = lib.mapAttrs' (
+        setting: secret:
+        lib.nameValuePair (variable setting) "/run/credentials/${unit}.service/${secret.id}"
+      ) secrets;
+      serviceConfig = hardening.service // {
+        Type = "notify";
+        ExecStart = "${lib.getExe cfg.package} serve --config ${settingsFile}";
+        User = unit;
+        Group = unit;
+        LoadCredential = lib.mapAttrsToList (_: secret: "${secret.id}:${secret.file}") secrets;
+        Restart = "on-failure";
+        RestartSec = "2s";
+        WatchdogSec = "60s";
+      };
+    };
+
+    networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall [
+      (lib.toInt (lib.last (lib.splitString ":" cfg.settings.http.listen)))
+    ];
+  };
+}

@@ -1,0 +1,152 @@
+"""Orders flow, refusals come back, roles and secrets are kept apart, connectors are as declared."""
+
+start()
+
+with subtest("the products are the seeded ones"):
+    _, products = request(inventory, f"http://127.0.0.1:{PORTS['inventory']}/products")
+    t.assertEqual(len(products), 8)
+    t.assertEqual(stock(MOUSE), 200)
+
+with subtest("an order decreases the stock and is confirmed"):
+    # From another machine: the firewall lets it through.
+    status, answer = post(body(MOUSE, 25, 2), kafka)
+    t.assertEqual(status, 201, answer)
+    first = settled(answer["id"])
+    times = {"placed_at": first["placed_at"], "settled_at": first["settled_at"]}
+    expected = {"id": answer["id"], "product_id": MOUSE, "quantity": 2, "estimated_price": 25, "status": "confirmed"}
+    t.assertEqual(first, {**expected, **times})
+    t.assertEqual(stock(MOUSE), 198)
+
+with subtest("what cannot be is refused, and changes nothing"):
+    for bad, status in [
+        ("{", 422),
+        (json.dumps({"product_id": "mouse", "estimated_price": 25, "quantity": 1}), 422),
+        ("{}", 400),
+        (body(MOUSE, 25, 0), 400),
+    ]:
+        t.assertEqual(post(bad)[0], status, bad)
+    unknown = "00000000-0000-4000-8000-000000000000"
+    refusals: list[tuple[str, int, int, dict[str, Any]]] = [
+        (MOUSE, 24, 1, {"reason": "price_mismatch", "actual_price": 25}),
+        (MOUSE, 25, 199, {"reason": "insufficient_stock", "requested": 199, "available": 198}),
+        (unknown, 25, 1, {"reason": "product_not_found"}),
+    ]
+    for product, price, quantity, facts in refusals:
+        refused = settled(place(product, price, quantity))
+        t.assertEqual(refused["status"], "rejected")
+        t.assertEqual({fact: refused.get(fact) for fact in facts}, facts)
+    t.assertEqual(stock(MOUSE), 198)
+    t.assertEqual(sql(order, "select status, count(*) from orders group by 1 order by 1"), "confirmed|1\nrejected|3")
+
+with subtest("roles may come from where they work, and into their own database"):
+
+    def enters(machine, host: str, user: str, database: str, password: str, *options: str) -> bool:
+        address = shlex.quote(" ".join([f"host={host} port={FACTS['order_db']} dbname={database} user={user}", *options]))
+        return machine.execute(f"PGPASSWORD={password} {FACTS['psql']} -qAtX -c 'select 1' {address} 2>&1")[0] == 0
+
+    cdc, service, owner = (SECRETS[role] for role in ["order_cdc", "order_service", "order_owner"])
+    t.assertTrue(enters(kafka, "order", "order_cdc", "order_db", cdc))
+    t.assertFalse(enters(kafka, "order", "order_cdc", "order_db", "wrong"))
+    t.assertFalse(enters(kafka, "order", "order_cdc", "postgres", cdc))
+    t.assertFalse(enters(kafka, "order", "order_service", "order_db", service))
+    t.assertFalse(enters(kafka, "order", "order_owner", "order_db", owner))
+    t.assertFalse(enters(inventory, "order", "order_cdc", "order_db", cdc))
+    t.assertTrue(enters(order, "127.0.0.1", "order_service", "order_db", service))
+    t.assertFalse(enters(order, "127.0.0.1", "order_service", "postgres", service))
+    for machine, host in [(kafka, "order"), (order, "127.0.0.1")]:
+        # The whole server's log, every table in it.
+        t.assertFalse(enters(machine, host, "order_cdc", "order_db", cdc, "replication=true"))
+
+with subtest("what is for one machine only is not there for others"):
+    for machine, host, port in [
+        (order, "kafka", "connect"),
+        (order, "kafka", "kafka_internal"),
+        (kafka, "inventory", "inventory"),
+        (kafka, "inventory", "worker"),
+    ]:
+        machine.fail(f"timeout 10 bash -c 'exec 3<> /dev/tcp/{host}/{PORTS[port]}'")
+    for machine, host, port in [(order, "kafka", "kafka"), (kafka, "order", "order_db"), (kafka, "order", "order")]:
+        machine.succeed(f"timeout 60 bash -c 'exec 3<> /dev/tcp/{host}/{PORTS[port]}'")
+
+with subtest("no secret is in the store, in a process, in a log, in an answer"):
+    named = "-oE '/nix/store/[a-z0-9]{32}-[A-Za-z0-9+._?=-]+'"
+    for machine in [order, inventory, kafka]:
+
+        def holders(what: str) -> str:
+            """Where one of the machine's secrets is, of what a command prints or of the files that it names."""
+            return machine.succeed(f"{{ {what}; }} 2> /dev/null || true").strip()
+
+        # The store's paths that processes name, and those that settings and scripts among them name in turn.
+        machine.succeed(
+            f"for file in {FACTS['secrets']}/*; do cat $file; echo; done | grep . > /tmp/secrets",
+            f"cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2> /dev/null | grep -a {named} | sort -u > /tmp/named",
+            f"{{ xargs grep -rhI {named} < /tmp/named || true; }} 2> /dev/null | sort -u - /tmp/named > /tmp/paths",
+        )
+        search = "grep -laF -f /tmp/secrets"
+        t.assertGreater(int(machine.succeed("wc -l < /tmp/paths")), 3)
+        t.assertEqual(holders(f"xargs {search} -r < /tmp/paths"), "")
+        t.assertEqual(holders(f"{search} /proc/[0-9]*/cmdline /proc/[0-9]*/environ"), "")
+        t.assertEqual(holders(f"journalctl --no-pager | {search}"), "")
+        # The search finds what is there.
+        t.assertNotEqual(holders(f"{search} -r {FACTS['secrets']}"), "")
+    shown = json.dumps([rest("/connectors?expand=info"), rest("/connectors/order-outbox"), rest("/connectors/inventory-outbox/tasks")])
+    t.assertIn("${dir:/run/credentials/kafka-connect.service:order_cdc}", shown)
+    for role, secret in SECRETS.items():
+        t.assertNotIn(secret, shown, role)
+
+with subtest("topics are as the connectors declare them"):
+    described = kafka.succeed(
+        f"KAFKA_HEAP_OPTS=-Xmx128m {FACTS['topics']} --bootstrap-server 127.0.0.1:{PORTS['kafka_internal']} --describe"
+        " --topic 'order|reservation' 2> /dev/null"
+    )
+    for topic in ["order", "reservation"]:
+        line = next(line for line in described.splitlines() if f"Topic: {topic}\t" in line and "PartitionCount" in line)
+        for part in ["PartitionCount: 6", "ReplicationFactor: 1", "retention.ms=604800000", "segment.ms=86400000"]:
+            t.assertIn(part, line)
+
+
+def declare(folder: str) -> None:
+    """What the unit does when it starts with another configuration."""
+    kafka.succeed(f"ln -sfn {folder} /run/kafka-connect-connectors/declared")
+
+
+def interval() -> str:
+    return (rest("/connectors/order-outbox/config") or {}).get("poll.interval.ms", "")
+
+
+changed = "/run/changed"
+
+with subtest("a connector that is declared otherwise is changed"):
+    t.assertEqual(interval(), "10")
+    t.assertEqual(rest("/connectors/order-outbox/config")["reconciler.owner"], "nixos")
+    kafka.succeed(
+        f"mkdir -p {changed} && cp {FACTS['declared']}/*.json {changed}/",
+        f"{FACTS['jq']} '.config[\"poll.interval.ms\"] = \"20\"' {FACTS['declared']}/order-outbox.json > {changed}/order-outbox.json",
+        f"chmod -R a+rX {changed}",
+    )
+    declare(changed)
+    until("the connector is changed", lambda: interval() == "20")
+    connector_runs("order-outbox")
+
+with subtest("one that is declared no more is removed, others stay"):
+    kafka.succeed(f"rm {changed}/inventory-outbox.json")
+    until("the connector is removed", lambda: rest("/connectors") == ["order-outbox"])
+    id = place(MOUSE, 25, 1)
+    until("the order is decided", lambda: stock(MOUSE) == 197)
+    t.assertEqual(pending({id}), {id})
+    declare(FACTS["declared"])
+    t.assertEqual(settled(id)["status"], "confirmed")
+    until("the connector is as it was", lambda: interval() == "10")
+    connector_runs("order-outbox")
+    connector_runs("inventory-outbox")
+
+with subtest("one that fails is restarted until it runs"):
+    sql(order, "drop publication outbox")
+    kafka.succeed(f"curl -fsS -m 60 -X POST 'http://127.0.0.1:{PORTS['connect']}/connectors/order-outbox/restart?includeTasks=true'")
+    until("its task fails", lambda: "FAILED" in states("order-outbox"))
+    restarted = "journalctl --no-pager -u kafka-connect-connectors.service | grep -q 'connector failed; it is restarted'"
+    until("it is restarted", lambda: kafka.execute(restarted)[0] == 0)
+    sql(order, "set role order_owner; create publication outbox for table outbox, heartbeat with (publish = 'insert')")
+    connector_runs("order-outbox")
+    t.assertEqual(settled(place(MOUSE, 25, 1))["status"], "confirmed")
+    t.assertEqual(stock(MOUSE), 196)
