@@ -48,6 +48,7 @@ mod breaker;
 mod buffer;
 mod config;
 mod consumer;
+mod failpoint;
 mod failure;
 mod ledger;
 pub mod letters;

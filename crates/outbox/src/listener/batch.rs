@@ -12,6 +12,7 @@ use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::breaker::{Breaker, Circuit, Turn};
+use super::failpoint::Step;
 use super::ledger::{self, Key, Letter, Partition};
 use super::letters::{Deferral, Kind};
 use super::split::{Refused, Split, Stop};
@@ -238,7 +239,9 @@ impl<H: Handler> Batcher<H> {
         room: usize,
     ) -> Result<Settled, Stop> {
         let mut tx = connection.begin().await?;
+        Step::Begun.reached();
         let mut settled = self.hold(&mut tx, messages, epochs).await?;
+        Step::Held.reached();
         let mut fates = Vec::with_capacity(messages.len());
         for &message in messages {
             let partition = message.partition();
@@ -256,6 +259,7 @@ impl<H: Handler> Batcher<H> {
         let ids: Vec<Uuid> = fates.iter().map(|(_, id, _)| *id).collect();
         let mut unseen = ledger::settle(&mut tx, &self.listener, &ids).await?;
         settled.fresh = unseen.len();
+        Step::Settled.reached();
         let keys: BTreeSet<Key> = fates
             .iter()
             .filter(|(_, id, _)| unseen.contains(id))
@@ -312,6 +316,7 @@ impl<H: Handler> Batcher<H> {
             );
             outgoing
         };
+        Step::Handled.reached();
         for letter in letters.iter().filter(|letter| letter.kind != Kind::Parked) {
             tracing::warn!(
                 listener = self.listener, id = %letter.id, kind = letter.kind.as_str(), error = letter.error,
@@ -320,8 +325,11 @@ impl<H: Handler> Batcher<H> {
             );
         }
         ledger::put_aside(&mut tx, &self.listener, &letters).await?;
+        Step::Lettered.reached();
         append(&mut tx, &outgoing).await?;
+        Step::Appended.reached();
         finish(tx).await?;
+        Step::Committed.reached();
         Ok(settled)
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batcher, Settled, Work};
 use super::buffer::Buffer;
 use super::consumer::{Change, Consumer};
+use super::failpoint::Step;
 use super::ledger::Partition;
 use super::{Error, Failure, Handler, Listener, Progress};
 use crate::message::Message;
@@ -188,6 +189,9 @@ impl<H: Handler> Run<H> {
             }
             next = self.consumer.receive_now()?;
         }
+        if !self.buffer.is_empty() {
+            Step::Received.reached();
+        }
         Ok(())
     }
 
@@ -285,6 +289,9 @@ impl<H: Handler> Run<H> {
         let mut next = settled.next;
         next.retain(|partition, _| self.is_mine(partition));
         self.consumer.commit(&next, CommitMode::Async);
+        if !next.is_empty() {
+            Step::OffsetsSent.reached();
+        }
         self.next.extend(next);
         for partition in settled.superseded {
             tracing::warn!(

@@ -55,6 +55,26 @@ impl World {
     }
 }
 
+impl World {
+    /// Makes letters that waiting workers are to try: parked ones whose first letter is given up.
+    pub(crate) async fn letters_are_due(&self, product: Uuid) {
+        for _ in 0..8 {
+            let key = Uuid::now_v7().to_string();
+            for quantity in [0, 1, 1] {
+                let value = placed(Uuid::now_v7(), product, quantity);
+                self.produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
+                    .await;
+            }
+            let ids = self
+                .eventually_put_aside(&key, &["poison", "parked", "parked"])
+                .await;
+            let arguments = ["drop", &ids[0], "--reason", "a test", "--yes"];
+            let dropped = self.operate(Binary::InventoryWorker, &arguments).await;
+            assert!(dropped.status.success(), "{dropped:?}");
+        }
+    }
+}
+
 fn placed(order: Uuid, product: Uuid, quantity: i32) -> String {
     json!({ "event_id": Uuid::now_v7(), "order_id": order, "item_id": product, "quantity": quantity,
         "estimated_price": PRICE, "placed_at": "2026-01-02T03:04:05Z" })

@@ -14,6 +14,7 @@ use super::Kind;
 use super::rows::{self, Letter};
 use crate::append;
 use crate::listener::batch::{Batcher, Fate, fate, finish};
+use crate::listener::failpoint::Step;
 use crate::listener::ledger;
 use crate::listener::split::{Stop, TRIES};
 use crate::listener::{Failure, Handler, Received, RefusalKind};
@@ -101,6 +102,7 @@ impl<H: Handler> Batcher<H> {
             return Ok(Outcome::Behind);
         }
         *told = Some(letter.clone());
+        Step::LetterLocked.reached();
         let outgoing = match fate::<H>(&letter.message).1 {
             Fate::PassOver => Vec::new(),
             Fate::PutAside(_, error) => return Err(Failure::Poison(error.into()).into()),
@@ -114,6 +116,7 @@ impl<H: Handler> Batcher<H> {
         };
         remove(&mut tx, &self.listener, &letter).await?;
         append(&mut tx, &outgoing).await?;
+        Step::LetterRemoved.reached();
         finish(tx).await?;
         Ok(Outcome::Applied)
     }
