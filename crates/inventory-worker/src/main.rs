@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use inventory_worker::Orders;
 use inventory_worker::config::{Config, PREFIX};
+use outbox::listener::Letters;
 use service::cli::{self, Options};
 
 /// Applies order events to the stock, exactly once in effect.
@@ -21,6 +23,9 @@ struct Arguments {
 enum Command {
     /// Work, and show health over HTTP, until SIGTERM
     Serve,
+    /// Look after the orders that were put aside
+    #[command(subcommand)]
+    Letters(letters::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -31,14 +36,22 @@ async fn main() -> ExitCode {
     cli::exit(run(arguments).await)
 }
 
-async fn run(Arguments { options, command }: Arguments) -> Result<()> {
+async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
     let config: Config = service::config::load(PREFIX, options.config.as_deref())?;
     match command {
         Command::Serve => {
             service::telemetry::init(&config.log)?;
             inventory_worker::serve(&config, cli::shutdown()?).await?;
         }
+        Command::Letters(command) => {
+            service::database::probe(&config.database).await?;
+            let pool = service::database::pool(&config.database, "inventory-letters")?;
+            let (name, deferral) = (&config.kafka.name, config.kafka.deferral);
+            return Ok(command
+                .run(&Letters::new(name, pool, Orders, deferral))
+                .await?);
+        }
         Command::CheckConfig(command) => command.run(&config, config.check())?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

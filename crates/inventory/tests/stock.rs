@@ -201,6 +201,8 @@ async fn the_migrations_hold_the_librarys_tables() {
         "inbox",
         "epoch",
         "dead_letter",
+        "blocked_key",
+        "dropped_letter",
     ];
     assert_eq!(
         stack::testing::catalogue(&migrated, &tables).await,
@@ -235,7 +237,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "select * from outbox",
                 "delete from outbox",
                 "delete from inbox",
-                "delete from dead_letter",
+                "update dead_letter set value = 'x'",
+                "delete from dropped_letter",
                 "create temporary table mine (a integer)",
                 "select pg_create_logical_replication_slot('mine', 'pgoutput')",
                 "set role inventory_owner",

@@ -1,10 +1,14 @@
 //! The commands of the program.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use order::config::{Config, PREFIX};
 use order::db::MIGRATOR;
+use order::outcomes::Outcomes;
 use order::serve;
+use outbox::listener::Letters;
 use service::cli::{self, Options};
 
 /// Takes orders, publishes them through its outbox and learns their outcome.
@@ -29,6 +33,9 @@ enum Command {
     CheckOutbox,
     /// Take the database for the outbox's own, after a restore or a move; read the outbox again first
     AcceptDatabase,
+    /// Look after the outcomes that were put aside
+    #[command(subcommand)]
+    Letters(letters::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -38,7 +45,7 @@ impl Arguments {
     ///
     /// # Errors
     /// What went wrong, and what to do about it.
-    pub(crate) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
         let Self { options, command } = self;
         let config: Config = service::config::load(PREFIX, options.config.as_deref())?;
         match command {
@@ -61,8 +68,16 @@ impl Arguments {
                 outbox::keeper::accept(&mut database).await?;
                 cli::print("the database is taken for the outbox's own");
             }
+            Command::Letters(command) => {
+                service::database::probe(&config.database).await?;
+                let pool = service::database::pool(&config.database, "order-letters")?;
+                let (name, deferral) = (&config.kafka.name, config.kafka.deferral);
+                return Ok(command
+                    .run(&Letters::new(name, pool, Outcomes, deferral))
+                    .await?);
+            }
             Command::CheckConfig(command) => command.run(&config, config.check())?,
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -197,6 +197,8 @@ async fn the_migrations_hold_the_librarys_tables() {
         "inbox",
         "epoch",
         "dead_letter",
+        "blocked_key",
+        "dropped_letter",
     ];
     let migrated_owner = pool(&migrated, "order_owner").await;
     assert_eq!(
@@ -220,7 +222,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "update inbox set settled_at = now()",
                 "delete from inbox",
                 "delete from epoch",
-                "delete from dead_letter",
+                "update dead_letter set value = 'x'",
+                "delete from dropped_letter",
                 "delete from heartbeat",
                 "truncate orders",
                 "create table mine (a integer)",

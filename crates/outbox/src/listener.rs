@@ -44,13 +44,17 @@
 //! ```
 
 mod batch;
+mod breaker;
 mod buffer;
 mod config;
 mod consumer;
+mod failpoint;
 mod failure;
 mod ledger;
+pub mod letters;
 mod progress;
 mod run;
+mod split;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -63,8 +67,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use breaker::{Breaker, PAUSE_MOST};
 pub use config::{Config, DEFAULT_MAX_BATCH};
 pub use failure::{BoxError, Failure, Refusal, RefusalKind};
+pub use letters::{Deferral, Letters};
 pub use progress::Progress;
 
 use crate::Outgoing;
@@ -168,7 +174,13 @@ impl<H: Handler> Listener<H> {
         config.refuse()?;
         Ok(Self {
             consumer: consumer::Consumer::new(config)?,
-            batcher: Arc::new(batch::Batcher::new(config.name.clone(), pool, handler)),
+            batcher: Arc::new(batch::Batcher::new(
+                config.name.clone(),
+                pool,
+                handler,
+                config.breaker,
+                config.deferral,
+            )),
             max_batch: config.max_batch.max(1),
             progress: watch::Sender::new(Progress::new(&config.name)),
         })
@@ -186,6 +198,16 @@ impl<H: Handler> Listener<H> {
     /// # Errors
     /// [`Error::Fatal`], or [`Error::Config`] for a topic's name that is none. Everything else is retried for as long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        run::Run::new(self).until(shutdown).await
+        let (batcher, stop) = (Arc::clone(&self.batcher), shutdown.child_token());
+        let guard = stop.clone().drop_guard();
+        let (outcome, ()) = tokio::join!(
+            async {
+                // Letters are tried as long as messages are read.
+                let _guard = guard;
+                run::Run::new(self).until(shutdown).await
+            },
+            letters::keep_trying(batcher, stop),
+        );
+        outcome
     }
 }

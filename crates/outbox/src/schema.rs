@@ -9,7 +9,7 @@ pub const OUTBOX: &str = include_str!("../schema/outbox.sql");
 /// Table `outbox_identity`: for a service that keeps its outbox by the feature `keeper`.
 pub const KEEPING: &str = include_str!("../schema/keeping.sql");
 
-/// Tables `inbox`, `epoch` and `dead_letter`: for a service that listens.
+/// Tables `inbox`, `epoch`, `dead_letter`, `blocked_key` and `dropped_letter`: for a service that listens.
 pub const INBOX: &str = include_str!("../schema/inbox.sql");
 
 #[cfg(test)]

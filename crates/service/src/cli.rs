@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -63,10 +63,11 @@ pub fn print(text: &str) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
-/// The process's exit code; an error is told with all its causes.
-pub fn exit<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
+/// The process's exit code, that of what was done; an error is told with all its causes.
+pub fn exit<T: Termination, E: AsRef<dyn Error + Send + Sync>>(result: Result<T, E>) -> ExitCode {
+    let error = match result {
+        Ok(done) => return done.report(),
+        Err(error) => error,
     };
     let mut text = format!("error: {}", error.as_ref());
     let mut cause = error.as_ref().source();

@@ -3,6 +3,7 @@
 //! Both come from the stack that `OUTBOX_STACK` describes, if it is set (`stack exec` sets it); else this process
 //! starts its own, which ends with it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -243,15 +244,15 @@ impl Service {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(stack: &Description, binary: Binary, settings: &[(&str, &str)]) -> Result<Self> {
-        Self::spawn_under(None, stack, binary, settings)
+        Self::spawn_under(&[], stack, binary, settings)
     }
 
-    /// Starts it as a supervisor does that listens at the socket `notified`.
+    /// Starts it with further variables in its environment, and does not wait.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn spawn_under(
-        notified: Option<&Path>,
+        environment: &[(&str, &OsStr)],
         stack: &Description,
         binary: Binary,
         settings: &[(&str, &str)],
@@ -273,7 +274,7 @@ impl Service {
                     .iter()
                     .map(|(key, value)| (format!("{prefix}__{key}"), value)),
             )
-            .envs(notified.map(|socket| ("NOTIFY_SOCKET", socket)))
+            .envs(environment.iter().copied())
             .stdout(output.try_clone()?)
             .stderr(output);
         // With the test's thread, at the latest.
@@ -287,6 +288,14 @@ impl Service {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If that cannot be known.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        (self.child.try_wait()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Sends a signal.

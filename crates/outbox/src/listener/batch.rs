@@ -1,16 +1,22 @@
 //! One batch, one transaction.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use sqlx::postgres::PgTransaction;
 use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::ledger::{self, Letter, Partition};
-use super::{Failure, Handler, Received, Refusal, RefusalKind, progress};
+use super::breaker::{Breaker, Circuit, Turn};
+use super::failpoint::Step;
+use super::ledger::{self, Key, Letter, Partition};
+use super::letters::{Deferral, Kind};
+use super::split::{Refused, Split, Stop};
+use super::{Failure, Handler, Received, progress};
 use crate::append;
 use crate::message::Message;
 
@@ -23,7 +29,7 @@ pub(super) struct Work {
 }
 
 /// What a committed batch has come to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
     /// Partitions held, by their epoch.
     pub(super) held: BTreeMap<Partition, i64>,
@@ -33,8 +39,32 @@ pub(super) struct Settled {
     pub(super) next: BTreeMap<Partition, i64>,
     /// Events that were new.
     pub(super) fresh: usize,
+    /// Of these, the ones that the handler has applied.
+    pub(super) applied: usize,
     /// Of these, the ones put aside.
     pub(super) lettered: usize,
+    /// Of these, the ones put aside since an earlier letter of their key waits.
+    pub(super) parked: usize,
+}
+
+impl Settled {
+    /// Adds what a later part of the same batch has come to.
+    pub(super) fn add(&mut self, part: Self) {
+        self.held.extend(part.held);
+        for (partition, next) in part.next {
+            let known = self.next.entry(partition).or_insert(next);
+            *known = next.max(*known);
+        }
+        for partition in part.superseded {
+            self.held.remove(&partition);
+            self.next.remove(&partition);
+            self.superseded.insert(partition);
+        }
+        self.fresh += part.fresh;
+        self.applied += part.applied;
+        self.lettered += part.lettered;
+        self.parked += part.parked;
+    }
 }
 
 /// How long a transaction may take, the handler's work included.
@@ -42,114 +72,179 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Settles batches with one handler in one database.
 pub(super) struct Batcher<H> {
-    listener: String,
-    pool: PgPool,
-    handler: H,
+    pub(super) listener: String,
+    pub(super) pool: PgPool,
+    pub(super) handler: H,
+    pub(super) deferral: Deferral,
+    circuit: Mutex<Circuit>,
 }
 
-/// Messages that a handler has refused in an earlier run of the same batch.
-type Refused = HashMap<Uuid, (RefusalKind, String)>;
-
 /// What is to become of a message.
-enum Fate<E> {
+pub(super) enum Fate<E> {
     Apply(Received<E>),
     PassOver,
-    PutAside(RefusalKind, String),
+    PutAside(Kind, String),
 }
 
 impl<H: Handler> Batcher<H> {
-    pub(super) fn new(listener: String, pool: PgPool, handler: H) -> Self {
+    pub(super) fn new(
+        listener: String,
+        pool: PgPool,
+        handler: H,
+        breaker: Breaker,
+        deferral: Deferral,
+    ) -> Self {
+        let circuit = Mutex::new(Circuit::new(breaker));
         Self {
             listener,
             pool,
             handler,
+            deferral,
+            circuit,
         }
     }
 
-    /// Settles `work`, running it again without what the handler refuses.
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when the circuit breaker lets nothing be tried.
+    pub(super) fn open_until(&self) -> Option<Instant> {
+        self.circuit().open_until()
+    }
+
+    /// Settles `work`, in as many parts as it takes to find what fails.
     pub(super) async fn settle(&self, work: &Work) -> Result<Settled, Failure> {
-        let mut refused = Refused::new();
-        loop {
-            match self.attempt(work, &refused).await {
-                Err(Failure::Refused(named)) => Self::refuse(work, &mut refused, named)?,
-                outcome => return outcome,
+        let ids = work.messages.iter().map(|message| fate::<H>(message).0);
+        let mut split = Split::new(work, ids.collect());
+        while let Some(part) = split.next()? {
+            if !part.wait.is_zero() {
+                tokio::time::sleep(part.wait).await;
             }
+            let messages: Vec<&Message> =
+                part.messages.iter().map(|m| &work.messages[*m]).collect();
+            match self.attempt(&messages, &split.epochs, &split.refused).await {
+                Ok(settled) => {
+                    let letters = settled.lettered - settled.parked;
+                    let turn = self
+                        .circuit()
+                        .note(settled.applied, letters, Instant::now());
+                    if let Some(turn) = turn {
+                        self.turned(turn);
+                    }
+                    split.settled(&part, settled);
+                }
+                Err(stop) => split.failed(part, stop)?,
+            }
+        }
+        Ok(split.done())
+    }
+
+    fn turned(&self, turn: Turn) {
+        match turn {
+            Turn::Opened(pause) => tracing::error!(
+                listener = self.listener,
+                ?pause,
+                "the circuit breaker is open: too many messages were put aside; see the letters' errors. After the \
+                 pause one message is tried"
+            ),
+            Turn::Closed => tracing::info!(
+                listener = self.listener,
+                "the circuit breaker is closed: a message was applied"
+            ),
         }
     }
 
-    /// Notes refusals; a refusal of what is not in the batch, or was refused before, would repeat for ever.
-    fn refuse(work: &Work, refused: &mut Refused, named: Vec<Refusal>) -> Result<(), Failure> {
-        let ids: HashSet<Uuid> = work
-            .messages
-            .iter()
-            .map(|message| fate::<H>(message).0)
-            .collect();
-        let before = refused.len();
-        for Refusal { id, kind, source } in named {
-            if !ids.contains(&id) {
-                return Err(Failure::Unknown(
-                    format!("the handler refused event {id}, which is not in its batch: {source}")
-                        .into(),
-                ));
-            }
-            refused.insert(id, (kind, source.to_string()));
+    async fn attempt(
+        &self,
+        messages: &[&Message],
+        epochs: &BTreeMap<Partition, Option<i64>>,
+        refused: &Refused,
+    ) -> Result<Settled, Stop> {
+        let room = self.circuit().room(Instant::now());
+        if room == 0 {
+            return Err(Failure::Transient("the circuit breaker is open".into()).into());
         }
-        if refused.len() == before {
-            return Err(Failure::Unknown("the handler refused nothing new".into()));
-        }
-        Ok(())
-    }
-
-    async fn attempt(&self, work: &Work, refused: &Refused) -> Result<Settled, Failure> {
         let mut connection = self.pool.acquire().await?;
+        let work = self.transact(&mut connection, messages, epochs, refused, room);
+        let (outcome, usable) = self.guarded(work).await;
+        if !usable {
+            // Nobody knows in which state this left the connection.
+            connection.close_on_drop();
+        }
+        outcome
+    }
+
+    /// Runs a transaction within its time, a panic of the handler caught; says whether the connection can be used again.
+    pub(super) async fn guarded<T>(
+        &self,
+        transaction: impl Future<Output = Result<T, Stop>>,
+    ) -> (Result<T, Stop>, bool) {
         let began = Instant::now();
-        let transaction =
-            AssertUnwindSafe(self.transact(&mut connection, work, refused)).catch_unwind();
+        let transaction = AssertUnwindSafe(transaction).catch_unwind();
         let failure = match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
             Ok(Ok(outcome)) => {
-                progress::took(
-                    "outbox_listener_transaction_seconds",
-                    &self.listener,
-                    began.elapsed(),
-                );
-                return outcome;
+                let name = "outbox_listener_transaction_seconds";
+                progress::took(name, &self.listener, began.elapsed());
+                return (outcome, true);
             }
             Ok(Err(panic)) => {
-                Failure::Unknown(format!("the handler panicked: {}", panic_text(&*panic)).into())
+                Failure::Poison(format!("the handler panicked: {}", panic_text(&*panic)).into())
             }
             // The server's own time-outs do not help against a connection that died without a word.
             Err(_) => Failure::Transient(
                 format!("no end of the transaction within {TRANSACTION_TIMEOUT:?}").into(),
             ),
         };
-        // Nobody knows in which state this left the connection.
-        connection.close_on_drop();
-        Err(failure)
+        (Err(failure.into()), false)
+    }
+
+    /// Locks the epochs of the messages' partitions, and says which are held.
+    async fn hold(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        messages: &[&Message],
+        epochs: &BTreeMap<Partition, Option<i64>>,
+    ) -> Result<Settled, sqlx::Error> {
+        let partitions: BTreeSet<Partition> =
+            messages.iter().map(|message| message.partition()).collect();
+        let known: BTreeMap<Partition, Option<i64>> = partitions
+            .into_iter()
+            .map(|partition| {
+                let epoch = epochs.get(&partition).copied().flatten();
+                (partition, epoch)
+            })
+            .collect();
+        let locked = ledger::lock_epochs(tx, &self.listener, &known).await?;
+        let mut settled = Settled::default();
+        for (partition, known) in known {
+            match locked.get(&partition) {
+                Some(epoch) if known.is_none_or(|known| known == *epoch) => {
+                    settled.held.insert(partition, *epoch);
+                }
+                _ => {
+                    settled.superseded.insert(partition);
+                }
+            }
+        }
+        Ok(settled)
     }
 
     async fn transact(
         &self,
         connection: &mut PgConnection,
-        work: &Work,
+        messages: &[&Message],
+        epochs: &BTreeMap<Partition, Option<i64>>,
         refused: &Refused,
-    ) -> Result<Settled, Failure> {
+        room: usize,
+    ) -> Result<Settled, Stop> {
         let mut tx = connection.begin().await?;
-        let locked = ledger::lock_epochs(&mut tx, &self.listener, &work.epochs).await?;
-        let mut settled = Settled::default();
-        for (partition, known) in &work.epochs {
-            match locked.get(partition) {
-                Some(epoch) if known.is_none_or(|known| known == *epoch) => {
-                    settled.held.insert(partition.clone(), *epoch);
-                }
-                _ => {
-                    settled.superseded.insert(partition.clone());
-                }
-            }
-        }
-
-        let mut fates = Vec::with_capacity(work.messages.len());
-        for message in &work.messages {
-            let partition = (message.at.topic.clone(), message.at.partition);
+        Step::Begun.reached();
+        let mut settled = self.hold(&mut tx, messages, epochs).await?;
+        Step::Held.reached();
+        let mut fates = Vec::with_capacity(messages.len());
+        for &message in messages {
+            let partition = message.partition();
             if settled.held.contains_key(&partition) {
                 let (id, fate) = fate::<H>(message);
                 let fate = match refused.get(&id) {
@@ -164,22 +259,49 @@ impl<H: Handler> Batcher<H> {
         let ids: Vec<Uuid> = fates.iter().map(|(_, id, _)| *id).collect();
         let mut unseen = ledger::settle(&mut tx, &self.listener, &ids).await?;
         settled.fresh = unseen.len();
+        Step::Settled.reached();
+        let keys: BTreeSet<Key> = fates
+            .iter()
+            .filter(|(_, id, _)| unseen.contains(id))
+            .filter_map(|(message, _, _)| message.topic_key())
+            .collect();
+        let mut blocked = ledger::lock_blocked(&mut tx, &self.listener, &keys).await?;
+
         let (mut batch, mut letters) = (Vec::with_capacity(unseen.len()), Vec::new());
         for (message, id, fate) in fates {
             // Removed as it is met: a duplicate within the batch is the second to come.
             if !unseen.remove(&id) {
                 continue;
             }
-            match fate {
-                Fate::Apply(received) => batch.push(received),
-                Fate::PassOver => {}
-                Fate::PutAside(kind, error) => letters.push(Letter {
-                    id,
-                    kind: kind.as_str(),
-                    error,
-                    message,
-                }),
-            }
+            let key = message.topic_key();
+            let waits = key.as_ref().is_some_and(|key| blocked.contains(key));
+            let (kind, error) = match fate {
+                Fate::PassOver => continue,
+                Fate::PutAside(Kind::Poison, error) => (Kind::Poison, error),
+                _ if waits => (
+                    Kind::Parked,
+                    "an earlier letter of its key waits".to_owned(),
+                ),
+                Fate::PutAside(kind, error) => (kind, error),
+                Fate::Apply(received) => {
+                    batch.push(received);
+                    continue;
+                }
+            };
+            settled.parked += usize::from(kind == Kind::Parked);
+            letters.push(Letter {
+                id,
+                kind,
+                error,
+                retry_in: (kind == Kind::Deferred).then(|| self.deferral.first()),
+                message,
+            });
+            blocked.extend(key);
+        }
+        settled.lettered = letters.len();
+        settled.applied = batch.len();
+        if settled.lettered - settled.parked > room {
+            return Err(Stop::TooManyLetters);
         }
 
         let outgoing = if batch.is_empty() {
@@ -194,22 +316,29 @@ impl<H: Handler> Batcher<H> {
             );
             outgoing
         };
-        for letter in &letters {
+        Step::Handled.reached();
+        for letter in letters.iter().filter(|letter| letter.kind != Kind::Parked) {
             tracing::warn!(
-                listener = self.listener, id = %letter.id, kind = letter.kind, error = letter.error,
+                listener = self.listener, id = %letter.id, kind = letter.kind.as_str(), error = letter.error,
                 topic = letter.message.at.topic, partition = letter.message.at.partition,
                 offset = letter.message.at.offset, "message is put aside in dead_letter"
             );
-            ledger::put_aside(&mut tx, &self.listener, letter).await?;
         }
-        settled.lettered = letters.len();
+        ledger::put_aside(&mut tx, &self.listener, &letters).await?;
+        Step::Lettered.reached();
         append(&mut tx, &outgoing).await?;
-        // A handler that swallowed an error of the database has left the transaction aborted; its COMMIT would roll
-        // back and say nothing. This says it.
-        sqlx::query("select").execute(&mut *tx).await?;
-        tx.commit().await?;
+        Step::Appended.reached();
+        finish(tx).await?;
+        Step::Committed.reached();
         Ok(settled)
     }
+}
+
+/// Commits. A handler that swallowed an error of the database has left the transaction aborted; its COMMIT would roll back
+/// and say nothing.
+pub(super) async fn finish(mut tx: PgTransaction<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query("select").execute(&mut *tx).await?;
+    tx.commit().await
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -219,10 +348,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// A message's identity, and what is to become of it.
-fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
+pub(super) fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
     let opened = match message.open() {
         Ok(opened) => opened,
-        Err((id, why)) => return (id, Fate::PutAside(RefusalKind::Poison, why.to_string())),
+        Err((id, why)) => return (id, Fate::PutAside(Kind::Poison, why.to_string())),
     };
     let id = opened.id;
     if H::PASSED_OVER.contains(&opened.event_type.as_str()) {
@@ -235,7 +364,7 @@ fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
             at: message.at.clone(),
             event,
         }),
-        Err(why) => Fate::PutAside(RefusalKind::Poison, why.to_string()),
+        Err(why) => Fate::PutAside(Kind::Poison, why.to_string()),
     };
     (id, fate)
 }

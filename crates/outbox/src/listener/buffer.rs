@@ -47,6 +47,10 @@ impl Buffer {
         self.messages.iter()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// No room for a further message.
     pub(super) fn is_full(&self) -> bool {
         self.messages.len() >= self.most || self.bytes >= MOST_BYTES

@@ -9,7 +9,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::Error;
+use super::{Breaker, Deferral, Error};
 use crate::property::bears_secret;
 
 /// Where a listener reads, and as whom. Neither its `Debug` nor what it serializes to shows a secret.
@@ -33,6 +33,12 @@ pub struct Config {
     /// Properties of librdkafka whose values are files' contents, such as `sasl.password`: the file's path by the
     /// property's name. Read whenever a client is made; a trailing newline does not count.
     pub property_files: BTreeMap<String, PathBuf>,
+    /// When a burst of letters stops the listener.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// How deferred letters are tried again.
+    #[serde(default)]
+    pub deferral: Deferral,
 }
 
 /// Stands for a secret.
@@ -72,6 +78,8 @@ impl Config {
             max_batch: DEFAULT_MAX_BATCH,
             properties: BTreeMap::new(),
             property_files: BTreeMap::new(),
+            breaker: Breaker::default(),
+            deferral: Deferral::default(),
         }
     }
 
@@ -214,6 +222,8 @@ impl fmt::Debug for Config {
             max_batch,
             properties,
             property_files,
+            breaker,
+            deferral,
         } = self;
         f.debug_struct("Config")
             .field("name", name)
@@ -223,6 +233,8 @@ impl fmt::Debug for Config {
             .field("max_batch", max_batch)
             .field("properties", &shown(properties).collect::<BTreeMap<_, _>>())
             .field("property_files", property_files)
+            .field("breaker", breaker)
+            .field("deferral", deferral)
             .finish()
     }
 }

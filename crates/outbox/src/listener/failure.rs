@@ -16,7 +16,13 @@ pub enum Failure {
     /// aside in the transaction that moves on.
     #[error("{} message(s) refused, the first: {}", .0.len(), .0.first().map_or_else(String::new, ToString::to_string))]
     Refused(Vec<Refusal>),
-    /// Anything else: retried with back-off too.
+    /// A message of the batch can never be applied, and nobody says which: its data break a rule of the database
+    /// (SQLSTATE classes 22 and 23), or the handler panicked. The batch is split until the message stands alone, and that
+    /// one is put aside.
+    #[error("poison: {0}")]
+    Poison(#[source] BoxError),
+    /// Anything else. The batch is split until the message stands alone; that one is tried again a few times, and put aside
+    /// where others can be applied meanwhile. Where none can, the batch is retried with back-off.
     #[error("unknown: {0}")]
     Unknown(#[source] BoxError),
 }
@@ -38,18 +44,9 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// Never: reading it again gives the same answer.
     Poison,
-    /// Not yet: what it refers to is not visible.
+    /// Not yet: what it refers to is not visible. It is tried again by itself for a while; see
+    /// [`Deferral`](super::Deferral).
     Deferred,
-}
-
-impl RefusalKind {
-    /// The word in column `dead_letter.kind`.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Poison => "poison",
-            Self::Deferred => "deferred",
-        }
-    }
 }
 
 impl Refusal {
@@ -72,6 +69,7 @@ impl Failure {
         match self {
             Self::Transient(_) => "transient",
             Self::Refused(_) => "refused",
+            Self::Poison(_) => "poison",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -81,6 +79,8 @@ impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         if is_transient(&error) {
             Self::Transient(error.into())
+        } else if is_poison(&error) {
+            Self::Poison(error.into())
         } else {
             Self::Unknown(error.into())
         }
@@ -120,6 +120,15 @@ fn is_transient_state(code: &str) -> bool {
             "55P03" | "55000" | "42501" | "42P01" | "42703" | "3F000" | "3D000"
         ),
     }
+}
+
+/// Whether data break a rule: data exception, integrity constraint violation.
+fn is_poison(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    let code = error.code().unwrap_or_default();
+    code.starts_with("22") || code.starts_with("23")
 }
 
 #[cfg(test)]

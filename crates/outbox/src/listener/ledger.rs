@@ -1,14 +1,32 @@
 //! The listener's own tables: epochs, inbox, letters.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
+use sqlx::QueryBuilder;
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
+use super::letters::Kind;
 use crate::message::Message;
 
 /// A partition of a topic.
 pub(super) type Partition = (String, i32);
+
+/// A key of a topic, as messages have it.
+pub(super) type Key = (String, Vec<u8>);
+
+impl Message {
+    /// Where it comes from.
+    pub(super) fn partition(&self) -> Partition {
+        (self.at.topic.clone(), self.at.partition)
+    }
+
+    /// Its key within its topic, if it has one.
+    pub(super) fn topic_key(&self) -> Option<Key> {
+        Some((self.at.topic.clone(), self.key.clone()?))
+    }
+}
 
 /// Locks the epoch rows of `partitions`, in order, and returns the epochs as they are now. A partition without a
 /// known epoch is claimed: its epoch rises, so that whoever held it before is superseded.
@@ -69,47 +87,132 @@ pub(super) async fn settle(
     Ok(fresh.into_iter().collect())
 }
 
-/// A message to put aside.
-pub(super) struct Letter<'a> {
-    pub(super) id: Uuid,
-    pub(super) kind: &'static str,
-    pub(super) error: String,
-    pub(super) message: &'a Message,
-}
-
-/// Puts a message aside, whole: error, position, headers and raw bytes.
-pub(super) async fn put_aside(
+/// Locks those of `keys` that have letters, in order, and returns them: what comes later of them waits. Whoever redrives
+/// holds the same locks, so what is seen here stays so until the transaction ends.
+pub(super) async fn lock_blocked(
     tx: &mut PgTransaction<'_>,
     listener: &str,
-    letter: &Letter<'_>,
-) -> Result<(), sqlx::Error> {
-    let message = letter.message;
-    let (names, values): (Vec<&str>, Vec<Option<&[u8]>>) = message
-        .headers
+    keys: &BTreeSet<Key>,
+) -> Result<HashSet<Key>, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (topics, bytes): (Vec<&str>, Vec<&[u8]>) = keys
         .iter()
-        .map(|(name, value)| (name.as_str(), value.as_deref()))
+        .map(|(topic, key)| (topic.as_str(), key.as_slice()))
         .unzip();
-    sqlx::query(
-        r#"insert into dead_letter
-             (listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value)
-           values ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8::double precision / 1000), $9, $10, $11, $12)
-           on conflict do nothing"#,
+    let blocked: Vec<Key> = sqlx::query_as(
+        "select wanted.topic, wanted.key
+         from blocked_key
+         join unnest($2::text[], $3::bytea[]) as wanted (topic, key)
+              on blocked_key.topic = wanted.topic and key_digest = sha256(key)
+         where listener = $1
+         order by blocked_key.topic, key_digest
+         for update of blocked_key",
     )
     .bind(listener)
-    .bind(letter.id)
-    .bind(letter.kind)
-    // PostgreSQL's text has no NUL, and an error may quote bytes that have.
-    .bind(letter.error.replace('\0', "\u{fffd}"))
-    .bind(&message.at.topic)
-    .bind(message.at.partition)
-    .bind(message.at.offset)
-    // What PostgreSQL cannot show as a time is no reason to lose the letter: years 1970 to 9999.
-    .bind(message.timestamp.filter(|millis| (0..253_402_300_800_000).contains(millis)))
-    .bind(message.key.as_deref())
-    .bind(names)
-    .bind(values)
-    .bind(message.value.as_deref())
+    .bind(topics)
+    .bind(bytes)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(blocked.into_iter().collect())
+}
+
+/// What comes later of `keys` waits from now on.
+async fn block(
+    tx: &mut PgTransaction<'_>,
+    listener: &str,
+    keys: &BTreeSet<(&str, &[u8])>,
+) -> Result<(), sqlx::Error> {
+    let (topics, bytes): (Vec<&str>, Vec<&[u8]>) = keys.iter().copied().unzip();
+    sqlx::query(
+        "insert into blocked_key (listener, topic, key_digest)
+         select $1, topic, sha256(key) from unnest($2::text[], $3::bytea[]) as wanted (topic, key)
+         order by topic, sha256(key)
+         on conflict do nothing",
+    )
+    .bind(listener)
+    .bind(topics)
+    .bind(bytes)
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// A message to put aside.
+pub(super) struct Letter<'a> {
+    pub(super) id: Uuid,
+    pub(super) kind: Kind,
+    pub(super) error: String,
+    /// When it is tried again by itself, from now.
+    pub(super) retry_in: Option<Duration>,
+    pub(super) message: &'a Message,
+}
+
+/// Letters in one statement; a row has 14 values, and a statement at most 65,535.
+const LETTERS_AT_ONCE: usize = 1000;
+
+/// Puts messages aside, whole: error, position, headers and raw bytes. What comes later of their keys waits behind them.
+pub(super) async fn put_aside(
+    tx: &mut PgTransaction<'_>,
+    listener: &str,
+    letters: &[Letter<'_>],
+) -> Result<(), sqlx::Error> {
+    let keys: BTreeSet<(&str, &[u8])> = letters
+        .iter()
+        .filter_map(|letter| {
+            Some((
+                letter.message.at.topic.as_str(),
+                letter.message.key.as_deref()?,
+            ))
+        })
+        .collect();
+    if !keys.is_empty() {
+        block(tx, listener, &keys).await?;
+    }
+    for some in letters.chunks(LETTERS_AT_ONCE) {
+        let mut statement = QueryBuilder::new(
+            r#"insert into dead_letter
+                 (listener, id, kind, error, retry_at, topic, partition, "offset", produced_at, key, header_names,
+                  header_values, value) "#,
+        );
+        statement.push_values(some, |mut row, letter| {
+            let message = letter.message;
+            let (names, values): (Vec<&str>, Vec<Option<&[u8]>>) = message
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_deref()))
+                .unzip();
+            row.push_bind(listener)
+                .push_bind(letter.id)
+                .push_bind(letter.kind.as_str())
+                .push_bind(text(&letter.error))
+                .push("now() + make_interval(secs => ")
+                .push_bind_unseparated(letter.retry_in.map(|wait| wait.as_secs_f64()))
+                .push_unseparated(")")
+                .push_bind(&message.at.topic)
+                .push_bind(message.at.partition)
+                .push_bind(message.at.offset)
+                .push("to_timestamp(")
+                // What PostgreSQL cannot show as a time is no reason to lose the letter: years 1970 to 9999.
+                .push_bind_unseparated(
+                    message
+                        .timestamp
+                        .filter(|millis| (0..253_402_300_800_000).contains(millis)),
+                )
+                .push_unseparated("::double precision / 1000)")
+                .push_bind(message.key.as_deref())
+                .push_bind(names)
+                .push_bind(values)
+                .push_bind(message.value.as_deref());
+        });
+        statement.push(" on conflict do nothing");
+        statement.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// PostgreSQL's text has no NUL, and an error may quote bytes that have.
+pub(super) fn text(error: &str) -> String {
+    error.replace('\0', "\u{fffd}")
 }

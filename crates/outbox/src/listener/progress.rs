@@ -38,6 +38,8 @@ pub struct Progress {
     pub batches: u64,
     /// Batches that failed and came again since it started.
     pub retries: u64,
+    /// Whether the circuit breaker is open: too many messages were put aside, and nothing is read for a while.
+    pub breaker_open: bool,
     /// In which way the batch in hand failed, if it is being retried: `transient` or `unknown`.
     pub retrying: Option<&'static str>,
     /// What keeps it from its messages: a topic that is not there, or a right that it lacks.
@@ -65,6 +67,7 @@ impl Progress {
             lettered: 0,
             batches: 0,
             retries: 0,
+            breaker_open: false,
             retrying: None,
             trouble: None,
             shown: BTreeSet::new(),
@@ -76,6 +79,10 @@ impl Progress {
     /// What is worth a look, if anything: Kafka is away, a batch is being retried, messages wait and none is settled.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
+        if self.breaker_open {
+            let text = "the circuit breaker is open: too many messages were put aside; the letters say why";
+            return Some(text.to_owned());
+        }
         if let Some(why) = &self.retrying {
             return Some(format!("a batch is retried ({why}); the log says why"));
         }
@@ -143,6 +150,13 @@ impl Progress {
             .record(messages);
     }
 
+    /// Takes note of how the circuit breaker stands.
+    pub(super) fn open(&mut self, open: bool) {
+        self.breaker_open = open;
+        gauge!("outbox_listener_breaker_open", "listener" => self.listener.clone())
+            .set(u8::from(open));
+    }
+
     /// Takes note of a batch that failed and comes again.
     pub(super) fn retry(&mut self, why: &'static str) {
         self.retries += 1;
@@ -176,6 +190,9 @@ mod tests {
         assert!(progress.warning().unwrap().contains("authorization"));
         progress.look(&BTreeMap::new(), UNREACHED * 2, None);
         assert!(progress.warning().unwrap().contains("no Kafka broker"));
+        progress.open(true);
+        assert!(progress.warning().unwrap().contains("circuit breaker"));
+        progress.open(false);
         progress.retry("transient");
         assert!(progress.warning().unwrap().contains("transient"));
     }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batcher, Settled, Work};
 use super::buffer::Buffer;
 use super::consumer::{Change, Consumer};
+use super::failpoint::Step;
 use super::ledger::Partition;
 use super::{Error, Failure, Handler, Listener, Progress};
 use crate::message::Message;
@@ -170,7 +171,7 @@ impl<H: Handler> Run<H> {
             Hand::Empty => &[],
         };
         for message in self.buffer.iter().chain(in_hand) {
-            *lag.entry(partition(message)).or_default() += 1;
+            *lag.entry(message.partition()).or_default() += 1;
         }
         let (unreached, trouble) = (self.consumer.unreached(), self.consumer.trouble());
         self.progress
@@ -188,6 +189,9 @@ impl<H: Handler> Run<H> {
             }
             next = self.consumer.receive_now()?;
         }
+        if !self.buffer.is_empty() {
+            Step::Received.reached();
+        }
         Ok(())
     }
 
@@ -199,8 +203,14 @@ impl<H: Handler> Run<H> {
                 let mine = work
                     .messages
                     .iter()
-                    .filter(|message| self.is_mine(&partition(message)));
-                mine.cloned().collect()
+                    .filter(|message| self.is_mine(&message.partition()));
+                let mut messages: Vec<Message> = mine.cloned().collect();
+                // Further ones may show whether these are to blame. Where a partition was lost meanwhile, what came after
+                // that is none of this batch.
+                if self.gone.is_empty() {
+                    messages.extend(self.buffer.take(self.most.saturating_sub(messages.len())));
+                }
+                messages
             }
             Hand::Empty => {
                 self.gone.clear();
@@ -238,7 +248,7 @@ impl<H: Handler> Run<H> {
 
     /// Messages with the epochs known of their partitions.
     fn work(&self, messages: Vec<Message>) -> Work {
-        let partitions = messages.iter().map(partition);
+        let partitions = messages.iter().map(Message::partition);
         let epochs = partitions
             .map(|partition| {
                 let epoch = self.epochs.get(&partition).copied();
@@ -260,7 +270,10 @@ impl<H: Handler> Run<H> {
                     "batch failed; it is retried");
                 self.progress
                     .send_modify(|progress| progress.retry(failure.class()));
-                self.hand = Hand::Waiting(work, Instant::now() + self.retry);
+                self.look_at_breaker();
+                let (now, open) = (Instant::now(), self.batcher.open_until());
+                let closes = open.map_or(now, Instant::from_std);
+                self.hand = Hand::Waiting(work, closes.max(now + self.retry));
                 self.retry = (self.retry * 2).min(RETRY_MOST);
             }
         }
@@ -276,6 +289,9 @@ impl<H: Handler> Run<H> {
         let mut next = settled.next;
         next.retain(|partition, _| self.is_mine(partition));
         self.consumer.commit(&next, CommitMode::Async);
+        if !next.is_empty() {
+            Step::OffsetsSent.reached();
+        }
         self.next.extend(next);
         for partition in settled.superseded {
             tracing::warn!(
@@ -290,6 +306,12 @@ impl<H: Handler> Run<H> {
         }
         self.progress
             .send_modify(|progress| progress.commit(messages, settled.fresh, settled.lettered));
+        self.look_at_breaker();
+    }
+
+    fn look_at_breaker(&self) {
+        let open = self.batcher.open_until().is_some();
+        self.progress.send_modify(|progress| progress.open(open));
     }
 
     fn follow_assignment(&mut self) {
@@ -325,14 +347,14 @@ impl<H: Handler> Run<H> {
         self.gone.extend(partitions.iter().cloned());
         self.epochs.retain(|held, _| !partitions.contains(held));
         self.buffer
-            .retain(|message| !partitions.contains(&partition(message)));
+            .retain(|message| !partitions.contains(&message.partition()));
     }
 
     /// Reads superseded partitions again from the committed offset; the next batch claims them again.
     async fn rewind_superseded(&mut self) {
         for superseded in self.rewind.clone() {
             self.buffer
-                .retain(|message| partition(message) != superseded);
+                .retain(|message| message.partition() != superseded);
             match self.consumer.rewind(superseded.clone()).await {
                 Ok(()) => {
                     self.rewind.remove(&superseded);
@@ -373,10 +395,6 @@ impl<H: Handler> Run<H> {
         }
         self.consumer.close(self.next, self.closing).await;
     }
-}
-
-fn partition(message: &Message) -> Partition {
-    (message.at.topic.clone(), message.at.partition)
 }
 
 /// Resolves when the batch in hand has been settled or has failed; with nothing, when it is time to try it again.

@@ -1,11 +1,13 @@
 //! Faults in mid-flow.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use stack::testing::pid;
+use serde_json::Value;
+use stack::testing::{Binary, Service, pid};
 
-use crate::world::World;
+use crate::world::{World, eventually};
 
 /// How often the worker is killed: within its transaction, and as it is about to commit, by turns.
 const KILLS: usize = 6;
@@ -48,4 +50,90 @@ async fn a_worker_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
         );
     }
     world.invariant_holds().await;
+}
+
+/// Every step of a batch, and of a letter that is tried again, by their names in `crates/outbox/src/listener/failpoint.rs`;
+/// the second or third time, so that the worker holds its partitions by an epoch where it can.
+const STEPS: [&str; 11] = [
+    "Received",
+    "Begun:2",
+    "Held:2",
+    "Settled:2",
+    "Handled:2",
+    "Lettered:3",
+    "Appended:2",
+    "Committed:2",
+    "OffsetsSent:2",
+    "LetterLocked",
+    "LetterRemoved",
+];
+
+#[tokio::test]
+async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
+    let world = World::new().await;
+    let product = world.product(9, 1_500).await;
+    for step in STEPS {
+        let mut dies = Service::spawn_under(
+            &[("OUTBOX_FAILPOINT", step.as_ref())],
+            world.stack,
+            Binary::InventoryWorker,
+            // It is missed after 6 s, the least that a broker takes.
+            &[("KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "6000")],
+        )
+        .unwrap();
+        eventually(Duration::from_secs(60), "it holds partitions", async || {
+            if dies.ended().is_some() {
+                // By another test's messages.
+                return Ok(());
+            }
+            let shown = world
+                .http
+                .get(format!("{}/health/ready", dies.url))
+                .send()
+                .await;
+            let shown: Value = shown
+                .map_err(|error| error.to_string())?
+                .json()
+                .await
+                .unwrap();
+            match shown["checks"]["listener"]["partitions"].as_u64() {
+                Some(1..) => Ok(()),
+                _ => Err(shown.to_string()),
+            }
+        })
+        .await;
+        if step.starts_with("Letter") && !step.starts_with("Lettered") {
+            world.letters_are_due(product).await;
+        }
+        let (mut orders, mut unsettled, mut status) = (Vec::new(), 0, None);
+        eventually(Duration::from_secs(60), step, async || {
+            orders.extend(world.place_many(300, product, 9).await);
+            unsettled = world.unsettled(&orders).await;
+            status = dies.ended();
+            status.map(drop).ok_or_else(|| "it lives".to_owned())
+        })
+        .await;
+        assert!(unsettled >= 100, "{step}: only {unsettled} are unsettled");
+        assert_eq!(
+            status.and_then(|status| status.signal()),
+            Some(Signal::SIGABRT as i32),
+            "it died where it was told to: {step}"
+        );
+        let from = Instant::now();
+        world.all_settled(Duration::from_secs(90), &orders).await;
+        println!(
+            "| {step} | {} orders, {unsettled} unsettled | {:.1} s |",
+            orders.len(),
+            from.elapsed().as_secs_f64()
+        );
+    }
+    world.invariant_holds().await;
+    // What waited behind letters was applied, once.
+    let waiting: i64 = sqlx::query_scalar(
+        "select count(*) from dead_letter where kind = 'parked' and retry_at is not null",
+    )
+    .fetch_one(&world.inventory_db)
+    .await
+    .unwrap();
+    assert_eq!(waiting, 0);
 }

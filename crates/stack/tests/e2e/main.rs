@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod hostile;
 mod invariant;
+mod letters;
 mod observability;
 mod outcome;
 mod reconciler;

@@ -59,7 +59,13 @@ async fn a_supervisor_hears_when_a_service_can_be_used_and_when_it_stops() {
         } else {
             &settings
         };
-        let service = Service::spawn_under(Some(&path), world.stack, binary, settings).unwrap();
+        let service = Service::spawn_under(
+            &[("NOTIFY_SOCKET", path.as_os_str())],
+            world.stack,
+            binary,
+            settings,
+        )
+        .unwrap();
         heard(&socket, "READY=1").await;
         let ready = world
             .http

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgPoolOptions, PgTransaction};
 use stack::testing::{Context, database};
 
 use super::*;
+use crate::listener::Refusal;
 use crate::message::Position;
 use crate::{Event, Outgoing};
 
@@ -91,7 +92,7 @@ impl Fixture {
             .execute(&pool)
             .await
             .unwrap();
-        let batcher = Batcher::new(LISTENER.to_owned(), pool.clone(), till);
+        let batcher = batcher(LISTENER, &pool, till);
         Self { pool, batcher }
     }
 
@@ -102,6 +103,11 @@ impl Fixture {
     async fn cents(&self) -> i64 {
         self.count("select cents from till").await
     }
+}
+
+fn batcher(listener: &str, pool: &PgPool, till: Till) -> Batcher<Till> {
+    let (breaker, deferral) = (Breaker::default(), Deferral::default());
+    Batcher::new(listener.to_owned(), pool.clone(), till, breaker, deferral)
 }
 
 fn id(number: u128) -> Uuid {
@@ -224,7 +230,7 @@ async fn a_batch_that_fails_leaves_nothing_and_comes_again() {
 }
 
 #[tokio::test]
-async fn a_panic_leaves_nothing_and_its_connection_is_closed() {
+async fn a_panic_is_poison_and_its_connection_is_closed() {
     let till = Till {
         panics: true,
         ..Till::default()
@@ -238,11 +244,11 @@ async fn a_panic_leaves_nothing_and_its_connection_is_closed() {
         .await
         .unwrap()
     };
-    let failed = fixture
-        .batcher
-        .settle(&work(None, &[payment(0, 1, 5)]))
-        .await;
-    assert!(matches!(failed, Err(Failure::Unknown(why)) if why.to_string().contains("on fire")));
+    let batch = work(None, &[payment(0, 1, 5)]);
+    let settled = fixture.batcher.settle(&batch).await.unwrap();
+    assert_eq!((settled.applied, settled.lettered), (0, 1));
+    let why = "select count(*) from dead_letter where kind = 'poison' and error like '%on fire%'";
+    assert_eq!(fixture.count(why).await, 1);
     assert_eq!(fixture.cents().await, 0);
     while backends().await > 0 {
         tokio::task::yield_now().await;
@@ -301,7 +307,7 @@ async fn two_listeners_in_one_database_do_not_see_each_other() {
     let fixture = Fixture::new(Till::default()).await;
     let batch = work(None, &[payment(0, 1, 5)]);
     fixture.batcher.settle(&batch).await.unwrap();
-    let other = Batcher::new("other".to_owned(), fixture.pool.clone(), Till::default());
+    let other = batcher("other", &fixture.pool, Till::default());
     other.settle(&batch).await.unwrap();
     assert_eq!(fixture.cents().await, 10);
 }

@@ -1,0 +1,169 @@
+//! The commands' arguments.
+
+use clap::{Args, Subcommand};
+use outbox::listener::letters::{Filter, Kind};
+use uuid::Uuid;
+
+/// Look after the messages that were put aside.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// List letters, in the order in which they were put aside
+    List {
+        /// Which ones.
+        #[command(flatten)]
+        which: Which,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        most: usize,
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a letter whole: its message, and what went wrong
+    Show {
+        /// The event's id
+        id: Uuid,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try letters again, each key from its first letter on, in order; exit code 3 if one stays
+    Redrive {
+        /// Which ones.
+        #[command(flatten)]
+        which: Which,
+        /// At most so many tries
+        #[arg(long, default_value_t = 1000)]
+        most: usize,
+        /// Only say which
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give letters up; they are never applied, and kept in the table `dropped_letter`
+    Drop {
+        /// Which ones.
+        #[command(flatten)]
+        which: Which,
+        /// Why, for the record
+        #[arg(long)]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 1000)]
+        most: usize,
+        /// Only say which
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which letters; several words must all hold.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Which {
+    /// The event's id
+    id: Option<Uuid>,
+    /// Of this topic
+    #[arg(long)]
+    topic: Option<String>,
+    /// Of this key, as text
+    #[arg(long, conflicts_with = "key_hex")]
+    key: Option<String>,
+    /// Of this key, in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = bytes)]
+    key_hex: Option<Bytes>,
+    /// Of this kind: poison, deferred, unknown or parked
+    #[arg(long, value_parser = kind)]
+    kind: Option<Kind>,
+    /// Of this event type
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Put aside at least so long ago, such as 90s, 15m, 6h, 2d
+    #[arg(long, value_name = "AGE", value_parser = seconds)]
+    older_than: Option<u64>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// A key's bytes; a type of its own, since clap takes a vector for many arguments.
+#[derive(Debug, Clone)]
+struct Bytes(Vec<u8>);
+
+impl Which {
+    pub(crate) fn filter(&self) -> Filter {
+        let text = self.key.as_ref().map(|key| key.clone().into_bytes());
+        Filter {
+            id: self.id,
+            topic: self.topic.clone(),
+            key: text.or_else(|| self.key_hex.clone().map(|Bytes(bytes)| bytes)),
+            kind: self.kind,
+            event_type: self.event_type.clone(),
+            older_than_s: self.older_than,
+        }
+    }
+}
+
+fn kind(word: &str) -> Result<Kind, String> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == word);
+    kind.ok_or_else(|| format!("there are {}", Kind::ALL.map(Kind::as_str).join(", ")))
+}
+
+fn seconds(age: &str) -> Result<u64, String> {
+    let wrong = || "a whole number and s, m, h or d, such as 15m".to_owned();
+    let unit = age.chars().next_back().ok_or_else(wrong)?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = age
+        .strip_suffix(unit)
+        .unwrap_or_default()
+        .parse()
+        .map_err(|_| wrong())?;
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+fn bytes(hex: &str) -> Result<Bytes, String> {
+    let wrong = || "an even number of hexadecimal digits".to_owned();
+    if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
+        return Err(wrong());
+    }
+    let bytes = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
+    bytes
+        .collect::<Result<_, _>>()
+        .map(Bytes)
+        .map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_keys_are_read() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("2d"), Ok(172_800));
+        for wrong in ["", "5", "m", "1.5h", "-1s", "99999999999999999999d", "1é"] {
+            seconds(wrong).unwrap_err();
+        }
+        assert_eq!(bytes("00fF").unwrap().0, [0, 255]);
+        for wrong in ["0", "zz", "é0"] {
+            bytes(wrong).unwrap_err();
+        }
+        assert_eq!(kind("parked"), Ok(Kind::Parked));
+        kind("Parked").unwrap_err();
+    }
+}

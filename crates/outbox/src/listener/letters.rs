@@ -1,0 +1,187 @@
+//! Letters: messages that were put aside, and how they are tried again or given up.
+//!
+//! A letter of a key holds back what comes later of that key: it is parked behind it. They are tried in their order, each
+//! in one transaction with its removal, so each is applied once, and a message that arrives meanwhile waits for that
+//! transaction. Deferred letters, and parked ones that have become the first of their key, are tried by the running
+//! listener itself; all others by whoever calls [`Letters::redrive`].
+
+mod redrive;
+mod rows;
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use redrive::Outcome;
+pub(super) use redrive::keep_trying;
+pub use rows::{Filter, Letter};
+
+use super::batch::Batcher;
+use super::{Breaker, Failure, Handler};
+
+/// Why a message was put aside: the column `dead_letter.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It can never be applied as things are.
+    Poison,
+    /// What it refers to was not visible; it is tried again by itself for a while.
+    Deferred,
+    /// It failed alone, again and again, and nobody knows why.
+    Unknown,
+    /// It waits behind an earlier letter of its key.
+    Parked,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Poison, Self::Deferred, Self::Unknown, Self::Parked];
+
+    /// The word in the column.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Poison => "poison",
+            Self::Deferred => "deferred",
+            Self::Unknown => "unknown",
+            Self::Parked => "parked",
+        }
+    }
+
+    fn of_column(word: &str) -> Result<Self, sqlx::Error> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == word);
+        kind.ok_or_else(|| {
+            sqlx::Error::Decode(format!("there is no kind of letter {word:?}").into())
+        })
+    }
+}
+
+impl Display for Kind {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.pad(self.as_str())
+    }
+}
+
+/// How often, and for how long, a deferred letter is tried again by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deferral {
+    /// Milliseconds before the first try; doubled from try to try.
+    pub first_ms: u32,
+    /// Seconds that lie between two tries at the most.
+    pub most_s: u32,
+    /// Seconds for which it is tried; then it is left to somebody.
+    pub for_s: u32,
+}
+
+impl Default for Deferral {
+    /// After 200 ms, then ever more seldom, every 30 s at last, for ten minutes.
+    fn default() -> Self {
+        Self {
+            first_ms: 200,
+            most_s: 30,
+            for_s: 600,
+        }
+    }
+}
+
+impl Deferral {
+    pub(super) fn first(self) -> Duration {
+        Duration::from_millis(self.first_ms.into()).min(self.most())
+    }
+
+    fn most(self) -> Duration {
+        Duration::from_secs(self.most_s.into())
+    }
+
+    /// The wait after `attempts` tries, of a letter that is `age` old; none if it is not to be tried any more.
+    fn next(self, attempts: u32, age: Duration) -> Option<Duration> {
+        let factor = 2_u32.saturating_pow(attempts.saturating_sub(1));
+        let wait = Duration::from_millis(self.first_ms.into())
+            .saturating_mul(factor)
+            .min(self.most());
+        (age + wait < Duration::from_secs(self.for_s.into())).then_some(wait)
+    }
+}
+
+/// The letters of one listener, for whoever looks after them while it runs.
+pub struct Letters<H> {
+    batcher: Arc<Batcher<H>>,
+}
+
+impl<H: Handler> Letters<H> {
+    /// Those of the listener called `name`. `handler` is the listener's own; `pool` needs the same rights.
+    #[must_use]
+    pub fn new(name: &str, pool: PgPool, handler: H, deferral: Deferral) -> Self {
+        let breaker = Breaker::default();
+        Self {
+            batcher: Arc::new(Batcher::new(
+                name.to_owned(),
+                pool,
+                handler,
+                breaker,
+                deferral,
+            )),
+        }
+    }
+
+    /// Those that `filter` lets pass, in the order in which they were put aside, at most `most`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Letter>, sqlx::Error> {
+        rows::list(&self.batcher.pool, &self.batcher.listener, filter, most).await
+    }
+
+    /// One of them, if it is there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find(&self, id: Uuid) -> Result<Option<Letter>, sqlx::Error> {
+        let filter = Filter {
+            id: Some(id),
+            ..Filter::default()
+        };
+        Ok(self.list(&filter, 1).await?.pop())
+    }
+
+    /// The first letter of the same topic and key as `letter`; that letter itself if it has no key.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn first_of_key(&self, letter: &Letter) -> Result<Option<Letter>, sqlx::Error> {
+        if letter.message.key.is_none() {
+            return self.find(letter.id).await;
+        }
+        let filter = Filter {
+            topic: Some(letter.message.at.topic.clone()),
+            key: letter.message.key.clone(),
+            ..Filter::default()
+        };
+        Ok(self.list(&filter, 1).await?.pop())
+    }
+
+    /// Tries a letter now, in one transaction with its removal. It must be the first of its key.
+    ///
+    /// # Errors
+    /// [`Failure::Transient`]: nothing has changed, and it can be tried again.
+    pub async fn redrive(&self, id: Uuid) -> Result<Outcome, Failure> {
+        self.batcher.redrive(id, redrive::Patience::Wait).await
+    }
+
+    /// Gives a letter up: it goes to `dropped_letter`, whole, with `reason` and the database's user. What waits behind it is
+    /// tried by the running listener. Returns whether it was there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn drop(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
+        redrive::drop(&self.batcher.pool, &self.batcher.listener, id, reason).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,355 @@
+//! Trying letters again.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::postgres::PgTransaction;
+use sqlx::{Acquire, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Kind;
+use super::rows::{self, Letter};
+use crate::append;
+use crate::listener::batch::{Batcher, Fate, fate, finish};
+use crate::listener::failpoint::Step;
+use crate::listener::ledger;
+use crate::listener::split::{Stop, TRIES};
+use crate::listener::{Failure, Handler, Received, RefusalKind};
+
+/// How often it is looked whether a letter is due.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long to wait after an error of the database.
+const REST: Duration = Duration::from_secs(2);
+/// Letters that are tried between two looks.
+const AT_ONCE: i64 = 100;
+
+/// What has become of a letter that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    /// It is applied and gone.
+    Applied,
+    /// It has failed again, and stays with its new error.
+    Failed {
+        /// Why it stays.
+        kind: Kind,
+        /// What went wrong.
+        error: String,
+        /// How often it was tried by now.
+        attempts: u32,
+    },
+    /// It is not there: somebody was faster, or it never was.
+    Gone,
+    /// An earlier letter of its key is to be tried first.
+    Behind,
+    /// Somebody else is just trying it.
+    Busy,
+}
+
+/// Whether to wait for a letter that somebody else is just trying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::listener) enum Patience {
+    Wait,
+    PassOver,
+}
+
+impl<H: Handler> Batcher<H> {
+    /// Tries one letter; see [`Letters::redrive`](super::Letters::redrive).
+    pub(in crate::listener) async fn redrive(
+        &self,
+        id: Uuid,
+        patience: Patience,
+    ) -> Result<Outcome, Failure> {
+        let mut connection = self.pool.acquire().await?;
+        let mut letter = None;
+        let (outcome, usable) = self
+            .guarded(self.try_once(&mut connection, id, patience, &mut letter))
+            .await;
+        if !usable {
+            connection.close_on_drop();
+            connection = self.pool.acquire().await?;
+        }
+        match (outcome, letter) {
+            (Ok(outcome), _) => Ok(outcome),
+            (Err(Stop::Failure(failure @ Failure::Transient(_))), _) => Err(failure),
+            (Err(Stop::Failure(failure)), Some(letter)) => {
+                self.stays(&mut connection, &letter, failure).await
+            }
+            (Err(Stop::Failure(failure)), None) => Err(Failure::Transient(failure.into())),
+            (Err(Stop::TooManyLetters), _) => {
+                Err(Failure::Transient("a try writes no letter".into()))
+            }
+        }
+    }
+
+    /// The letter is told as soon as it is locked, also where the handler panics.
+    async fn try_once(
+        &self,
+        connection: &mut PgConnection,
+        id: Uuid,
+        patience: Patience,
+        told: &mut Option<Letter>,
+    ) -> Result<Outcome, Stop> {
+        let mut tx = connection.begin().await?;
+        let letter = match lock(&mut tx, &self.listener, id, patience).await? {
+            Ok(letter) => letter,
+            Err(outcome) => return Ok(outcome),
+        };
+        if !letter.first {
+            return Ok(Outcome::Behind);
+        }
+        *told = Some(letter.clone());
+        Step::LetterLocked.reached();
+        let outgoing = match fate::<H>(&letter.message).1 {
+            Fate::PassOver => Vec::new(),
+            Fate::PutAside(_, error) => return Err(Failure::Poison(error.into()).into()),
+            Fate::Apply(received) => {
+                let received = Received {
+                    id: letter.id,
+                    ..received
+                };
+                self.handler.handle(&mut tx, &[received]).await?
+            }
+        };
+        remove(&mut tx, &self.listener, &letter).await?;
+        append(&mut tx, &outgoing).await?;
+        Step::LetterRemoved.reached();
+        finish(tx).await?;
+        Ok(Outcome::Applied)
+    }
+
+    /// A letter that has failed again stays with its new error. On the connection of the try, which is rolled back first.
+    async fn stays(
+        &self,
+        connection: &mut PgConnection,
+        letter: &Letter,
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
+        let attempts = letter.attempts + 1;
+        let age = Duration::from_secs(letter.age_s);
+        let (kind, error) = match failure {
+            Failure::Refused(named) => {
+                match named.into_iter().find(|refusal| refusal.id == letter.id) {
+                    Some(refusal) => {
+                        let kind = match refusal.kind {
+                            RefusalKind::Poison => Kind::Poison,
+                            RefusalKind::Deferred => Kind::Deferred,
+                        };
+                        (kind, refusal.source.to_string())
+                    }
+                    None => (
+                        Kind::Unknown,
+                        "the handler refuses another event than it was given".to_owned(),
+                    ),
+                }
+            }
+            Failure::Poison(error) => (Kind::Poison, error.to_string()),
+            Failure::Unknown(error) | Failure::Transient(error) => {
+                (Kind::Unknown, error.to_string())
+            }
+        };
+        let wait = match kind {
+            Kind::Deferred => self.deferral.next(attempts, age),
+            Kind::Unknown if attempts < TRIES => self.deferral.next(attempts, age),
+            Kind::Unknown | Kind::Poison | Kind::Parked => None,
+        };
+        if wait.is_none() {
+            tracing::warn!(
+                listener = self.listener, id = %letter.id, kind = kind.as_str(), error, attempts,
+                "a letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
+            );
+        }
+        let mut tx = connection.begin().await?;
+        // Somebody may have tried it since; then that one's word stands.
+        if let Ok(now) = lock(&mut tx, &self.listener, letter.id, Patience::Wait).await?
+            && now.attempts == letter.attempts
+        {
+            sqlx::query(
+                "update dead_letter
+                 set kind = $3, error = $4, attempts = attempts + 1, retry_at = now() + make_interval(secs => $5)
+                 where listener = $1 and id = $2",
+            )
+            .bind(&self.listener)
+            .bind(letter.id)
+            .bind(kind.as_str())
+            .bind(ledger::text(&error))
+            .bind(wait.map(|wait| wait.as_secs_f64()))
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(Outcome::Failed {
+            kind,
+            error,
+            attempts,
+        })
+    }
+
+    /// Tries what is due, and returns how many letters have been applied.
+    async fn redrive_due(&self) -> Result<usize, Failure> {
+        let due: Vec<Uuid> = sqlx::query_scalar(
+            "select id from dead_letter where listener = $1 and retry_at <= now() order by retry_at, seq limit $2",
+        )
+        .bind(&self.listener)
+        .bind(AT_ONCE)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut applied = 0;
+        for id in due {
+            if self.redrive(id, Patience::PassOver).await? == Outcome::Applied {
+                tracing::info!(listener = self.listener, %id, "a letter has been applied");
+                applied += 1;
+            }
+        }
+        Ok(applied)
+    }
+}
+
+/// Locks a letter's key, then the letter: in this order everybody does, whoever parks behind it too.
+async fn lock(
+    tx: &mut PgTransaction<'_>,
+    listener: &str,
+    id: Uuid,
+    patience: Patience,
+) -> Result<Result<Letter, Outcome>, sqlx::Error> {
+    let of: Option<(String, Option<Vec<u8>>)> =
+        sqlx::query_as("select topic, key_digest from dead_letter where listener = $1 and id = $2")
+            .bind(listener)
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?;
+    let Some((topic, digest)) = of else {
+        return Ok(Err(Outcome::Gone));
+    };
+    let patient = patience == Patience::Wait;
+    if let Some(digest) = digest {
+        let statement = if patient {
+            "select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update"
+        } else {
+            "select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update skip locked"
+        };
+        let held = sqlx::query(statement)
+            .bind(listener)
+            .bind(topic)
+            .bind(digest)
+            .fetch_optional(&mut **tx)
+            .await?;
+        if held.is_none() {
+            // With a letter there is such a row, unless the letter has just gone.
+            return Ok(Err(if patient {
+                Outcome::Gone
+            } else {
+                Outcome::Busy
+            }));
+        }
+    }
+    let letter = rows::lock(tx, listener, id, patient).await?;
+    Ok(letter.ok_or(if patient {
+        Outcome::Gone
+    } else {
+        Outcome::Busy
+    }))
+}
+
+/// Removes a letter that is locked. What waits behind it is due, or its key is free.
+async fn remove(
+    tx: &mut PgTransaction<'_>,
+    listener: &str,
+    letter: &Letter,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from dead_letter where listener = $1 and id = $2")
+        .bind(listener)
+        .bind(letter.id)
+        .execute(&mut **tx)
+        .await?;
+    let Some(key) = &letter.message.key else {
+        return Ok(());
+    };
+    let next: Option<(Uuid,)> = sqlx::query_as(
+        "select id from dead_letter where listener = $1 and topic = $2 and key_digest = sha256($3) order by seq limit 1",
+    )
+    .bind(listener)
+    .bind(&letter.message.at.topic)
+    .bind(key)
+    .fetch_optional(&mut **tx)
+    .await?;
+    match next {
+        Some((id,)) => sqlx::query(
+            "update dead_letter set retry_at = now()
+             where listener = $1 and id = $2 and kind = 'parked' and retry_at is null",
+        )
+        .bind(listener)
+        .bind(id)
+        .execute(&mut **tx)
+        .await?,
+        None => sqlx::query("delete from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3)")
+            .bind(listener)
+            .bind(&letter.message.at.topic)
+            .bind(key)
+            .execute(&mut **tx)
+            .await?,
+    };
+    Ok(())
+}
+
+/// Gives a letter up; see [`Letters::drop`](super::Letters::drop).
+pub(super) async fn drop(
+    pool: &PgPool,
+    listener: &str,
+    id: Uuid,
+    reason: &str,
+) -> Result<bool, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let Ok(letter) = lock(&mut tx, listener, id, Patience::Wait).await? else {
+        return Ok(false);
+    };
+    sqlx::query(
+        r#"insert into dropped_letter
+             (listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value,
+              attempts, lettered_at, reason)
+           select listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value,
+                  attempts, lettered_at, $3
+           from dead_letter where listener = $1 and id = $2"#,
+    )
+    .bind(listener)
+    .bind(id)
+    .bind(ledger::text(reason))
+    .execute(&mut *tx)
+    .await?;
+    remove(&mut tx, listener, &letter).await?;
+    tx.commit().await?;
+    tracing::warn!(listener, %id, reason, "a letter is given up");
+    Ok(true)
+}
+
+/// Tries what is due, until `shutdown` is cancelled.
+pub(in crate::listener) async fn keep_trying<H: Handler>(
+    batcher: Arc<Batcher<H>>,
+    shutdown: CancellationToken,
+) {
+    let mut well = true;
+    let trying = async {
+        loop {
+            let wait = match batcher.redrive_due().await {
+                // What waited behind is due now.
+                Ok(1..) => continue,
+                Ok(0) => {
+                    well = true;
+                    LOOK
+                }
+                Err(error) => {
+                    if std::mem::take(&mut well) {
+                        tracing::warn!(%error, listener = batcher.listener, "letters cannot be tried now");
+                    }
+                    REST
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    };
+    // What is cut off is rolled back.
+    let _: Option<Infallible> = shutdown.run_until_cancelled(trying).await;
+}

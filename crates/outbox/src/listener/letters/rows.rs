@@ -1,0 +1,179 @@
+//! Letters as rows.
+
+use sqlx::postgres::{PgRow, PgTransaction};
+use sqlx::{FromRow, PgPool, QueryBuilder, Row};
+use uuid::Uuid;
+
+use super::Kind;
+use crate::message::{Message, Position};
+
+/// A letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The event's id, by which the inbox knows it.
+    pub id: Uuid,
+    /// The order in which the listener put letters aside.
+    pub seq: i64,
+    /// Why it was put aside.
+    pub kind: Kind,
+    /// What went wrong when it was last tried.
+    pub error: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was put aside: UTC, as in RFC 3339.
+    pub lettered_at: String,
+    /// Seconds since then.
+    pub age_s: u64,
+    /// When it is tried again by itself, if it is: UTC, as in RFC 3339.
+    pub retry_at: Option<String>,
+    /// Whether it is the first of its key, or has none: then it can be tried.
+    pub first: bool,
+    /// The message, whole.
+    pub message: Message,
+}
+
+impl Letter {
+    /// The event's type, if the message names one.
+    #[must_use]
+    pub fn event_type(&self) -> Option<String> {
+        self.message.open().ok().map(|opened| opened.event_type)
+    }
+}
+
+/// Which letters; what is not given lets all pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// This one.
+    pub id: Option<Uuid>,
+    /// Of this topic.
+    pub topic: Option<String>,
+    /// Of this key.
+    pub key: Option<Vec<u8>>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Of this event type. It is read from each message.
+    pub event_type: Option<String>,
+    /// Put aside at least so many seconds ago.
+    pub older_than_s: Option<u64>,
+}
+
+const COLUMNS: &str = r#"select id, seq, kind, error, attempts, topic, partition, "offset", key, header_names, header_values, value,
+        (extract(epoch from produced_at) * 1000)::bigint as timestamp,
+        to_char(lettered_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as lettered_at,
+        greatest(extract(epoch from now() - lettered_at), 0)::bigint as age_s,
+        to_char(retry_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as retry_at,
+        key is null or not exists (select from dead_letter as earlier
+                                   where earlier.listener = letter.listener and earlier.topic = letter.topic
+                                         and earlier.key_digest = letter.key_digest and earlier.seq < letter.seq) as first
+ from dead_letter as letter
+ where listener = "#;
+
+impl FromRow<'_, PgRow> for Letter {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let names: Vec<String> = row.try_get("header_names")?;
+        let values: Vec<Option<Vec<u8>>> = row.try_get("header_values")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            seq: row.try_get("seq")?,
+            kind: Kind::of_column(row.try_get("kind")?)?,
+            error: row.try_get("error")?,
+            attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
+            lettered_at: row.try_get("lettered_at")?,
+            age_s: row.try_get::<i64, _>("age_s")?.unsigned_abs(),
+            retry_at: row.try_get("retry_at")?,
+            first: row.try_get("first")?,
+            message: Message {
+                at: Position {
+                    topic: row.try_get("topic")?,
+                    partition: row.try_get("partition")?,
+                    offset: row.try_get("offset")?,
+                },
+                timestamp: row.try_get("timestamp")?,
+                key: row.try_get("key")?,
+                headers: names.into_iter().zip(values).collect(),
+                value: row.try_get("value")?,
+            },
+        })
+    }
+}
+
+/// Letters read at once: each may be as large as a message.
+const PAGE: i64 = 100;
+
+pub(super) async fn list(
+    pool: &PgPool,
+    listener: &str,
+    filter: &Filter,
+    most: usize,
+) -> Result<Vec<Letter>, sqlx::Error> {
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let mut query = select(listener, filter);
+        query.push(" and seq > ").push_bind(after);
+        query.push(" order by seq limit ").push_bind(PAGE);
+        let page: Vec<Letter> = query.build_query_as().fetch_all(pool).await?;
+        let Some(last) = page.last() else {
+            return Ok(found);
+        };
+        after = last.seq;
+        for letter in page {
+            if found.len() == most {
+                return Ok(found);
+            }
+            if filter.event_type.is_none() || letter.event_type() == filter.event_type {
+                found.push(letter);
+            }
+        }
+    }
+}
+
+fn select<'a>(listener: &'a str, filter: &'a Filter) -> QueryBuilder<sqlx::Postgres> {
+    let mut query = QueryBuilder::new(COLUMNS);
+    query.push_bind(listener.to_owned());
+    if let Some(id) = filter.id {
+        query.push(" and id = ").push_bind(id);
+    }
+    if let Some(topic) = &filter.topic {
+        query.push(" and topic = ").push_bind(topic.clone());
+    }
+    if let Some(key) = &filter.key {
+        query
+            .push(" and key_digest = sha256(")
+            .push_bind(key.clone())
+            .push(")");
+    }
+    if let Some(kind) = filter.kind {
+        query.push(" and kind = ").push_bind(kind.as_str());
+    }
+    if let Some(seconds) = filter.older_than_s {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "seconds, at most some years of them"
+        )]
+        let seconds = seconds as f64;
+        query
+            .push(" and lettered_at <= now() - make_interval(secs => ")
+            .push_bind(seconds)
+            .push(")");
+    }
+    query
+}
+
+/// Locks a letter, if it is there; with `patient` false, one that somebody holds is passed over.
+pub(super) async fn lock(
+    tx: &mut PgTransaction<'_>,
+    listener: &str,
+    id: Uuid,
+    patient: bool,
+) -> Result<Option<Letter>, sqlx::Error> {
+    let filter = Filter {
+        id: Some(id),
+        ..Filter::default()
+    };
+    let mut query = select(listener, &filter);
+    query.push(" for update of letter");
+    if !patient {
+        query.push(" skip locked");
+    }
+    query.build_query_as().fetch_optional(&mut **tx).await
+}

@@ -1,0 +1,197 @@
+//! Letters on the whole stack: what waits behind one, the commands over them, and what is tried again by itself.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stack::testing::Binary;
+use uuid::Uuid;
+
+use crate::world::{World, eventually};
+
+const WITHIN: Duration = Duration::from_secs(30);
+const PRICE: i32 = 6;
+
+impl World {
+    /// Runs a service's command over its letters, as an operator does.
+    async fn operate(&self, binary: Binary, arguments: &[&str]) -> Output {
+        tokio::process::Command::new(self.stack.binaries.join(binary.name()))
+            .arg("letters")
+            .args(arguments)
+            .envs(binary.settings(self.stack))
+            .output()
+            .await
+            .unwrap()
+    }
+
+    /// Events of a key among the worker's letters, with their kinds, in order.
+    async fn put_aside(&self, key: &str) -> Vec<(String, String)> {
+        let listed = self
+            .operate(Binary::InventoryWorker, &["list", "--key", key, "--json"])
+            .await;
+        assert!(listed.status.success(), "{listed:?}");
+        let letters: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
+        let text = |letter: &Value, field: &str| letter[field].as_str().unwrap().to_owned();
+        letters
+            .iter()
+            .map(|letter| (text(letter, "id"), text(letter, "kind")))
+            .collect()
+    }
+
+    async fn eventually_put_aside(&self, key: &str, kinds: &[&str]) -> Vec<String> {
+        let mut ids = Vec::new();
+        eventually(WITHIN, "the letters are there", async || {
+            let found = self.put_aside(key).await;
+            let (found, all): (Vec<String>, Vec<String>) = found.into_iter().unzip();
+            ids = found;
+            if all == kinds {
+                Ok(())
+            } else {
+                Err(format!("{all:?}"))
+            }
+        })
+        .await;
+        ids
+    }
+}
+
+impl World {
+    /// Makes letters that waiting workers are to try: parked ones whose first letter is given up.
+    pub(crate) async fn letters_are_due(&self, product: Uuid) {
+        for _ in 0..8 {
+            let key = Uuid::now_v7().to_string();
+            for quantity in [0, 1, 1] {
+                let value = placed(Uuid::now_v7(), product, quantity);
+                self.produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
+                    .await;
+            }
+            let ids = self
+                .eventually_put_aside(&key, &["poison", "parked", "parked"])
+                .await;
+            let arguments = ["drop", &ids[0], "--reason", "a test", "--yes"];
+            let dropped = self.operate(Binary::InventoryWorker, &arguments).await;
+            assert!(dropped.status.success(), "{dropped:?}");
+        }
+    }
+}
+
+fn placed(order: Uuid, product: Uuid, quantity: i32) -> String {
+    json!({ "event_id": Uuid::now_v7(), "order_id": order, "item_id": product, "quantity": quantity,
+        "estimated_price": PRICE, "placed_at": "2026-01-02T03:04:05Z" })
+    .to_string()
+}
+
+const TYPED: [(&str, &str); 1] = [("event_type", "order.placed")];
+
+#[tokio::test]
+async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter_up() {
+    let world = World::new().await;
+    let product = world.product(PRICE, 10).await;
+    let key = Uuid::now_v7().to_string();
+    for quantity in [0, 3, 4] {
+        let value = placed(Uuid::now_v7(), product, quantity);
+        world
+            .produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
+            .await;
+    }
+    let ids = world
+        .eventually_put_aside(&key, &["poison", "parked", "parked"])
+        .await;
+    // Others are not held up.
+    let other = world.place(product, PRICE, 1).await;
+    assert_eq!(world.settled(other).await["status"], "confirmed");
+    assert_eq!(world.stock(product).await, 9);
+
+    let worker = Binary::InventoryWorker;
+    let shown = world.operate(worker, &["show", &ids[0]]).await;
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        text.contains("poison") && text.contains("topic order"),
+        "{text}"
+    );
+    // It fails as before, and says so to scripts.
+    let redriven = world.operate(worker, &["redrive", &ids[2], "--json"]).await;
+    assert_eq!(redriven.status.code(), Some(3), "{redriven:?}");
+    let told: Value = serde_json::from_slice(&redriven.stdout).unwrap();
+    assert_eq!(
+        (&told["applied"], &told["failed"][0]["id"]),
+        (&json!([]), &json!(ids[0]))
+    );
+    assert_eq!(told["failed"][0]["attempts"], 2);
+
+    let refused = world
+        .operate(worker, &["drop", &ids[0], "--reason", "a test"])
+        .await;
+    assert_eq!(refused.status.code(), Some(1), "nobody can be asked");
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("--yes"));
+    let dry = world
+        .operate(
+            worker,
+            &["drop", &ids[0], "--reason", "a test", "--dry-run"],
+        )
+        .await;
+    assert!(dry.status.success());
+    assert_eq!(world.put_aside(&key).await.len(), 3);
+    let dropped = world
+        .operate(worker, &["drop", &ids[0], "--reason", "a test", "--yes"])
+        .await;
+    assert!(dropped.status.success(), "{dropped:?}");
+    // The running worker does the rest.
+    world.eventually_put_aside(&key, &[]).await;
+    assert_eq!(world.stock(product).await, 2);
+    let recorded: (String, String) =
+        sqlx::query_as("select reason, dropped_by::text from dropped_letter where id = $1::uuid")
+            .bind(&ids[0])
+            .fetch_one(&world.inventory_db)
+            .await
+            .unwrap();
+    assert_eq!(
+        recorded,
+        ("a test".to_owned(), "inventory_worker".to_owned())
+    );
+    let none = world.operate(worker, &["show", &ids[0]]).await;
+    assert_eq!(none.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn an_outcome_that_overtakes_its_order_is_tried_by_itself_until_the_order_is_there() {
+    let world = World::new().await;
+    let (order, product) = (Uuid::now_v7(), Uuid::now_v7());
+    let outcome = json!({ "event_id": Uuid::now_v7(), "order_id": order, "reservation_id": Uuid::now_v7(),
+        "product_id": product, "quantity": 1, "price": PRICE, "reserved_at": "2026-01-02T03:04:05Z" });
+    let typed = [("event_type", "reservation.placed")];
+    world
+        .produce(
+            "reservation",
+            Some(&order.to_string()),
+            Some(outcome.to_string().as_bytes()),
+            &typed,
+        )
+        .await;
+    let kind = async || -> Option<String> {
+        sqlx::query_scalar("select kind from dead_letter where listener = 'order' and key = convert_to($1, 'UTF8')")
+            .bind(order.to_string())
+            .fetch_optional(&world.order_db)
+            .await
+            .unwrap()
+    };
+    eventually(WITHIN, "it is deferred", async || {
+        match kind().await.as_deref() {
+            Some("deferred") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    // Others are not held up meanwhile.
+    world.still_flows().await;
+    sqlx::query("insert into orders (id, product_id, quantity, estimated_price, placed_at) values ($1, $2, 1, $3, now())")
+        .bind(order)
+        .bind(product)
+        .bind(PRICE)
+        .execute(&world.order_db)
+        .await
+        .unwrap();
+    let settled = world.settled(order).await;
+    assert_eq!(settled["status"], "confirmed", "{settled}");
+    assert_eq!(kind().await, None);
+}
