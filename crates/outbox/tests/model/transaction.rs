@@ -1,0 +1,292 @@
+//! The transaction of a batch, statement by statement.
+//!
+//! A statement is one step up to where it has to wait for a row that another transaction holds; what it holds by then it
+//! keeps, and goes on from there. What happens within the process between two statements is no step.
+
+use super::action::Action;
+use super::worker::{Hand, Known, Stage, in_hand};
+use super::world::{DEPTH, Database, Kind, Letter, Manner, Set, State, Variant, World};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Transaction {
+    /// Epoch rows locked, the partitions held by them, and those of them claimed.
+    pub(crate) locked: Set,
+    pub(crate) held: Set,
+    pub(crate) claimed: Set,
+    /// Events entered into the inbox or found there, and those that were new.
+    looked: Set,
+    fresh: Set,
+    /// `blocked_key` rows that the statement that locks them found, and those locked.
+    found: Option<Set>,
+    blocked: Set,
+    /// `blocked_key` rows gone through for new letters, and those that were new.
+    lettered: Set,
+    inserted: Set,
+}
+
+impl Transaction {
+    /// Whether it holds the `blocked_key` row of `key`.
+    pub(crate) fn locks_key(&self, world: &World, key: usize) -> bool {
+        let lettered = world.is(Variant::LocksPresentKey) && self.lettered.has(key);
+        self.blocked.has(key) || lettered
+    }
+}
+
+/// What a run of the handler, and of parking, comes to.
+pub(crate) enum Run {
+    Refused(usize),
+    Failed,
+    Done(Outcome),
+}
+
+#[derive(Default)]
+pub(crate) struct Outcome {
+    applied: Set,
+    letters: Vec<Letter>,
+    /// Keys of the new letters that block theirs.
+    pub(crate) keys: Set,
+}
+
+pub(crate) fn run(world: &World, hand: &Hand) -> Run {
+    let mut outcome = Outcome::default();
+    let mut unseen = hand.transaction.fresh;
+    let mut blocked = hand.transaction.blocked;
+    for event in hand.messages().map(|slot| world.event(slot)) {
+        // Taken out as it is met: a duplicate within the batch is the second to come.
+        if !unseen.has(event) {
+            continue;
+        }
+        unseen = unseen - Set::of(event);
+        let key = world.key(event);
+        let letter = |kind| Letter { event, kind };
+        if key.is_some_and(|key| blocked.has(key)) {
+            outcome.letters.push(letter(Kind::Parked));
+        } else if hand.refused.has(event) {
+            outcome.letters.push(letter(kind(world, event)));
+            let key: Set = key.into_iter().collect();
+            blocked |= key;
+            outcome.keys |= key;
+        } else {
+            match world.events[event].manner {
+                Manner::Applies => outcome.applied |= Set::of(event),
+                Manner::Unnamed if hand.parts[0].len() > 1 => return Run::Failed,
+                _ => return Run::Refused(event),
+            }
+        }
+    }
+    Run::Done(outcome)
+}
+
+pub(crate) fn kind(world: &World, event: usize) -> Kind {
+    if world.events[event].manner == Manner::Deferred {
+        Kind::Deferred
+    } else {
+        Kind::Poison
+    }
+}
+
+/// The transactions of the other workers.
+fn others(state: &State, w: usize) -> impl Iterator<Item = &Transaction> {
+    let workers = state.workers.iter().enumerate();
+    workers
+        .filter(move |(other, _)| *other != w)
+        .filter_map(|(_, worker)| worker.transaction())
+}
+
+/// Whether the statement got any further.
+pub(crate) fn lock_epochs(world: &World, state: &State, to: &mut State, w: usize) -> bool {
+    let taken: Set = others(state, w).fold(Set::default(), |taken, other| taken | other.locked);
+    in_hand(to, w, |hand| {
+        let transaction = &mut hand.transaction;
+        let wanted: Set = hand.parts[0].iter().map(|slot| slot / DEPTH).collect();
+        for partition in (wanted - transaction.locked).iter() {
+            let this = Set::of(partition);
+            if world.is(Variant::NoEpoch) {
+                transaction.held |= this;
+                continue;
+            }
+            if taken.has(partition) {
+                return;
+            }
+            transaction.locked |= this;
+            match hand.known[partition] {
+                Known::Unclaimed => {
+                    transaction.claimed |= this;
+                    transaction.held |= this;
+                }
+                Known::Current => transaction.held |= this,
+                Known::Stale => {}
+            }
+        }
+        if world.is(Variant::ChecksAge) && hand.old {
+            (transaction.held, transaction.claimed) = Default::default();
+        }
+        hand.stage = if transaction.held.is_empty() {
+            Stage::Commit
+        } else {
+            Stage::Inbox
+        };
+    });
+    to != state
+}
+
+pub(crate) fn enter_inbox(world: &World, state: &State, to: &mut State, w: usize) -> bool {
+    let database = &state.database;
+    let taken: Set =
+        others(state, w).fold(Set::default(), |taken, other| taken | other.looked) - database.inbox;
+    let checks = world.is(Variant::CheckThenInsert);
+    in_hand(to, w, |hand| {
+        let ids: Set = hand.messages().map(|slot| world.event(slot)).collect();
+        let transaction = &mut hand.transaction;
+        for event in (ids - transaction.looked).iter() {
+            if taken.has(event) && !checks {
+                return;
+            }
+            transaction.looked |= Set::of(event);
+            if !database.inbox.has(event) && database.letter(event).is_none() {
+                transaction.fresh |= Set::of(event);
+            }
+        }
+        hand.stage = if transaction.fresh.is_empty() {
+            Stage::Commit
+        } else {
+            Stage::Keys
+        };
+    });
+    to != state
+}
+
+pub(crate) fn lock_keys(world: &World, state: &State, to: &mut State, w: usize) -> bool {
+    in_hand(to, w, |hand| {
+        let keys: Set = hand
+            .transaction
+            .fresh
+            .iter()
+            .filter_map(|event| world.key(event))
+            .collect();
+        let transaction = &mut hand.transaction;
+        let present = state.database.blocked;
+        // As the statement's snapshot has it; of a row that is deleted while it waits nothing is left to lock.
+        let found = *transaction.found.get_or_insert(keys - (keys - present));
+        for key in (found - transaction.blocked).iter() {
+            if key_is_taken(world, state, w, key) {
+                return;
+            }
+            if present.has(key) {
+                transaction.blocked |= Set::of(key);
+            }
+        }
+        hand.stage = Stage::Handler;
+    });
+    to != state
+}
+
+/// Whether another worker or a redrive holds the `blocked_key` row of `key`.
+fn key_is_taken(world: &World, state: &State, w: usize, key: usize) -> bool {
+    others(state, w).any(|other| other.locks_key(world, key))
+        || state
+            .redrives
+            .iter()
+            .any(|redrive| redrive.locks_key(world, key))
+}
+
+/// `insert into blocked_key … on conflict do nothing`: waits for a row that is just being inserted, not for one that is
+/// there and locked.
+pub(crate) fn block_keys(
+    world: &World,
+    state: &State,
+    to: &mut State,
+    w: usize,
+    keys: Set,
+) -> bool {
+    let inserting = others(state, w).fold(Set::default(), |taken, other| taken | other.inserted);
+    let present = state.database.blocked;
+    in_hand(to, w, |hand| {
+        hand.stage = Stage::Block;
+        let transaction = &mut hand.transaction;
+        for key in (keys - transaction.lettered).iter() {
+            let waits = world.is(Variant::LocksPresentKey) && key_is_taken(world, state, w, key);
+            if inserting.has(key) || waits {
+                return;
+            }
+            transaction.lettered |= Set::of(key);
+            if !present.has(key) {
+                transaction.inserted |= Set::of(key);
+            }
+        }
+        hand.stage = Stage::Commit;
+    });
+    to != state
+}
+
+pub(crate) fn commit(
+    world: &World,
+    state: &State,
+    w: usize,
+    outcome: Outcome,
+    add: &mut impl FnMut(Action, bool, State),
+) {
+    let mut to = state.clone();
+    let Some(hand) = &state.workers[w].hand else {
+        return;
+    };
+    let transaction = hand.transaction;
+    write(world, &mut to.database, &transaction, outcome);
+    for (other, worker) in to.workers.iter_mut().enumerate() {
+        for partition in transaction.claimed.iter() {
+            let stale = |known: &mut Known| {
+                if *known == Known::Current {
+                    *known = Known::Stale;
+                }
+            };
+            if other != w {
+                worker.held[partition]
+                    .iter_mut()
+                    .for_each(|held| stale(&mut held.known));
+                worker
+                    .hand
+                    .iter_mut()
+                    .for_each(|hand| stale(&mut hand.known[partition]));
+            }
+        }
+    }
+    let mut unheard = to.clone();
+    in_hand(&mut unheard, w, Hand::fail);
+    in_hand(&mut to, w, |hand| {
+        let wanted: Set = hand.parts[0].iter().map(|slot| slot / DEPTH).collect();
+        hand.superseded |= wanted - transaction.held;
+        for slot in hand.parts[0]
+            .iter()
+            .filter(|slot| transaction.held.has(slot / DEPTH))
+        {
+            hand.next[slot / DEPTH] = Some(slot % DEPTH + 1);
+        }
+        for partition in transaction.claimed.iter() {
+            hand.known[partition] = Known::Current;
+        }
+        hand.parts = [hand.parts[1], hand.parts[2], hand.parts[3], Set::default()];
+        hand.run_again();
+        if hand.parts[0].is_empty() {
+            hand.stage = Stage::Answered;
+        } else if world.is(Variant::HalvesClaim) {
+            hand.known = Default::default();
+        }
+    });
+    add(Action::Commit(w), false, to);
+    add(Action::CommitUnheard(w), true, unheard);
+}
+
+fn write(world: &World, database: &mut Database, transaction: &Transaction, outcome: Outcome) {
+    database.apply(outcome.applied);
+    let mut settled = transaction.looked;
+    for letter in outcome.letters {
+        if world.is(Variant::ParksWithoutInbox) && letter.kind == Kind::Parked {
+            settled = settled - Set::of(letter.event);
+        }
+        if database.letter(letter.event).is_none() {
+            database.letters.push(letter);
+        }
+    }
+    database.inbox |= settled;
+    database.blocked |= transaction.inserted;
+}

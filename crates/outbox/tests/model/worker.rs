@@ -1,0 +1,325 @@
+//! The listener: what a worker holds, and the batch that it has in hand.
+
+use super::action::Action;
+use super::transaction::{
+    Run, Transaction, block_keys, commit, enter_inbox, lock_epochs, lock_keys, run,
+};
+use super::world::{DEPTH, PARTITIONS, Set, State, Variant, World, slot};
+
+/// The epoch that a worker knows of a partition. Epochs only rise and are only compared for equality, so that this is
+/// all that numbers would tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Known {
+    /// None: the next transaction claims the partition.
+    #[default]
+    Unclaimed,
+    Current,
+    /// Somebody has claimed the partition since.
+    Stale,
+}
+
+/// A partition that a worker believes to be its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Held {
+    /// The offset of the next message to take in hand. A log does not change, so that the buffer is no state.
+    pub(crate) next: usize,
+    pub(crate) known: Known,
+    /// Superseded: to be read again from the committed offset.
+    pub(crate) rewind: bool,
+    /// What is buffered was received long ago.
+    pub(crate) old: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Worker {
+    pub(crate) held: [Option<Held>; PARTITIONS],
+    /// Offsets whose commit is on its way to Kafka.
+    pub(crate) sent: [Option<usize>; PARTITIONS],
+    /// The group has given it up, and it has not noticed yet.
+    pub(crate) expelled: bool,
+    pub(crate) hand: Option<Hand>,
+}
+
+impl Worker {
+    /// Forgets a partition that it has lost.
+    pub(crate) fn forget(&mut self, partition: usize) {
+        self.held[partition] = None;
+        if let Some(hand) = &mut self.hand {
+            hand.gone |= Set::of(partition);
+        }
+    }
+
+    pub(crate) fn transaction(&self) -> Option<&Transaction> {
+        self.hand.as_ref().map(|hand| &hand.transaction)
+    }
+
+    /// The offset commit's request goes out, unless the group would not hear it any more.
+    fn send(&mut self, partition: usize, offset: usize) {
+        if !self.expelled {
+            self.sent[partition] = Some(offset);
+        }
+    }
+
+    fn is_mine(&self, partition: usize, gone: Set) -> bool {
+        self.held[partition].is_some() && !gone.has(partition)
+    }
+
+    fn known(&self) -> [Known; PARTITIONS] {
+        self.held
+            .map(|held| held.map_or(Known::Unclaimed, |held| held.known))
+    }
+}
+
+/// The statement that comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// The transaction has failed; the batch is to be tried again.
+    Failed,
+    Epochs,
+    Inbox,
+    Keys,
+    /// The handler, the letters, and the commit where no key is to be blocked.
+    Handler,
+    Block,
+    Commit,
+    /// Committed; the listener's loop has not heard of it yet.
+    Answered,
+}
+
+/// The batch in hand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Hand {
+    pub(crate) whole: Set,
+    /// The messages of the transaction in hand, then those of the halves that come after it.
+    pub(crate) parts: [Set; 4],
+    pub(crate) known: [Known; PARTITIONS],
+    /// Some of it was received long ago.
+    pub(crate) old: bool,
+    /// Partitions lost since the batch was taken.
+    gone: Set,
+    /// Events that the handler refused.
+    pub(crate) refused: Set,
+    pub(crate) superseded: Set,
+    /// The offset after the last settled message.
+    pub(crate) next: [Option<usize>; PARTITIONS],
+    pub(crate) stage: Stage,
+    pub(crate) transaction: Transaction,
+}
+
+impl Hand {
+    pub(crate) fn new(whole: Set, known: [Known; PARTITIONS]) -> Self {
+        Self {
+            whole,
+            parts: [whole, Set::default(), Set::default(), Set::default()],
+            known,
+            old: false,
+            gone: Set::default(),
+            refused: Set::default(),
+            superseded: Set::default(),
+            next: [None; PARTITIONS],
+            stage: Stage::Epochs,
+            transaction: Transaction::default(),
+        }
+    }
+
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.transaction != Transaction::default()
+    }
+
+    /// The transaction ends without effect.
+    pub(crate) fn fail(&mut self) {
+        self.transaction = Transaction::default();
+        self.stage = Stage::Failed;
+    }
+
+    pub(crate) fn run_again(&mut self) {
+        self.transaction = Transaction::default();
+        self.stage = Stage::Epochs;
+    }
+
+    /// In two halves, which commit on their own.
+    pub(crate) fn split(&mut self) {
+        let half = self.parts[0].len() / 2;
+        let first: Set = self.parts[0].iter().take(half).collect();
+        let second = self.parts[0] - first;
+        self.parts = [first, second, self.parts[1], self.parts[2]];
+        self.run_again();
+    }
+
+    /// Messages of the transaction whose partitions are held, in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = usize> {
+        let held = self.transaction.held;
+        self.parts[0]
+            .iter()
+            .filter(move |slot| held.has(slot / DEPTH))
+    }
+}
+
+/// The steps of worker `w`, but for those that Kafka has a part in.
+pub(crate) fn steps(
+    world: &World,
+    state: &State,
+    w: usize,
+    add: &mut impl FnMut(Action, bool, State),
+) {
+    let Some(hand) = &state.workers[w].hand else {
+        return;
+    };
+    let mut to = state.clone();
+    match hand.stage {
+        Stage::Failed => {
+            retry(&mut to, w);
+            add(Action::Retry(w), false, to);
+        }
+        Stage::Epochs => {
+            if lock_epochs(world, state, &mut to, w) {
+                add(Action::Epochs(w), false, to);
+            }
+        }
+        Stage::Inbox => {
+            if enter_inbox(world, state, &mut to, w) {
+                add(Action::Inbox(w), false, to);
+            }
+        }
+        Stage::Keys => {
+            if lock_keys(world, state, &mut to, w) {
+                add(Action::Keys(w), false, to);
+            }
+        }
+        Stage::Handler => match run(world, hand) {
+            Run::Refused(event) => {
+                in_hand(&mut to, w, |hand| {
+                    hand.refused |= Set::of(event);
+                    hand.run_again();
+                });
+                add(Action::Refuse(w, event), false, to);
+            }
+            Run::Failed => {
+                in_hand(&mut to, w, Hand::split);
+                add(Action::Split(w), false, to);
+            }
+            Run::Done(outcome) if outcome.keys.is_empty() => commit(world, state, w, outcome, add),
+            Run::Done(outcome) => {
+                if block_keys(world, state, &mut to, w, outcome.keys) {
+                    add(Action::Block(w), false, to);
+                }
+            }
+        },
+        Stage::Block => {
+            if let Run::Done(outcome) = run(world, hand)
+                && block_keys(world, state, &mut to, w, outcome.keys)
+            {
+                add(Action::Block(w), false, to);
+            }
+        }
+        Stage::Commit => {
+            if let Run::Done(outcome) = run(world, hand) {
+                commit(world, state, w, outcome, add);
+            }
+        }
+        Stage::Answered => {
+            move_on(world, &mut to, w);
+            add(Action::Answered(w), false, to);
+        }
+    }
+    if hand.is_in_transaction() {
+        let mut to = state.clone();
+        in_hand(&mut to, w, Hand::fail);
+        add(Action::Abort(w), true, to);
+    }
+}
+
+pub(crate) fn in_hand(state: &mut State, w: usize, change: impl FnOnce(&mut Hand)) {
+    if let Some(hand) = &mut state.workers[w].hand {
+        change(hand);
+    }
+}
+
+/// Tries the batch in hand again: what of it is still the worker's, with the epochs known now.
+fn retry(to: &mut State, w: usize) {
+    let worker = &mut to.workers[w];
+    let Some(hand) = worker.hand.take() else {
+        return;
+    };
+    let mine = hand
+        .whole
+        .iter()
+        .filter(|slot| worker.is_mine(slot / DEPTH, hand.gone));
+    let whole: Set = mine.collect();
+    if !whole.is_empty() {
+        let Hand { gone, old, .. } = hand;
+        let again = Hand::new(whole, worker.known());
+        worker.hand = Some(Hand { old, gone, ..again });
+    }
+}
+
+/// The loop hears what the batch has come to.
+fn move_on(world: &World, to: &mut State, w: usize) {
+    let worker = &mut to.workers[w];
+    let Some(hand) = worker.hand.take() else {
+        return;
+    };
+    for partition in (0..PARTITIONS).filter(|partition| !hand.gone.has(*partition)) {
+        let Some(held) = &mut worker.held[partition] else {
+            continue;
+        };
+        if hand.next[partition].is_some() {
+            held.known = hand.known[partition];
+        }
+        if hand.superseded.has(partition) && !world.is(Variant::GoesOn) {
+            held.known = Known::Unclaimed;
+            held.rewind = !world.is(Variant::ClaimsWithoutSeek);
+        }
+        if let Some(next) = hand.next[partition]
+            && !world.is(Variant::OffsetFirst)
+        {
+            worker.send(partition, next);
+        }
+    }
+}
+
+/// Takes the next messages in hand.
+pub(crate) fn take(
+    world: &World,
+    state: &State,
+    w: usize,
+    add: &mut impl FnMut(Action, bool, State),
+) {
+    let worker = &state.workers[w];
+    if worker.hand.is_some() || worker.held.iter().flatten().any(|held| held.rewind) {
+        return;
+    }
+    let waiting = |partition: usize| {
+        let next = worker.held[partition].map_or(DEPTH, |held| held.next);
+        world.log[partition].len().saturating_sub(next)
+    };
+    for first in 0..=waiting(0) {
+        for second in 0..=waiting(1) {
+            let counts = [first, second];
+            if !(1..=world.batch).contains(&(first + second)) {
+                continue;
+            }
+            let mut to = state.clone();
+            let worker = &mut to.workers[w];
+            let (mut whole, mut old) = (Set::default(), false);
+            for (partition, count) in counts.into_iter().enumerate() {
+                if let Some(held) = &mut worker.held[partition]
+                    && count > 0
+                {
+                    whole |= (0..count).map(|o| slot(partition, held.next + o)).collect();
+                    held.next += count;
+                    old |= held.old;
+                    let next = held.next;
+                    if world.is(Variant::OffsetFirst) {
+                        worker.send(partition, next);
+                    }
+                }
+            }
+            worker.hand = Some(Hand {
+                old,
+                ..Hand::new(whole, worker.known())
+            });
+            add(Action::Take(w, whole), false, to);
+        }
+    }
+}
