@@ -118,7 +118,8 @@ pub(super) async fn lock_blocked(
     Ok(blocked.into_iter().collect())
 }
 
-/// What comes later of `keys` waits from now on.
+/// What comes later of `keys` waits from now on. A row that is there is locked: whoever redrives may be about to remove it,
+/// where a key is in two partitions (`tests/model.rs` shows how).
 async fn block(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -129,7 +130,7 @@ async fn block(
         "insert into blocked_key (listener, topic, key_digest)
          select $1, topic, sha256(key) from unnest($2::text[], $3::bytea[]) as wanted (topic, key)
          order by topic, sha256(key)
-         on conflict do nothing",
+         on conflict (listener, topic, key_digest) do update set blocked_at = blocked_key.blocked_at",
     )
     .bind(listener)
     .bind(topics)

@@ -27,7 +27,7 @@ pub(crate) struct Transaction {
 impl Transaction {
     /// Whether it holds the `blocked_key` row of `key`.
     pub(crate) fn locks_key(&self, world: &World, key: usize) -> bool {
-        let lettered = world.is(Variant::LocksPresentKey) && self.lettered.has(key);
+        let lettered = !world.is(Variant::IgnoresPresentKey) && self.lettered.has(key);
         self.blocked.has(key) || lettered
     }
 }
@@ -205,7 +205,7 @@ pub(crate) fn block_keys(
         hand.stage = Stage::Block;
         let transaction = &mut hand.transaction;
         for key in (keys - transaction.lettered).iter() {
-            let waits = world.is(Variant::LocksPresentKey) && key_is_taken(world, state, w, key);
+            let waits = !world.is(Variant::IgnoresPresentKey) && key_is_taken(world, state, w, key);
             if inserting.has(key) || waits {
                 return;
             }

@@ -129,8 +129,8 @@ pub(crate) enum Variant {
     /// Once the epoch rows are locked, a batch that was received so long ago that the inbox may have forgotten it is left
     /// out like one that is superseded.
     ChecksAge,
-    /// The `blocked_key` row of a letter is locked also where it is there already.
-    LocksPresentKey,
+    /// The `blocked_key` row of a letter is not locked where it is there already: `on conflict do nothing`.
+    IgnoresPresentKey,
 }
 
 /// What is to be checked: bounds, and what may happen within them.
