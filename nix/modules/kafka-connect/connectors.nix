@@ -70,7 +70,8 @@ let
   # A file for each topic, with an argument a line.
   topics = pkgs.runCommand "kafka-connect-topics" { nativeBuildInputs = [ pkgs.jq ]; } ''
     mkdir $out
-    for file in $(find ${folder}/ -name '*.json'); do
+    shopt -s nullglob
+    for file in ${folder}/*.json; do
       jq -c '.topics // [] | .[]' "$file"
     done | while read -r topic; do
       jq -r '
