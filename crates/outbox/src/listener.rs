@@ -46,6 +46,7 @@
 mod batch;
 mod breaker;
 mod buffer;
+mod clock;
 mod config;
 mod consumer;
 mod failpoint;

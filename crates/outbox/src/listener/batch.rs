@@ -12,10 +12,11 @@ use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::breaker::{Breaker, Circuit, Turn};
+use super::clock::Moment;
 use super::failpoint::Step;
 use super::ledger::{self, Key, Letter, Partition};
 use super::letters::{Deferral, Kind};
-use super::split::{Refused, Split, Stop};
+use super::split::{Split, Stop};
 use super::{Failure, Handler, Received, progress};
 use crate::append;
 use crate::message::Message;
@@ -26,6 +27,8 @@ pub(super) struct Work {
     pub(super) messages: Vec<Message>,
     /// Every partition among them, with the epoch under which it is held; none yet: to be claimed.
     pub(super) epochs: BTreeMap<Partition, Option<i64>>,
+    /// When it was taken in hand.
+    pub(super) taken: Moment,
 }
 
 /// What a committed batch has come to.
@@ -123,7 +126,7 @@ impl<H: Handler> Batcher<H> {
             }
             let messages: Vec<&Message> =
                 part.messages.iter().map(|m| &work.messages[*m]).collect();
-            match self.attempt(&messages, &split.epochs, &split.refused).await {
+            match self.attempt(&messages, &split).await {
                 Ok(settled) => {
                     let letters = settled.lettered - settled.parked;
                     let turn = self
@@ -155,18 +158,13 @@ impl<H: Handler> Batcher<H> {
         }
     }
 
-    async fn attempt(
-        &self,
-        messages: &[&Message],
-        epochs: &BTreeMap<Partition, Option<i64>>,
-        refused: &Refused,
-    ) -> Result<Settled, Stop> {
+    async fn attempt(&self, messages: &[&Message], split: &Split<'_>) -> Result<Settled, Stop> {
         let room = self.circuit().room(Instant::now());
         if room == 0 {
             return Err(Failure::Transient("the circuit breaker is open".into()).into());
         }
         let mut connection = self.pool.acquire().await?;
-        let work = self.transact(&mut connection, messages, epochs, refused, room);
+        let work = self.transact(&mut connection, messages, split, room);
         let (outcome, usable) = self.guarded(work).await;
         if !usable {
             // Nobody knows in which state this left the connection.
@@ -204,19 +202,24 @@ impl<H: Handler> Batcher<H> {
         &self,
         tx: &mut PgTransaction<'_>,
         messages: &[&Message],
-        epochs: &BTreeMap<Partition, Option<i64>>,
+        split: &Split<'_>,
     ) -> Result<Settled, sqlx::Error> {
         let partitions: BTreeSet<Partition> =
             messages.iter().map(|message| message.partition()).collect();
         let known: BTreeMap<Partition, Option<i64>> = partitions
             .into_iter()
             .map(|partition| {
-                let epoch = epochs.get(&partition).copied().flatten();
+                let epoch = split.epochs.get(&partition).copied().flatten();
                 (partition, epoch)
             })
             .collect();
         let locked = ledger::lock_epochs(tx, &self.listener, &known).await?;
         let mut settled = Settled::default();
+        // Looked at under the locks: from here on, whoever stands still is ended by the server.
+        if split.taken.is_long_ago() {
+            settled.superseded.extend(known.into_keys());
+            return Ok(settled);
+        }
         for (partition, known) in known {
             match locked.get(&partition) {
                 Some(epoch) if known.is_none_or(|known| known == *epoch) => {
@@ -234,20 +237,19 @@ impl<H: Handler> Batcher<H> {
         &self,
         connection: &mut PgConnection,
         messages: &[&Message],
-        epochs: &BTreeMap<Partition, Option<i64>>,
-        refused: &Refused,
+        split: &Split<'_>,
         room: usize,
     ) -> Result<Settled, Stop> {
         let mut tx = connection.begin().await?;
         Step::Begun.reached();
-        let mut settled = self.hold(&mut tx, messages, epochs).await?;
+        let mut settled = self.hold(&mut tx, messages, split).await?;
         Step::Held.reached();
         let mut fates = Vec::with_capacity(messages.len());
         for &message in messages {
             let partition = message.partition();
             if settled.held.contains_key(&partition) {
                 let (id, fate) = fate::<H>(message);
-                let fate = match refused.get(&id) {
+                let fate = match split.refused.get(&id) {
                     Some((kind, error)) => Fate::PutAside(*kind, error.clone()),
                     None => fate,
                 };

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batcher, Settled, Work};
 use super::buffer::Buffer;
+use super::clock::Moment;
 use super::consumer::{Change, Consumer};
 use super::failpoint::Step;
 use super::ledger::Partition;
@@ -65,6 +66,8 @@ pub(super) struct Run<H: Handler> {
     polled: Instant,
     /// When the consumer began, or was last tried to.
     begun: Instant,
+    /// When the loop came by last.
+    passed: Moment,
     /// Held by each consumer that is still closing.
     closing: Arc<()>,
 }
@@ -87,6 +90,7 @@ impl<H: Handler> Run<H> {
             paused: false,
             polled: Instant::now(),
             begun: Instant::now(),
+            passed: Moment::now(),
             closing: Arc::default(),
         }
     }
@@ -102,6 +106,15 @@ impl<H: Handler> Run<H> {
         let mut tick = tokio::time::interval(REST / 2);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.passed.is_long_ago()
+                && !self.begin_again("the process has stood still for long")
+            {
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    _ = tick.tick() => continue,
+                }
+            }
+            self.passed = Moment::now();
             self.follow_assignment();
             if !self.rewind.is_empty() {
                 tokio::select! {
@@ -121,25 +134,24 @@ impl<H: Handler> Run<H> {
                 _ = tick.tick() => {
                     self.look();
                     if self.consumer.unreached().min(self.begun.elapsed()) > UNREACHED {
-                        self.begin_again();
+                        self.begin_again("no broker has been reached for long");
                     }
                 }
             }
         }
     }
 
-    /// Takes a new consumer where the old one has reached no broker for long: librdkafka can end with no broker that it
-    /// would still ask, once the only one that it knew was fenced and came back.
-    fn begin_again(&mut self) {
+    /// Takes a new consumer, and forgets what the old one has read. So where that one has reached no broker for long: librdkafka
+    /// can end with no broker that it would still ask, once the only one that it knew was fenced and came back. Returns whether
+    /// it could.
+    fn begin_again(&mut self, why: &str) -> bool {
         self.begun = Instant::now();
         if Arc::strong_count(&self.closing) > MOST_CLOSING {
             // Each is a client with its threads.
             tracing::warn!("earlier Kafka consumers are still closing; waiting for them");
-            return;
+            return false;
         }
-        tracing::warn!(
-            "no broker has been reached for {UNREACHED:?}; the Kafka consumer begins again"
-        );
+        tracing::warn!(why, "the Kafka consumer begins again");
         let fresh = match self.consumer.again() {
             Ok(fresh) => fresh,
             Err(error) => {
@@ -148,7 +160,7 @@ impl<H: Handler> Run<H> {
                     error = &error as &dyn std::error::Error,
                     "it cannot; it goes on as it is"
                 );
-                return;
+                return false;
             }
         };
         let old = std::mem::replace(&mut self.consumer, fresh);
@@ -156,6 +168,7 @@ impl<H: Handler> Run<H> {
         self.follow(Change::Lost);
         let closing = Arc::clone(&self.closing);
         tokio::spawn(old.close(BTreeMap::new(), closing));
+        true
     }
 
     /// Takes note of what waits, here and on the broker. A partition that was lost has nothing of ours any more.
@@ -255,7 +268,12 @@ impl<H: Handler> Run<H> {
                 (partition, epoch)
             })
             .collect();
-        Work { messages, epochs }
+        let taken = Moment::now();
+        Work {
+            messages,
+            epochs,
+            taken,
+        }
     }
 
     fn finish(&mut self, outcome: Option<Outcome>) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::batch::{Settled, Work};
+use super::clock::Moment;
 use super::ledger::Partition;
 use super::letters::Kind;
 use super::{BoxError, Failure, Refusal, RefusalKind};
@@ -55,6 +56,7 @@ pub(super) struct Split<'a> {
     /// As they are after the parts that were settled.
     pub(super) epochs: BTreeMap<Partition, Option<i64>>,
     pub(super) refused: Refused,
+    pub(super) taken: Moment,
     /// Parts that wait; the last one is next.
     waiting: Vec<Vec<usize>>,
     suspects: BTreeMap<usize, Suspect>,
@@ -72,6 +74,7 @@ impl<'a> Split<'a> {
             ids,
             epochs: work.epochs.clone(),
             refused: Refused::new(),
+            taken: work.taken,
             waiting: vec![(0..work.messages.len()).collect()],
             suspects: BTreeMap::new(),
             held: BTreeSet::new(),
@@ -275,6 +278,7 @@ mod tests {
                 work: Work {
                     messages,
                     epochs: [(("t".to_owned(), 0), None)].into(),
+                    taken: Moment::now(),
                 },
                 poison: BTreeSet::new(),
                 strange: BTreeMap::new(),

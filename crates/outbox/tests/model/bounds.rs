@@ -24,6 +24,7 @@ pub(crate) fn small() -> World {
         redrivers: vec![Operator],
         drops: false,
         retention: false,
+        checks_age: true,
         variant: None,
         faults: 1,
     }

@@ -118,7 +118,7 @@ pub(crate) fn lock_epochs(world: &World, state: &State, to: &mut State, w: usize
                 Known::Stale => {}
             }
         }
-        if world.is(Variant::ChecksAge) && hand.old {
+        if world.checks_age && hand.old {
             (transaction.held, transaction.claimed) = Default::default();
         }
         hand.stage = if transaction.held.is_empty() {

@@ -126,9 +126,6 @@ pub(crate) enum Variant {
     OffsetFirst,
     /// Each half of a batch that was split claims its partitions anew.
     HalvesClaim,
-    /// Once the epoch rows are locked, a batch that was received so long ago that the inbox may have forgotten it is left
-    /// out like one that is superseded.
-    ChecksAge,
     /// The `blocked_key` row of a letter is not locked where it is there already: `on conflict do nothing`.
     IgnoresPresentKey,
 }
@@ -146,6 +143,9 @@ pub(crate) struct World {
     pub(crate) drops: bool,
     /// The inbox forgets what cannot be delivered any more.
     pub(crate) retention: bool,
+    /// Once the epoch rows are locked, a batch that was received so long ago that the inbox may have forgotten it is left out
+    /// like one that is superseded.
+    pub(crate) checks_age: bool,
     pub(crate) variant: Option<Variant>,
     /// Crashes, rebalances, and transactions that are aborted, at most.
     pub(crate) faults: usize,

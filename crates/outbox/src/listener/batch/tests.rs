@@ -138,6 +138,7 @@ fn work(epoch: Option<i64>, messages: &[Message]) -> Work {
     Work {
         messages: messages.to_vec(),
         epochs: BTreeMap::from([(partition, epoch)]),
+        taken: Moment::now(),
     }
 }
 
@@ -300,6 +301,23 @@ async fn a_superseded_consumer_writes_nothing_until_it_claims_again() {
         .unwrap();
     assert_eq!(claimed.held.len(), 1);
     assert_eq!(fixture.cents().await, 3);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_taken_long_ago_is_left_out_whoever_holds_the_partition() {
+    let fixture = Fixture::new(Till::default()).await;
+    let mut stale = work(None, &[payment(0, 1, 5)]);
+    stale.taken = Moment::long_ago();
+    let settled = fixture.batcher.settle(&stale).await.unwrap();
+    assert_eq!((settled.superseded.len(), settled.held.len()), (1, 0));
+    assert!(settled.next.is_empty(), "nothing is committed to Kafka");
+    assert_eq!(fixture.count("select count(*) from inbox").await, 0);
+    fixture
+        .batcher
+        .settle(&work(None, &[payment(0, 1, 5)]))
+        .await
+        .unwrap();
+    assert_eq!(fixture.cents().await, 5);
 }
 
 #[tokio::test]

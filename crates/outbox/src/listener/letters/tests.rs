@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::Outgoing;
 use crate::listener::batch::{Settled, Work};
+use crate::listener::clock::Moment;
 use crate::listener::{Received, Refusal};
 use crate::message::{Message, Position};
 
@@ -254,6 +255,7 @@ fn work(epoch: Option<i64>, messages: &[Message]) -> Work {
     Work {
         messages: messages.to_vec(),
         epochs: BTreeMap::from([(("note".to_owned(), 0), epoch)]),
+        taken: Moment::now(),
     }
 }
 
@@ -567,14 +569,35 @@ async fn a_partition_that_is_lost_in_mid_split_is_finished_by_the_other() {
     desk.told(3, Some(Verdict::Violates));
     let batch: Vec<Message> = (1..=4).map(|event| note(event, Some("a"))).collect();
     let gate = desk.stops();
-    // The whole batch fails; its first half is stopped within its transaction.
-    let loses = desk.settling(None, &batch);
+    // With one connection, which is taken from it between two parts.
+    let only = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(desk.pool.connect_options().as_ref().clone())
+        .await
+        .unwrap();
+    let loses = tokio::spawn({
+        let handler = Shared(Arc::clone(&desk.clerk));
+        let (breaker, deferral) = (Breaker::default(), Deferral::default());
+        let batcher = Batcher::new(
+            LISTENER.to_owned(),
+            only.clone(),
+            handler,
+            breaker,
+            deferral,
+        );
+        let work = work(None, &batch);
+        async move { batcher.settle(&work).await }
+    });
+    // The whole batch has failed; its first half is stopped within its transaction.
     gate.reached.acquire().await.unwrap().forget();
     desk.stops_no_more();
-    let other = desk.settling(None, &batch);
-    desk.somebody_waits().await;
+    let mut between = Box::pin(only.acquire());
+    assert!(futures::poll!(&mut between).is_pending());
     gate.open.add_permits(1);
-    let (lost, other) = (loses.await.unwrap().unwrap(), other.await.unwrap().unwrap());
+    let between = between.await.unwrap();
+    let other = desk.batcher.settle(&work(None, &batch)).await.unwrap();
+    drop(between);
+    let lost = loses.await.unwrap().unwrap();
     assert_eq!(lost.superseded.len(), 1);
     assert_eq!(
         (lost.fresh, lost.held.len(), lost.next.len()),
@@ -616,6 +639,7 @@ async fn two_listeners_do_not_hold_each_others_keys_back() {
         .settle(&Work {
             messages: vec![elsewhere],
             epochs: BTreeMap::new(),
+            taken: Moment::now(),
         })
         .await
         .unwrap();

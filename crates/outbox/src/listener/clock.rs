@@ -1,0 +1,32 @@
+//! Whether the process has stood still. The epoch keeps out a consumer that was superseded after it had claimed its
+//! partitions; one that stalls before has only the inbox between it and events that others have settled since, and the inbox
+//! forgets in the end (`tests/model.rs` shows how that doubles). So what is in memory does not outlive a long standstill.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// After a standstill of this length what was read before is read again. Far longer than anything takes that goes on, and
+/// far shorter than an inbox remembers (days).
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A moment, by a clock that also runs while the machine sleeps, as that of [`std::time::Instant`] does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment(Duration);
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        // It fails only for a clock that there is not, and Linux has had this one since 2.6.39.
+        Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from))
+    }
+
+    /// Whether that is too long ago for what was read then.
+    pub(super) fn is_long_ago(self) -> bool {
+        Self::now().0.saturating_sub(self.0) > LONG
+    }
+
+    #[cfg(test)]
+    pub(super) fn long_ago() -> Self {
+        Self(Duration::ZERO)
+    }
+}
