@@ -193,5 +193,9 @@ async fn an_outcome_that_overtakes_its_order_is_tried_by_itself_until_the_order_
         .unwrap();
     let settled = world.settled(order).await;
     assert_eq!(settled["status"], "confirmed", "{settled}");
-    assert_eq!(kind().await, None);
+    // Another test's listener may have been the one to settle it; then the letter goes with its next try.
+    eventually(Duration::from_secs(60), "the letter is gone", async || {
+        kind().await.map_or(Ok(()), Err)
+    })
+    .await;
 }
