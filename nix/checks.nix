@@ -20,6 +20,15 @@ let
       ${command}
       touch $out
     '';
+  apps = import ./apps.nix args;
+  # What the README shows of `nix run`, as it is run: programs and their arguments.
+  shown = lib.concatMap (
+    line:
+    let
+      found = builtins.match "[$] nix run [.]#([a-z-]+)( -- ([^#]+))? *(#.*)?" line;
+    in
+    lib.optional (found != null) "${apps.${lib.head found}.program} ${toString (lib.elemAt found 2)}"
+  ) (lib.splitString "\n" (builtins.readFile ../README.md));
 in
 packages
 // {
@@ -51,6 +60,16 @@ packages
       };
     }
   );
+  commands = check "commands" [ ] ''
+    export HOME=$TMPDIR STACK_HOME=$TMPDIR/stack STACK_PORTS=free
+    set -x
+    ${lib.concatLines (
+      assert shown != [ ];
+      shown
+    )}
+  '';
+  # What `nix develop` needs.
+  shell = (import ./shell.nix args).default;
   nixfmt = check "nixfmt" [ pkgs.nixfmt ] "find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +";
   deadnix = check "deadnix" [ pkgs.deadnix ] "deadnix --fail ${nixFiles}";
   statix = check "statix" [ pkgs.statix ] "statix check ${nixFiles}";

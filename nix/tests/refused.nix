@@ -59,8 +59,32 @@ let
     };
   };
   passed = lib.attrNames (lib.filterAttrs (_: taken) mistakes);
+
+  # What the module says of settings that it finds wrong only when it builds them.
+  saidOf =
+    settings:
+    let
+      config = with' { services.outbox-cdc.order = { inherit settings; }; };
+    in
+    config.services.outbox-cdc.order.settingsFile.overrideAttrs (build: {
+      name = "said-of-settings";
+      module = build.buildCommand;
+      buildCommand = ''
+        if bash -euc "$module" 2> said; then
+          echo "the module takes settings that it must refuse" >&2
+          exit 1
+        fi
+        mv said $out
+      '';
+    });
 in
 {
+  settings-refuse = pkgs.runCommand "settings-refuse" { } ''
+    grep -F 'did you mean kafka.max_batch' ${saidOf { kafka.max_bacth = 7; }}
+    grep -F database.max_connections ${saidOf { database.max_connections = "many"; }}
+    touch $out
+  '';
+
   modules-refuse =
     if !taken { } then
       throw "the modules do not take the example itself"
