@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 use serde::Serialize;
 
 use super::ledger::Partition;
+use super::letters::Kind;
 
 /// How long no broker may be reached before that is worth a warning. Statistics come every 2 s.
 const UNREACHED: Duration = Duration::from_secs(6);
@@ -162,6 +163,16 @@ impl Progress {
         self.retries += 1;
         self.retrying = Some(why);
         counter!(RETRIES, "listener" => self.listener.clone()).increment(1);
+    }
+}
+
+/// Takes note of how many letters wait, of each kind.
+pub(super) fn waiting(listener: &str, kinds: &[(Kind, i64)]) {
+    for kind in Kind::ALL {
+        let of_kind = kinds.iter().find(|(counted, _)| *counted == kind);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        let count = of_kind.map_or(0.0, |(_, count)| *count as f64);
+        gauge!("outbox_listener_waiting_letters", "listener" => listener.to_owned(), "kind" => kind.as_str()).set(count);
     }
 }
 

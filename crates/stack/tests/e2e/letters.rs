@@ -97,6 +97,16 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
     let ids = world
         .eventually_put_aside(&key, &["poison", "parked", "parked"])
         .await;
+    let waiting = r#"outbox_listener_waiting_letters{listener="inventory-worker",kind="parked"}"#;
+    eventually(WITHIN, "the numbers tell of them", async || {
+        // Other tests have some too.
+        let parked = world.number(&world.stack.worker_url, waiting).await;
+        match parked {
+            Some(2.0..) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     // Others are not held up.
     let other = world.place(product, PRICE, 1).await;
     assert_eq!(world.settled(other).await["status"], "confirmed");

@@ -58,7 +58,7 @@ impl World {
     }
 
     /// One of a service's numbers, by its name and labels.
-    async fn number(&self, url: &str, name: &str) -> Option<f64> {
+    pub(crate) async fn number(&self, url: &str, name: &str) -> Option<f64> {
         let text = self
             .http
             .get(format!("{url}/metrics"))

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sqlx::postgres::PgTransaction;
@@ -15,14 +15,16 @@ use super::rows::{self, Letter};
 use crate::append;
 use crate::listener::batch::{Batcher, Fate, fate, finish};
 use crate::listener::failpoint::Step;
-use crate::listener::ledger;
 use crate::listener::split::{Stop, TRIES};
 use crate::listener::{Failure, Handler, Received, RefusalKind};
+use crate::listener::{ledger, progress};
 
 /// How often it is looked whether a letter is due.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long to wait after an error of the database.
 const REST: Duration = Duration::from_secs(2);
+/// How often letters are counted.
+const COUNT: Duration = Duration::from_secs(10);
 /// Letters that are tried between two looks.
 const AT_ONCE: i64 = 100;
 
@@ -197,14 +199,30 @@ impl<H: Handler> Batcher<H> {
         .bind(AT_ONCE)
         .fetch_all(&self.pool)
         .await?;
-        let mut applied = 0;
+        let (mut applied, mut failed) = (0, None);
         for id in due {
-            if self.redrive(id, Patience::PassOver).await? == Outcome::Applied {
-                tracing::info!(listener = self.listener, %id, "a letter has been applied");
-                applied += 1;
+            match self.redrive(id, Patience::PassOver).await {
+                Ok(Outcome::Applied) => {
+                    tracing::info!(listener = self.listener, %id, "a letter has been applied");
+                    applied += 1;
+                }
+                Ok(_) => {}
+                // Perhaps it is this one that wants something that is not there: others go first for a while.
+                Err(failure) => {
+                    sqlx::query(
+                        "update dead_letter set retry_at = now() + make_interval(secs => $3)
+                         where listener = $1 and id = $2 and retry_at <= now()",
+                    )
+                    .bind(&self.listener)
+                    .bind(id)
+                    .bind(REST.as_secs_f64())
+                    .execute(&self.pool)
+                    .await?;
+                    failed = Some(failure);
+                }
             }
         }
-        Ok(applied)
+        failed.map_or(Ok(applied), Err)
     }
 }
 
@@ -331,9 +349,18 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
     shutdown: CancellationToken,
 ) {
     let mut well = true;
+    let mut counted: Option<Instant> = None;
     let trying = async {
         loop {
-            let wait = match batcher.redrive_due().await {
+            let due = async {
+                if counted.is_none_or(|then| then.elapsed() > COUNT) {
+                    let kinds = rows::count(&batcher.pool, &batcher.listener).await?;
+                    progress::waiting(&batcher.listener, &kinds);
+                    counted = Some(Instant::now());
+                }
+                batcher.redrive_due().await
+            };
+            let wait = match due.await {
                 // What waited behind is due now.
                 Ok(1..) => continue,
                 Ok(0) => {

@@ -100,6 +100,19 @@ impl FromRow<'_, PgRow> for Letter {
 /// Letters read at once: each may be as large as a message.
 const PAGE: i64 = 100;
 
+/// How many there are of each kind.
+pub(super) async fn count(pool: &PgPool, listener: &str) -> Result<Vec<(Kind, i64)>, sqlx::Error> {
+    let counts: Vec<(String, i64)> =
+        sqlx::query_as("select kind, count(*) from dead_letter where listener = $1 group by kind")
+            .bind(listener)
+            .fetch_all(pool)
+            .await?;
+    counts
+        .into_iter()
+        .map(|(kind, count)| Ok((Kind::of_column(&kind)?, count)))
+        .collect()
+}
+
 pub(super) async fn list(
     pool: &PgPool,
     listener: &str,

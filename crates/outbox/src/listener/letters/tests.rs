@@ -37,6 +37,8 @@ enum Verdict {
     /// Fails, and no rule says what that means.
     Strange,
     Panics,
+    /// Wants a table that is not there.
+    Lacks,
 }
 
 /// Writes each event down, unless it is told otherwise.
@@ -71,6 +73,7 @@ impl Handler for Shared {
                 None => "insert into note (id) values ($1)",
                 Some(Verdict::Violates) => "insert into note (id, cents) values ($1, -1)",
                 Some(Verdict::Strange) => "select strange($1)",
+                Some(Verdict::Lacks) => "insert into lacking (id) values ($1)",
                 Some(Verdict::Panics) => panic!("no such note"),
                 Some(Verdict::Poison) => {
                     refusals.push(Refusal::poison(event_id, "never"));
@@ -304,6 +307,31 @@ async fn what_fails_strangely_is_put_aside_only_where_others_can_be_applied() {
         [(1, Kind::Unknown), (2, Kind::Parked)]
     );
     assert_eq!(desk.notes().await, [3]);
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
+    let desk = Desk::new().await;
+    for event in [1, 2] {
+        desk.told(event, Some(Verdict::Deferred));
+    }
+    let batch = [note(1, Some("a")), note(2, Some("b"))];
+    assert_eq!(desk.settle(None, &batch).await.lettered, 2);
+    desk.told(1, Some(Verdict::Lacks));
+    desk.told(2, None);
+    let stop = CancellationToken::new();
+    let trying = tokio::spawn(keep_trying(Arc::clone(&desk.batcher), stop.clone()));
+    let applied = async |events: &[u128]| {
+        while desk.notes().await != events {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    applied(&[2]).await;
+    assert_eq!(desk.put_aside().await, [(1, Kind::Deferred)]);
+    desk.told(1, None);
+    applied(&[2, 1]).await;
+    stop.cancel();
+    trying.await.unwrap();
 }
 
 #[tokio::test]
