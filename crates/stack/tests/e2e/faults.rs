@@ -1,7 +1,9 @@
 //! Parts that end, hang and lose what they knew, in mid-flow. Nobody steps in; nothing is lost, nothing is done twice.
 
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
@@ -377,15 +379,15 @@ async fn a_worker_that_stalls_within_its_transaction_and_wakes_up_writes_nothing
     drop(second);
 }
 
-/// It stalls with messages in hand, its claim sent but not committed; another takes over, and it wakes up.
-#[tokio::test]
-async fn a_worker_that_stalls_before_its_claim_and_wakes_up_changes_nothing() {
+/// A worker with messages in hand, its claim sent but not committed, stalls, and another has taken over and settled them.
+async fn stalled_before_its_claim(environment: &[(&str, &OsStr)]) -> (Flow, Service) {
     let world = World::alone().await;
     let product = world.product(PRICE, 400).await;
     // The stack's worker holds every partition by its epoch.
     let orders = world.place_many(60, product, PRICE).await;
     world.all_settled(HEALED, &orders).await;
-    let stalled = Service::start(world.stack, Binary::InventoryWorker, &[]).await;
+    let stalled =
+        Service::spawn_under(environment, world.stack, Binary::InventoryWorker, &[]).unwrap();
     let mut holder = world.inventory_db.begin().await.unwrap();
     sqlx::query("select from epoch where listener = 'inventory-worker' for update")
         .execute(&mut *holder)
@@ -414,18 +416,62 @@ async fn a_worker_that_stalls_before_its_claim_and_wakes_up_changes_nothing() {
     orders.extend(world.place_many(more, product, PRICE).await);
     let unsettled = world.unsettled(&orders).await;
     assert!(unsettled >= 100, "only {unsettled} orders are unsettled");
-    let from = Instant::now();
     // The server ends the stalled worker's transaction, and with it the claim that it has sent.
     holder.rollback().await.unwrap();
     world.all_settled(HEALED, &orders).await;
-    stalled.signal(Signal::SIGCONT);
     let flow = Flow {
         holder: world.inventory_db.begin().await.unwrap(),
         world,
         product,
         unsettled,
     };
-    flow.heals("worker stalled before its claim", from).await;
+    (flow, stalled)
+}
+
+#[tokio::test]
+async fn a_worker_that_stalls_before_its_claim_and_wakes_up_changes_nothing() {
+    let (flow, stalled) = stalled_before_its_claim(&[]).await;
+    stalled.signal(Signal::SIGCONT);
+    flow.heals("worker stalled before its claim", Instant::now())
+        .await;
     let log = std::fs::read_to_string(&stalled.log).unwrap();
     assert!(log.contains("batch failed; it is retried"), "{log}");
+}
+
+/// It sleeps for longer than the inbox remembers what the other has settled.
+#[tokio::test]
+async fn a_worker_that_wakes_up_after_the_inbox_has_forgotten_applies_nothing_twice() {
+    let environment: [(&str, &OsStr); 1] = [("OUTBOX_STANDSTILL_S", "5".as_ref())];
+    let (flow, stalled) = stalled_before_its_claim(&environment).await;
+    // A session lasts 45 s, so five have gone by.
+    let forgotten: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "delete from inbox where listener = 'inventory-worker' returning id, settled_at",
+    )
+    .fetch_all(&flow.world.inventory_db)
+    .await
+    .unwrap();
+    stalled.signal(Signal::SIGCONT);
+    eventually(HEALED, "it drops what it had read", async || {
+        let log = std::fs::read_to_string(&stalled.log).unwrap();
+        if log.contains("the process has stood still for long") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+    let order = flow.world.place(flow.product, PRICE, 1).await;
+    flow.world.settled(order).await;
+    let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = forgotten.into_iter().unzip();
+    let again = sqlx::query(
+        "insert into inbox (listener, id, settled_at)
+         select 'inventory-worker', * from unnest($1::uuid[], $2::timestamptz[])",
+    )
+    .bind(ids)
+    .bind(times)
+    .execute(&flow.world.inventory_db)
+    .await;
+    assert!(again.is_ok(), "none of them was settled again: {again:?}");
+    flow.heals("worker slept longer than the inbox", Instant::now())
+        .await;
 }
