@@ -36,6 +36,7 @@
           f {
             inherit
               self
+              nixpkgs
               pkgs
               parts
               rust

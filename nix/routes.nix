@@ -38,7 +38,6 @@ let
           });
       services.kafka-connect = {
         enable = true;
-        plugins = [ debezium-connector-postgres ];
         connectorFiles = [
           config.services.outbox-cdc.order.connector
           config.services.outbox-cdc.inventory.connector

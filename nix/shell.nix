@@ -13,6 +13,7 @@
         pkgs.apacheKafka
         pkgs.cargo-nextest
         pkgs.deadnix
+        pkgs.nixfmt
         pkgs.nixfmt-tree
         pkgs.postgresql_18
         pkgs.rust-analyzer
@@ -23,7 +24,7 @@
         cat >&2 <<'TEXT'
         ./dev demo       start everything, place orders, show what becomes of them
         ./dev test       run all tests beside a real stack; ./dev check lints
-        nix flake check  everything again, in sandboxes and virtual machines
+        nix flake check  builds, lints, tests, and the system in virtual machines
         TEXT
       '';
     }

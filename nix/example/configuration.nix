@@ -12,7 +12,6 @@
   };
   services.kafka-connect = {
     enable = true;
-    plugins = [ outbox-cdc.packages.x86_64-linux.debezium-connector-postgres ];
     credentials.order_cdc = "/run/secrets/order_cdc";
     credentials.inventory_cdc = "/run/secrets/inventory_cdc";
     connectorFiles = with config.services.outbox-cdc; [

@@ -1,8 +1,12 @@
-# The configuration that the README shows, as one's own flake would use it. It is evaluated, and its parts are built, by the
-# checks; a machine of one's own has a disk and a boot loader besides.
-{ self, nixpkgs }:
+# The configuration that the README shows, as one's own flake would use it. The checks evaluate it, and build what its units
+# name; a machine of one's own has a disk and a boot loader besides.
+{
+  self,
+  nixpkgs,
+  system ? "x86_64-linux",
+}:
 nixpkgs.lib.nixosSystem {
-  system = "x86_64-linux";
+  inherit system;
   specialArgs.outbox-cdc = self;
   modules = [
     ./configuration.nix

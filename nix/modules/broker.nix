@@ -44,7 +44,7 @@ in
     assertions = [
       {
         assertion = parts.accepted.kafka config.services.apache-kafka.package.version;
-        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not one that this was run with (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka})";
+        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not accepted (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka})";
       }
     ];
 
@@ -60,25 +60,28 @@ in
         # The module's own option is for log4j 1; Kafka 4 has log4j 2.
         "-Dlog4j2.configurationFile=file:${parts.log4j2}"
       ];
-      settings = lib.mapAttrs (_: lib.mkDefault) parts.broker // {
-        "node.id" = 1;
-        "controller.quorum.voters" = [ "1@${loopback ports.kafka_controller}" ];
-        listeners = [
-          "INTERNAL://${loopback ports.kafka_internal}"
-          "EXTERNAL://${cfg.listenAddress}:${toString ports.kafka}"
-          "CONTROLLER://${loopback ports.kafka_controller}"
-        ];
-        "advertised.listeners" = [
-          "INTERNAL://${loopback ports.kafka_internal}"
-          "EXTERNAL://${cfg.advertisedHost}:${toString ports.kafka}"
-        ];
-        "listener.security.protocol.map" = [
-          "INTERNAL:PLAINTEXT"
-          "EXTERNAL:PLAINTEXT"
-          "CONTROLLER:PLAINTEXT"
-        ];
-        "log.dirs" = [ "/var/lib/apache-kafka" ];
-      };
+      settings = lib.mapAttrs (_: lib.mkDefault) (
+        parts.broker
+        // {
+          "node.id" = 1;
+          "controller.quorum.voters" = [ "1@${loopback ports.kafka_controller}" ];
+          listeners = [
+            "INTERNAL://${loopback ports.kafka_internal}"
+            "EXTERNAL://${cfg.listenAddress}:${toString ports.kafka}"
+            "CONTROLLER://${loopback ports.kafka_controller}"
+          ];
+          "advertised.listeners" = [
+            "INTERNAL://${loopback ports.kafka_internal}"
+            "EXTERNAL://${cfg.advertisedHost}:${toString ports.kafka}"
+          ];
+          "listener.security.protocol.map" = [
+            "INTERNAL:PLAINTEXT"
+            "EXTERNAL:PLAINTEXT"
+            "CONTROLLER:PLAINTEXT"
+          ];
+          "log.dirs" = [ "/var/lib/apache-kafka" ];
+        }
+      );
     };
 
     # The module leaves a broker that died as it is.

@@ -116,7 +116,7 @@ in
       };
 
     kafka =
-      { nodes, pkgs, ... }:
+      { nodes, ... }:
       {
         imports = [
           (secretsFor [
@@ -135,9 +135,6 @@ in
         };
         services.kafka-connect = {
           enable = true;
-          plugins = [
-            self.packages.${pkgs.stdenv.hostPlatform.system}.debezium-connector-postgres
-          ];
           credentials = {
             order_cdc = "${secretsDirectory}/order_cdc";
             inventory_cdc = "${secretsDirectory}/inventory_cdc";

@@ -11,9 +11,9 @@ let
   cfg = config.services.kafka-connect;
   hardening = import ../hardening.nix;
   properties = pkgs.formats.javaProperties { };
-  url = "http://${
-    if cfg.listenAddress == "0.0.0.0" then "127.0.0.1" else cfg.listenAddress
-  }:${toString cfg.port}";
+  address = import ./address.nix { inherit lib; };
+  plainOf = import ./plain.nix { inherit lib; };
+  url = "http://${address.local cfg.listenAddress}:${toString cfg.port}";
 
   value = types.oneOf [
     types.bool
@@ -92,23 +92,18 @@ let
           --command-config ${properties.generate "kafka-connect-client.properties" clientSettings} \
           --create --if-not-exists "''${arguments[@]}"
       done
+      touch "$RUNTIME_DIRECTORY/made"
     '';
   };
+  awaitTopics = pkgs.writeShellScript "kafka-connect-topics-made" ''
+    until [ -e /run/kafka-connect-topics/made ]; do
+      ${pkgs.coreutils}/bin/sleep 0.5
+    done
+  '';
 
-  # What would show a secret in the store and to whoever reads the REST API.
   plain = lib.concatLists (
     lib.mapAttrsToList (
-      connector:
-      { config, ... }:
-      map (key: "${connector}: ${key}") (
-        lib.attrNames (
-          lib.filterAttrs (
-            key: value:
-            builtins.match ".*(password|secret|passphrase|jaas\\.config).*" key != null
-            && !lib.hasInfix "\${" (text value)
-          ) config
-        )
-      )
+      name: { config, ... }: map (key: "${name}: ${key}") (plainOf config)
     ) cfg.connectors
   );
 in
@@ -213,7 +208,7 @@ in
         description = "The package of the reconciler.";
       };
       owner = mkOption {
-        type = types.str;
+        type = types.strMatching "[A-Za-z0-9_.-]+";
         default = "nixos";
         example = "nixos-orders";
         description = "The mark by which the reconciler knows the connectors that are its own.";
@@ -248,6 +243,7 @@ in
       serviceConfig = hardening.jvm // {
         Type = "oneshot";
         RemainAfterExit = true;
+        RuntimeDirectory = "kafka-connect-topics";
         ExecStart = lib.getExe makeTopics;
         User = "kafka-connect";
         Group = "kafka-connect";
@@ -269,8 +265,12 @@ in
       serviceConfig = hardening.service // {
         # By a link: a folder that is about to be replaced is read as it was or as it will be, never half.
         RuntimeDirectory = "kafka-connect-connectors";
-        ExecStartPre = "${pkgs.coreutils}/bin/ln -sfn ${folder} %t/kafka-connect-connectors/declared";
-        ExecStart = "${lib.getExe cfg.reconciler.package} --url ${url} reconcile --owner ${lib.escapeShellArg cfg.reconciler.owner} %t/kafka-connect-connectors/declared";
+        ExecStartPre = [
+          # Its own order is that of the first try alone.
+          "${awaitTopics}"
+          "${pkgs.coreutils}/bin/ln -sfn ${folder} %t/kafka-connect-connectors/declared"
+        ];
+        ExecStart = "${lib.getExe cfg.reconciler.package} --url ${url} reconcile --owner ${cfg.reconciler.owner} %t/kafka-connect-connectors/declared";
         User = "kafka-connect-connectors";
         Group = "kafka-connect-connectors";
         Restart = "on-failure";

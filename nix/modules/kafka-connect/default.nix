@@ -2,7 +2,7 @@
 { self, parts, ... }:
 {
   imports = [
-    (import ./worker.nix { inherit parts; })
+    (import ./worker.nix { inherit self parts; })
     (import ./connectors.nix { inherit self; })
   ];
 }

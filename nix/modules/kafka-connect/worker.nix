@@ -1,5 +1,5 @@
 # The worker: a JVM over Kafka's own jars, without Kafka's scripts, which write logs to /tmp and take 2 GiB.
-{ parts }:
+{ self, parts }:
 {
   config,
   lib,
@@ -11,12 +11,16 @@ let
   inherit (parts) routes;
   cfg = config.services.kafka-connect;
   hardening = import ../hardening.nix;
+  address = import ./address.nix { inherit lib; };
+  plain = import ./plain.nix { inherit lib; } cfg.settings;
   properties = pkgs.formats.javaProperties { };
-  # DirectoryConfigProvider takes a file as it is.
+  # The provider wants the folder to be there, and systemd makes none without a credential.
+  noCredentials = pkgs.runCommand "no-credentials" { } "mkdir $out";
+  # DirectoryConfigProvider takes a file as it is; keys in PEM, of several lines, end as they like.
   refuseNewlines = pkgs.writeShellScript "kafka-connect-credentials" ''
     set -eu
     for file in "$CREDENTIALS_DIRECTORY"/*; do
-      if [ -s "$file" ] && [ "$(${pkgs.coreutils}/bin/tail -c 1 "$file" | ${pkgs.coreutils}/bin/wc -l)" -ne 0 ]; then
+      if [ "$(${pkgs.coreutils}/bin/wc -l < "$file")" -eq 1 ] && [ -z "$(${pkgs.coreutils}/bin/tail -c 1 "$file")" ]; then
         echo "the credential ''${file##*/} ends in a newline, which Kafka Connect takes for a part of the secret; write the file without it" >&2
         exit 1
       fi
@@ -45,8 +49,9 @@ in
 
     plugins = mkOption {
       type = types.listOf types.package;
-      default = [ ];
-      example = lib.literalExpression "[ outbox-cdc.packages.\${system}.debezium-connector-postgres ]";
+      default = [ self.packages.${pkgs.stdenv.hostPlatform.system}.debezium-connector-postgres ];
+      defaultText = lib.literalExpression "[ outbox-cdc.packages.\${system}.debezium-connector-postgres ]";
+      example = lib.literalExpression "[ pkgs.my-connector ]";
       description = "Packages of plugins, each with a folder for each of its plugins.";
     };
 
@@ -102,8 +107,8 @@ in
         order_cdc = "/run/keys/order_cdc";
       };
       description = ''
-        Secrets, each a file outside the store, without a newline at its end. A connector, or the worker's own settings,
-        refer to one as `''${dir:/run/credentials/kafka-connect.service:NAME}`; Kafka Connect puts the secret in its place when
+        Secrets, each a file outside the store; one of a single line has no newline at its end. A connector, or the worker's
+        own settings, refer to one as `''${dir:/run/credentials/kafka-connect.service:NAME}`; Kafka Connect puts the secret in its place when
         it uses it, so that neither the store nor an answer of the REST API has it.
       '';
     };
@@ -146,8 +151,9 @@ in
         "status.storage.replication.factor" = 3;
       };
       description = ''
-        The worker's settings. The defaults are those of a lone worker beside a single broker; secrets come from
-        `credentials`.
+        The worker's settings. The defaults are those of a lone worker beside a single broker, of connectors whose keys and
+        values are text, and of plugins that Java's `ServiceLoader` finds: others want `key.converter`, `value.converter`, or
+        `"plugin.discovery" = "HYBRID_WARN"`. Secrets come from `credentials`.
       '';
     };
   };
@@ -156,7 +162,11 @@ in
     assertions = [
       {
         assertion = parts.accepted.kafka cfg.package.version;
-        message = "services.kafka-connect: Kafka ${cfg.package.version} is not one that this was run with (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka})";
+        message = "services.kafka-connect: Kafka ${cfg.package.version} is not accepted (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka})";
+      }
+      {
+        assertion = plain == [ ];
+        message = "services.kafka-connect.settings: ${lib.concatStringsSep ", " plain} would be in the store; refer to one of services.kafka-connect.credentials";
       }
     ];
 
@@ -167,12 +177,21 @@ in
         "offset.storage.topic" = "${cfg.groupId}-offsets";
         "config.storage.topic" = "${cfg.groupId}-configs";
         "status.storage.topic" = "${cfg.groupId}-status";
-        listeners = "http://${cfg.listenAddress}:${toString cfg.port}";
+        listeners = "http://${address.host cfg.listenAddress}:${toString cfg.port}";
         "rest.advertised.host.name" =
-          if cfg.listenAddress == "0.0.0.0" then config.networking.hostName else cfg.listenAddress;
+          if
+            lib.elem cfg.listenAddress [
+              "0.0.0.0"
+              "::"
+            ]
+          then
+            config.networking.hostName
+          else
+            cfg.listenAddress;
         "rest.advertised.port" = cfg.port;
         "plugin.path" = lib.concatMapStringsSep "," toString cfg.plugins;
-        "config.providers.dir.param.allowed.paths" = cfg.credentialsDirectory;
+        "config.providers.dir.param.allowed.paths" =
+          if cfg.credentials == { } then "${noCredentials}" else cfg.credentialsDirectory;
       }
     );
 

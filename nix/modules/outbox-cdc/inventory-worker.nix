@@ -4,9 +4,22 @@
   parts,
   modules,
 }:
+{ config, lib, ... }:
+let
+  inherit (config.services.outbox-cdc) inventory;
+in
 {
+  # Where that is on this machine.
+  config.services.outbox-cdc.inventory-worker.settings.database =
+    lib.mkIf (inventory.enable && inventory.database.createLocally)
+      {
+        port = lib.mkDefault inventory.settings.database.port;
+        name = lib.mkDefault inventory.settings.database.name;
+      };
   imports = [
     modules.secrets
+    # Whose database it uses.
+    modules.inventory
     (import ./service.nix {
       inherit self parts;
       name = "inventory-worker";

@@ -29,6 +29,19 @@ let
     name = context;
   };
 
+  # What the owner's unit is given: its password, and what every connection to the database needs besides.
+  secrets =
+    lib.optionalAttrs (cfg.passwordFiles.${owner} != null) {
+      "owner.password_file" = {
+        id = owner;
+        file = cfg.passwordFiles.${owner};
+      };
+    }
+    // lib.mapAttrs (setting: file: {
+      id = setting;
+      inherit file;
+    }) (lib.filterAttrs (setting: _: lib.hasPrefix "database." setting) cfg.credentials);
+
   # Roles and passwords are made again and again, which changes nothing; the database once.
   setup = pkgs.writeText "${names.database}.sql" (
     ''
@@ -168,18 +181,18 @@ in
         ]
         ++ lib.optional cfg.database.createLocally "${names.database}.service";
         unitConfig.StartLimitIntervalSec = 0;
-        environment = lib.optionalAttrs (cfg.passwordFiles.${owner} != null) {
-          ${variable "owner.password_file"} = "/run/credentials/${names.migrations}.service/${owner}";
-        };
+        environment = lib.mapAttrs' (
+          setting:
+          { id, ... }:
+          lib.nameValuePair (variable setting) "/run/credentials/${names.migrations}.service/${id}"
+        ) secrets;
         serviceConfig = hardening.service // {
           Type = "oneshot";
           RemainAfterExit = true;
           ExecStart = "${lib.getExe cfg.package} migrate --config ${cfg.settingsFile}";
           User = names.owner;
           Group = names.owner;
-          LoadCredential = lib.optional (
-            cfg.passwordFiles.${owner} != null
-          ) "${owner}:${cfg.passwordFiles.${owner}}";
+          LoadCredential = lib.mapAttrsToList (_: { id, file }: "${id}:${file}") secrets;
           Restart = "on-failure";
           RestartSec = "5s";
         };
@@ -191,7 +204,7 @@ in
       assertions = [
         {
           assertion = parts.accepted.postgresql postgresql.package.version;
-          message = "services.outbox-cdc.${context}: PostgreSQL ${postgresql.package.version} is not one that this was run with (from ${lib.head parts.routes.accepted.postgresql}, below ${lib.last parts.routes.accepted.postgresql}); see services.postgresql.package";
+          message = "services.outbox-cdc.${context}: PostgreSQL ${postgresql.package.version} is not accepted (from ${lib.head parts.routes.accepted.postgresql}, below ${lib.last parts.routes.accepted.postgresql}); see services.postgresql.package";
         }
         {
           assertion = lib.all (role: cfg.passwordFiles.${role} != null) roles;
@@ -207,7 +220,7 @@ in
 
       services.postgresql = {
         enable = true;
-        enableTCPIP = lib.mkDefault (cfg.database.clients != [ ]);
+        enableTCPIP = lib.mkIf (cfg.database.clients != [ ]) (lib.mkDefault true);
         settings = lib.mapAttrs (_: lib.mkDefault) parts.routes.postgresql;
         authentication = lib.mkOrder 750 access;
       };
