@@ -205,7 +205,8 @@ in
       description = title;
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
-      # What of it is on this machine comes first; what is not there, or on another machine, is waited for by the service.
+      # What of it is on this machine comes first. What is not there, or on another machine, is waited for by the service; of
+      # the database it says so to systemd after a minute and a half, by being started again.
       after = [
         "network-online.target"
         "postgresql.target"
