@@ -88,7 +88,8 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Applies a batch, in the order in which the messages arrived, within `tx`. Each event is delivered in
     /// exactly one transaction that commits; one that does not commit leaves nothing behind, and the batch comes
-    /// again. Returns the events to publish, which are appended within the same transaction.
+    /// again. A transaction may take 30 s; a batch that takes longer comes again in halves. Returns the events to publish,
+    /// which are appended within the same transaction.
     ///
     /// # Errors
     /// [`Failure`] says what becomes of the batch. `?` on a `sqlx::Error` classifies it.
@@ -173,17 +174,18 @@ impl<H: Handler> Listener<H> {
     /// [`Error`], but for [`Error::Fatal`].
     pub fn new(config: &Config, pool: PgPool, handler: H) -> Result<Self, Error> {
         config.refuse()?;
+        let batcher = Arc::new(batch::Batcher::new(
+            config.name.clone(),
+            pool,
+            handler,
+            config.breaker,
+            config.deferral,
+        ));
         Ok(Self {
             consumer: consumer::Consumer::new(config)?,
-            batcher: Arc::new(batch::Batcher::new(
-                config.name.clone(),
-                pool,
-                handler,
-                config.breaker,
-                config.deferral,
-            )),
+            progress: batcher.progress.clone(),
+            batcher,
             max_batch: config.max_batch.max(1),
-            progress: watch::Sender::new(Progress::new(&config.name)),
         })
     }
 
@@ -200,15 +202,16 @@ impl<H: Handler> Listener<H> {
     /// [`Error::Fatal`], or [`Error::Config`] for a topic's name that is none. Everything else is retried for as long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let (batcher, stop) = (Arc::clone(&self.batcher), shutdown.child_token());
+        // Letters are tried as long as messages are read; by a task of its own, since a handler may take its time.
         let guard = stop.clone().drop_guard();
-        let (outcome, ()) = tokio::join!(
-            async {
-                // Letters are tried as long as messages are read.
-                let _guard = guard;
-                run::Run::new(self).until(shutdown).await
-            },
-            letters::keep_trying(batcher, stop),
-        );
+        let trying = tokio::spawn(letters::keep_trying(batcher, stop));
+        let outcome = run::Run::new(self).until(shutdown).await;
+        drop(guard);
+        match tokio::time::timeout(run::LAST_BATCH, trying).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "letters were not tried to the end"),
+            Err(_) => tracing::warn!("the last letter is not tried in time; it is tried again"),
+        }
         outcome
     }
 }

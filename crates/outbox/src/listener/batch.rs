@@ -2,13 +2,14 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use sqlx::postgres::PgTransaction;
-use sqlx::{Acquire, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::breaker::{Breaker, Circuit, Turn};
@@ -17,7 +18,7 @@ use super::failpoint::Step;
 use super::ledger::{self, Key, Letter, Partition};
 use super::letters::{Deferral, Kind};
 use super::split::{Split, Stop};
-use super::{Failure, Handler, Received, progress};
+use super::{Failure, Handler, Progress, Received, progress};
 use crate::append;
 use crate::message::Message;
 
@@ -48,6 +49,8 @@ pub(super) struct Settled {
     pub(super) lettered: usize,
     /// Of these, the ones put aside since an earlier letter of their key waits.
     pub(super) parked: usize,
+    /// Of these, the ones put aside since what they refer to is not there yet.
+    pub(super) deferred: usize,
 }
 
 impl Settled {
@@ -67,11 +70,21 @@ impl Settled {
         self.applied += part.applied;
         self.lettered += part.lettered;
         self.parked += part.parked;
+        self.deferred += part.deferred;
+    }
+
+    /// Letters that have a fault.
+    fn faulty(&self) -> usize {
+        self.lettered - self.parked - self.deferred
     }
 }
 
 /// How long a transaction may take, the handler's work included.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// At any higher level a statement does not see what was committed while it waited for a lock, and it is by locks that
+/// workers and operators learn of each other.
+pub(super) const BEGIN: &str = "begin isolation level read committed";
 
 /// Settles batches with one handler in one database.
 pub(super) struct Batcher<H> {
@@ -80,6 +93,7 @@ pub(super) struct Batcher<H> {
     pub(super) handler: H,
     pub(super) deferral: Deferral,
     circuit: Mutex<Circuit>,
+    pub(super) progress: watch::Sender<Progress>,
 }
 
 /// What is to become of a message.
@@ -98,12 +112,14 @@ impl<H: Handler> Batcher<H> {
         deferral: Deferral,
     ) -> Self {
         let circuit = Mutex::new(Circuit::new(breaker));
+        let progress = watch::Sender::new(Progress::new(&listener));
         Self {
             listener,
             pool,
             handler,
             deferral,
             circuit,
+            progress,
         }
     }
 
@@ -118,7 +134,7 @@ impl<H: Handler> Batcher<H> {
 
     /// Settles `work`, in as many parts as it takes to find what fails.
     pub(super) async fn settle(&self, work: &Work) -> Result<Settled, Failure> {
-        let ids = work.messages.iter().map(|message| fate::<H>(message).0);
+        let ids = work.messages.iter().map(identity);
         let mut split = Split::new(work, ids.collect());
         while let Some(part) = split.next()? {
             if !part.wait.is_zero() {
@@ -128,13 +144,14 @@ impl<H: Handler> Batcher<H> {
                 part.messages.iter().map(|m| &work.messages[*m]).collect();
             match self.attempt(&messages, &split).await {
                 Ok(settled) => {
-                    let letters = settled.lettered - settled.parked;
-                    let turn = self
-                        .circuit()
-                        .note(settled.applied, letters, Instant::now());
+                    let (applied, faulty) = (settled.applied, settled.faulty());
+                    let turn = self.circuit().note(applied, faulty, Instant::now());
                     if let Some(turn) = turn {
                         self.turned(turn);
                     }
+                    // Part by part: a batch that fails in the end has come to this all the same.
+                    self.progress
+                        .send_modify(|progress| progress.settle(settled.fresh, settled.lettered));
                     split.settled(&part, settled);
                 }
                 Err(stop) => split.failed(part, stop)?,
@@ -159,9 +176,15 @@ impl<H: Handler> Batcher<H> {
     }
 
     async fn attempt(&self, messages: &[&Message], split: &Split<'_>) -> Result<Settled, Stop> {
-        let room = self.circuit().room(Instant::now());
+        let (room, probes) = {
+            let mut circuit = self.circuit();
+            (circuit.room(Instant::now()), circuit.probes())
+        };
         if room == 0 {
             return Err(Failure::Transient("the circuit breaker is open".into()).into());
+        }
+        if probes && messages.len() > 1 {
+            return Err(Stop::TooManyLetters);
         }
         let mut connection = self.pool.acquire().await?;
         let work = self.transact(&mut connection, messages, split, room);
@@ -179,22 +202,24 @@ impl<H: Handler> Batcher<H> {
         transaction: impl Future<Output = Result<T, Stop>>,
     ) -> (Result<T, Stop>, bool) {
         let began = Instant::now();
-        let transaction = AssertUnwindSafe(transaction).catch_unwind();
-        let failure = match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
+        let transaction =
+            AssertUnwindSafe(async { transaction.await.map_err(Stop::in_words) }).catch_unwind();
+        let stop = match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
             Ok(Ok(outcome)) => {
                 let name = "outbox_listener_transaction_seconds";
                 progress::took(name, &self.listener, began.elapsed());
                 return (outcome, true);
             }
             Ok(Err(panic)) => {
-                Failure::Poison(format!("the handler panicked: {}", panic_text(&*panic)).into())
+                let why = format!("the handler panicked: {}", panic_text(&*panic));
+                Failure::Poison(why.into()).into()
             }
             // The server's own time-outs do not help against a connection that died without a word.
-            Err(_) => Failure::Transient(
+            Err(_) => Stop::TooSlow(
                 format!("no end of the transaction within {TRANSACTION_TIMEOUT:?}").into(),
             ),
         };
-        (Err(failure.into()), false)
+        (Err(stop), false)
     }
 
     /// Locks the epochs of the messages' partitions, and says which are held.
@@ -240,7 +265,7 @@ impl<H: Handler> Batcher<H> {
         split: &Split<'_>,
         room: usize,
     ) -> Result<Settled, Stop> {
-        let mut tx = connection.begin().await?;
+        let mut tx = connection.begin_with(BEGIN).await?;
         Step::Begun.reached();
         let mut settled = self.hold(&mut tx, messages, split).await?;
         Step::Held.reached();
@@ -291,18 +316,20 @@ impl<H: Handler> Batcher<H> {
                 }
             };
             settled.parked += usize::from(kind == Kind::Parked);
+            settled.deferred += usize::from(kind == Kind::Deferred);
             letters.push(Letter {
                 id,
                 kind,
                 error,
-                retry_in: (kind == Kind::Deferred).then(|| self.deferral.first()),
+                retry_in: matches!(kind, Kind::Deferred | Kind::Unknown)
+                    .then(|| self.deferral.first()),
                 message,
             });
             blocked.extend(key);
         }
         settled.lettered = letters.len();
         settled.applied = batch.len();
-        if settled.lettered - settled.parked > room {
+        if settled.faulty() > room {
             return Err(Stop::TooManyLetters);
         }
 
@@ -319,6 +346,12 @@ impl<H: Handler> Batcher<H> {
             outgoing
         };
         Step::Handled.reached();
+        ledger::put_aside(&mut tx, &self.listener, &letters).await?;
+        Step::Lettered.reached();
+        append(&mut tx, &outgoing).await?;
+        Step::Appended.reached();
+        finish(tx).await?;
+        Step::Committed.reached();
         for letter in letters.iter().filter(|letter| letter.kind != Kind::Parked) {
             tracing::warn!(
                 listener = self.listener, id = %letter.id, kind = letter.kind.as_str(), error = letter.error,
@@ -326,12 +359,6 @@ impl<H: Handler> Batcher<H> {
                 offset = letter.message.at.offset, "message is put aside in dead_letter"
             );
         }
-        ledger::put_aside(&mut tx, &self.listener, &letters).await?;
-        Step::Lettered.reached();
-        append(&mut tx, &outgoing).await?;
-        Step::Appended.reached();
-        finish(tx).await?;
-        Step::Committed.reached();
         Ok(settled)
     }
 }
@@ -349,6 +376,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("without a text")
 }
 
+/// By which the inbox knows a message.
+fn identity(message: &Message) -> Uuid {
+    message.open().map_or_else(|(id, _)| id, |opened| opened.id)
+}
+
 /// A message's identity, and what is to become of it.
 pub(super) fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
     let opened = match message.open() {
@@ -359,14 +391,24 @@ pub(super) fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
     if H::PASSED_OVER.contains(&opened.event_type.as_str()) {
         return (id, Fate::PassOver);
     }
-    let fate = match opened.decode() {
+    // The event's own code may run here.
+    let decoded = catch_unwind(AssertUnwindSafe(|| {
+        opened.decode().map_err(|why| why.to_string())
+    }));
+    let decoded = decoded.unwrap_or_else(|panic| {
+        Err(format!(
+            "reading the event panicked: {}",
+            panic_text(&*panic)
+        ))
+    });
+    let fate = match decoded {
         Ok(event) => Fate::Apply(Received {
             id,
             key: message.key.clone(),
             at: message.at.clone(),
             event,
         }),
-        Err(why) => Fate::PutAside(Kind::Poison, why.to_string()),
+        Err(why) => Fate::PutAside(Kind::Poison, why),
     };
     (id, fate)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
-    /// Letters within `within_s` that open it; those parked behind another letter do not count.
+    /// Letters within `within_s` that open it; deferred ones and those parked behind another letter do not count.
     pub letters: u32,
     /// Seconds.
     pub within_s: u32,
@@ -62,9 +62,14 @@ impl Circuit {
     /// Until when nothing is to be tried.
     pub(super) fn open_until(&self) -> Option<Instant> {
         match self.state {
-            State::Open(until) => Some(until),
-            State::Closed | State::HalfOpen => None,
+            State::Open(until) if Instant::now() < until => Some(until),
+            State::Open(_) | State::Closed | State::HalfOpen => None,
         }
+    }
+
+    /// Whether the next message is the probe.
+    pub(super) fn probes(&self) -> bool {
+        self.state == State::HalfOpen
     }
 
     /// How many letters may be written at `now`: none while it is open, one as the probe.
@@ -97,7 +102,7 @@ impl Circuit {
         }
         self.recent.extend(std::iter::repeat_n(now, letters));
         match self.state {
-            State::HalfOpen => self.pause = (self.pause * 2).min(PAUSE_MOST),
+            State::HalfOpen => self.pause = self.pause.max((self.pause * 2).min(PAUSE_MOST)),
             State::Closed if self.recent.len() >= self.limit() => {}
             State::Closed | State::Open(_) => return None,
         }

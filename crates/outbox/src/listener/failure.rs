@@ -75,6 +75,36 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// With every error said in words, once: a handler's own may panic as it is shown.
+    pub(super) fn in_words(self) -> Self {
+        let words = |error: BoxError| -> BoxError { error.to_string().into() };
+        match self {
+            Self::Transient(error) => Self::Transient(words(error)),
+            Self::Poison(error) => Self::Poison(words(error)),
+            Self::Unknown(error) => Self::Unknown(words(error)),
+            Self::Refused(named) => Self::Refused(
+                named
+                    .into_iter()
+                    .map(|Refusal { id, kind, source }| Refusal {
+                        id,
+                        kind,
+                        source: words(source),
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Whether the server cancelled a statement, which took too long.
+    pub(super) fn is_too_slow(&self) -> bool {
+        let Self::Transient(error) = self else {
+            return false;
+        };
+        matches!(error.downcast_ref(), Some(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         if is_transient(&error) {
@@ -110,10 +140,12 @@ fn is_transient(error: &sqlx::Error) -> bool {
 fn is_transient_state(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
     match class {
-        // Connection; invalid transaction state (25P03, the idle-in-transaction time-out); authorization;
-        // transaction rollback (serialization, deadlock); insufficient resources; operator intervention
-        // (time-outs, shutdown); system error.
-        "08" | "25" | "28" | "40" | "53" | "57" | "58" => true,
+        // Invalid transaction state (25P03, the idle-in-transaction time-out; 25006, a standby), but for the one that a handler
+        // brings about when it goes on after an error.
+        "25" => code != "25P02",
+        // Connection; authorization; transaction rollback (serialization, deadlock); insufficient resources; operator
+        // intervention (time-outs, shutdown); system error.
+        "08" | "28" | "40" | "53" | "57" | "58" => true,
         _ => matches!(
             code,
             // Lock not available; privilege, table, column, schema or database missing: a deployment on its way.
@@ -143,7 +175,9 @@ mod tests {
         ] {
             assert!(is_transient_state(code), "{code}");
         }
-        for code in ["22003", "22P05", "23505", "23514", "42601", "XX000", ""] {
+        for code in [
+            "22003", "22P05", "23505", "23514", "25P02", "42601", "XX000", "",
+        ] {
             assert!(!is_transient_state(code), "{code}");
         }
         assert!(is_transient(&sqlx::Error::PoolTimedOut));

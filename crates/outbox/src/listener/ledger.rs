@@ -8,6 +8,7 @@ use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
 use super::letters::Kind;
+use super::split::TRIES;
 use crate::message::Message;
 
 /// A partition of a topic.
@@ -150,7 +151,7 @@ pub(super) struct Letter<'a> {
     pub(super) message: &'a Message,
 }
 
-/// Letters in one statement; a row has 14 values, and a statement at most 65,535.
+/// Letters in one statement; a row has 15 values, and a statement at most 65,535.
 const LETTERS_AT_ONCE: usize = 1000;
 
 /// Puts messages aside, whole: error, position, headers and raw bytes. What comes later of their keys waits behind them.
@@ -174,7 +175,7 @@ pub(super) async fn put_aside(
     for some in letters.chunks(LETTERS_AT_ONCE) {
         let mut statement = QueryBuilder::new(
             r#"insert into dead_letter
-                 (listener, id, kind, error, retry_at, topic, partition, "offset", produced_at, key, header_names,
+                 (listener, id, kind, error, attempts, retry_at, topic, partition, "offset", produced_at, key, header_names,
                   header_values, value) "#,
         );
         statement.push_values(some, |mut row, letter| {
@@ -188,6 +189,11 @@ pub(super) async fn put_aside(
                 .push_bind(letter.id)
                 .push_bind(letter.kind.as_str())
                 .push_bind(text(&letter.error))
+                .push_bind(match letter.kind {
+                    Kind::Parked => 0,
+                    Kind::Poison | Kind::Deferred => 1,
+                    Kind::Unknown => i64::from(TRIES),
+                })
                 .push("now() + make_interval(secs => ")
                 .push_bind_unseparated(letter.retry_in.map(|wait| wait.as_secs_f64()))
                 .push_unseparated(")")

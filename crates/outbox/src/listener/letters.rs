@@ -2,8 +2,8 @@
 //!
 //! A letter of a key holds back what comes later of that key: it is parked behind it. They are tried in their order, each
 //! in one transaction with its removal, so each is applied once, and a message that arrives meanwhile waits for that
-//! transaction. Deferred letters, and parked ones that have become the first of their key, are tried by the running
-//! listener itself; all others by whoever calls [`Letters::redrive`].
+//! transaction. Deferred letters, unknown ones, and parked ones that have become the first of their key, are tried by the
+//! running listener itself for a while; all others by whoever calls [`Letters::redrive`].
 
 mod redrive;
 mod rows;
@@ -66,7 +66,7 @@ impl Display for Kind {
     }
 }
 
-/// How often, and for how long, a deferred letter is tried again by itself.
+/// How often, and for how long, a deferred letter, or one that failed in an unknown way, is tried again by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deferral {
@@ -74,7 +74,7 @@ pub struct Deferral {
     pub first_ms: u32,
     /// Seconds that lie between two tries at the most.
     pub most_s: u32,
-    /// Seconds for which it is tried; then it is left to somebody.
+    /// Seconds for which it is tried, the waits taken together; then it is left to somebody.
     pub for_s: u32,
 }
 
@@ -98,13 +98,19 @@ impl Deferral {
         Duration::from_secs(self.most_s.into())
     }
 
-    /// The wait after `attempts` tries, of a letter that is `age` old; none if it is not to be tried any more.
-    fn next(self, attempts: u32, age: Duration) -> Option<Duration> {
-        let factor = 2_u32.saturating_pow(attempts.saturating_sub(1));
-        let wait = Duration::from_millis(self.first_ms.into())
-            .saturating_mul(factor)
-            .min(self.most());
-        (age + wait < Duration::from_secs(self.for_s.into())).then_some(wait)
+    /// The wait after `attempts` tries; none if it is not to be tried any more. What counts are the waits between tries: a
+    /// letter that was parked, or whose listener was down, has had none meanwhile.
+    fn next(self, attempts: u32) -> Option<Duration> {
+        let wait = |attempt: u32| {
+            Duration::from_millis(self.first_ms.into())
+                .saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)))
+                .min(self.most())
+        };
+        let mut left = Duration::from_secs(self.for_s.into());
+        for attempt in 1..=attempts {
+            left = left.checked_sub(wait(attempt).max(redrive::LOOK))?;
+        }
+        Some(wait(attempts))
     }
 }
 

@@ -135,16 +135,21 @@ impl Progress {
         gauge!("outbox_listener_partitions", "listener" => self.listener.clone()).set(partitions);
     }
 
-    /// Takes note of a batch that was committed.
-    pub(super) fn commit(&mut self, messages: usize, fresh: usize, lettered: usize) {
+    /// Takes note of events that were settled.
+    pub(super) fn settle(&mut self, fresh: usize, lettered: usize) {
         let (fresh, lettered) = (fresh as u64, lettered as u64);
         self.settled += fresh;
         self.lettered += lettered;
-        self.batches += 1;
         self.advanced = Instant::now();
         let listener = &self.listener;
         counter!(SETTLED, "listener" => listener.clone()).increment(fresh);
         counter!(LETTERS, "listener" => listener.clone()).increment(lettered);
+    }
+
+    /// Takes note of a batch that has come to its end.
+    pub(super) fn commit(&mut self, messages: usize) {
+        self.batches += 1;
+        let listener = &self.listener;
         #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
         let messages = messages as f64;
         histogram!("outbox_listener_batch_messages", "listener" => listener.clone())

@@ -33,8 +33,8 @@ const REST: Duration = Duration::from_secs(1);
 const UNREACHED: Duration = Duration::from_secs(15);
 /// Consumers that may be closing at the same time.
 const MOST_CLOSING: usize = 4;
-/// How long a batch in hand may take to finish when the listener is to stop.
-const LAST_BATCH: Duration = Duration::from_secs(5);
+/// How long what is in hand may take to finish when the listener is to stop.
+pub(super) const LAST_BATCH: Duration = Duration::from_secs(5);
 
 /// What the task that settles a batch ends with.
 type Outcome = Result<Result<Settled, Failure>, JoinError>;
@@ -43,7 +43,8 @@ type Outcome = Result<Result<Settled, Failure>, JoinError>;
 enum Hand {
     Empty,
     Settling(Arc<Work>, JoinHandle<Result<Settled, Failure>>),
-    Waiting(Arc<Work>, Instant),
+    /// It is tried again then, with further messages if it has fewer than so many.
+    Waiting(Arc<Work>, Instant, usize),
 }
 
 pub(super) struct Run<H: Handler> {
@@ -133,6 +134,7 @@ impl<H: Handler> Run<H> {
                 () = self.consumer.changed() => {}
                 _ = tick.tick() => {
                     self.look();
+                    self.look_at_breaker();
                     if self.consumer.unreached().min(self.begun.elapsed()) > UNREACHED {
                         self.begin_again("no broker has been reached for long");
                     }
@@ -180,7 +182,7 @@ impl<H: Handler> Run<H> {
             }
         }
         let in_hand = match &self.hand {
-            Hand::Settling(work, _) | Hand::Waiting(work, _) => work.messages.as_slice(),
+            Hand::Settling(work, _) | Hand::Waiting(work, ..) => work.messages.as_slice(),
             Hand::Empty => &[],
         };
         for message in self.buffer.iter().chain(in_hand) {
@@ -211,18 +213,16 @@ impl<H: Handler> Run<H> {
     /// Starts the next batch, or the one in hand again when its time has come.
     fn take_in_hand(&mut self) {
         let messages = match std::mem::replace(&mut self.hand, Hand::Empty) {
-            Hand::Waiting(work, until) if Instant::now() >= until => {
+            Hand::Waiting(work, until, most) if Instant::now() >= until => {
                 // Some of it may belong to others by now.
                 let mine = work
                     .messages
                     .iter()
                     .filter(|message| self.is_mine(&message.partition()));
                 let mut messages: Vec<Message> = mine.cloned().collect();
-                // Further ones may show whether these are to blame. Where a partition was lost meanwhile, what came after
-                // that is none of this batch.
-                if self.gone.is_empty() {
-                    messages.extend(self.buffer.take(self.most.saturating_sub(messages.len())));
-                }
+                // What waits has come since: nothing of what was lost is among it.
+                self.gone.clear();
+                messages.extend(self.buffer.take(most.saturating_sub(messages.len())));
                 messages
             }
             Hand::Empty => {
@@ -291,7 +291,12 @@ impl<H: Handler> Run<H> {
                 self.look_at_breaker();
                 let (now, open) = (Instant::now(), self.batcher.open_until());
                 let closes = open.map_or(now, Instant::from_std);
-                self.hand = Hand::Waiting(work, closes.max(now + self.retry));
+                // Where nothing could be applied, further ones may show whether these are to blame.
+                let most = match failure {
+                    Failure::Unknown(_) => 2 * self.most,
+                    _ => self.most,
+                };
+                self.hand = Hand::Waiting(work, closes.max(now + self.retry), most);
                 self.retry = (self.retry * 2).min(RETRY_MOST);
             }
         }
@@ -323,7 +328,7 @@ impl<H: Handler> Run<H> {
             }
         }
         self.progress
-            .send_modify(|progress| progress.commit(messages, settled.fresh, settled.lettered));
+            .send_modify(|progress| progress.commit(messages));
         self.look_at_breaker();
     }
 
@@ -419,7 +424,7 @@ impl<H: Handler> Run<H> {
 async fn settled(hand: &mut Hand) -> Option<Outcome> {
     match hand {
         Hand::Settling(_, task) => Some(task.await),
-        Hand::Waiting(_, until) => {
+        Hand::Waiting(_, until, _) => {
             tokio::time::sleep_until(*until).await;
             None
         }

@@ -26,6 +26,22 @@ pub(super) enum Stop {
     Failure(Failure),
     /// The circuit breaker lets fewer letters pass.
     TooManyLetters,
+    /// It took too long; with fewer messages it may not.
+    TooSlow(BoxError),
+}
+
+impl Stop {
+    /// With every error said in words.
+    pub(super) fn in_words(self) -> Self {
+        match self {
+            Self::Failure(failure) if failure.is_too_slow() => {
+                Self::TooSlow(failure.to_string().into())
+            }
+            Self::Failure(failure) => Self::Failure(failure.in_words()),
+            Self::TooSlow(error) => Self::TooSlow(error),
+            Self::TooManyLetters => Self::TooManyLetters,
+        }
+    }
 }
 
 impl<F: Into<Failure>> From<F> for Stop {
@@ -165,12 +181,19 @@ impl<'a> Split<'a> {
         };
         match (stop, alone) {
             (Stop::Failure(failure @ Failure::Transient(_)), _) => return Err(failure),
-            (Stop::Failure(Failure::Refused(named)), _) => self.refuse(&part.messages, named)?,
+            (Stop::Failure(Failure::Refused(named)), _) => {
+                if let Err(error) = self.refuse(&part.messages, named) {
+                    return self.failed(part, Stop::Failure(Failure::Unknown(error)));
+                }
+            }
             (Stop::TooManyLetters, Some(_)) => {
                 return Err(Failure::Transient("the circuit breaker is open".into()));
             }
+            (Stop::TooSlow(error), Some(_)) => return Err(Failure::Transient(error)),
             (
-                Stop::TooManyLetters | Stop::Failure(Failure::Poison(_) | Failure::Unknown(_)),
+                Stop::TooManyLetters
+                | Stop::TooSlow(_)
+                | Stop::Failure(Failure::Poison(_) | Failure::Unknown(_)),
                 None,
             ) => {
                 let (first, second) = part.messages.split_at(part.messages.len() / 2);
@@ -213,14 +236,13 @@ impl<'a> Split<'a> {
     }
 
     /// Notes what a handler refuses; what is not in the part, or was refused before, would repeat for ever.
-    fn refuse(&mut self, part: &[usize], named: Vec<Refusal>) -> Result<(), Failure> {
+    fn refuse(&mut self, part: &[usize], named: Vec<Refusal>) -> Result<(), BoxError> {
         let before = self.refused.len();
         for Refusal { id, kind, source } in named {
             if !part.iter().any(|message| self.ids[*message] == id) {
-                return Err(Failure::Unknown(
-                    format!("the handler refused event {id}, which is not in its batch: {source}")
-                        .into(),
-                ));
+                let error =
+                    format!("the handler refused event {id}, which it was not given: {source}");
+                return Err(error.into());
             }
             let kind = match kind {
                 RefusalKind::Poison => Kind::Poison,
@@ -229,7 +251,7 @@ impl<'a> Split<'a> {
             self.refused.insert(id, (kind, source.to_string()));
         }
         if self.refused.len() == before {
-            return Err(Failure::Unknown("the handler refused nothing new".into()));
+            return Err("the handler refused nothing new".into());
         }
         Ok(())
     }

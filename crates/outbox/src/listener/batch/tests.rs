@@ -267,7 +267,7 @@ async fn an_error_that_the_handler_swallows_does_not_lose_the_batch() {
         .batcher
         .settle(&work(None, &[payment(0, 1, 5)]))
         .await;
-    assert!(matches!(failed, Err(Failure::Transient(_))), "{failed:?}");
+    assert!(matches!(failed, Err(Failure::Unknown(_))), "{failed:?}");
     assert_eq!(fixture.count("select count(*) from inbox").await, 0);
 }
 

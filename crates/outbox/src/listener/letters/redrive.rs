@@ -1,26 +1,28 @@
 //! Trying letters again.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransaction;
-use sqlx::{Acquire, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Kind;
 use super::rows::{self, Letter};
 use crate::append;
-use crate::listener::batch::{Batcher, Fate, fate, finish};
+use crate::listener::batch::{BEGIN, Batcher, Fate, TRANSACTION_TIMEOUT, fate, finish};
 use crate::listener::failpoint::Step;
-use crate::listener::split::{Stop, TRIES};
+use crate::listener::split::Stop;
 use crate::listener::{Failure, Handler, Received, RefusalKind};
 use crate::listener::{ledger, progress};
 
 /// How often it is looked whether a letter is due.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// How long to wait after an error of the database.
 const REST: Duration = Duration::from_secs(2);
 /// How often letters are counted.
@@ -72,15 +74,20 @@ impl<H: Handler> Batcher<H> {
             .await;
         if !usable {
             connection.close_on_drop();
-            connection = self.pool.acquire().await?;
         }
         match (outcome, letter) {
             (Ok(outcome), _) => Ok(outcome),
             (Err(Stop::Failure(failure @ Failure::Transient(_))), _) => Err(failure),
             (Err(Stop::Failure(failure)), Some(letter)) => {
-                self.stays(&mut connection, &letter, failure).await
+                if !usable {
+                    // It may be the only one that there can be.
+                    std::mem::drop(connection);
+                    connection = self.pool.acquire().await?;
+                }
+                self.stays(connection, &letter, failure).await
             }
             (Err(Stop::Failure(failure)), None) => Err(Failure::Transient(failure.into())),
+            (Err(Stop::TooSlow(error)), _) => Err(Failure::Transient(error)),
             (Err(Stop::TooManyLetters), _) => {
                 Err(Failure::Transient("a try writes no letter".into()))
             }
@@ -95,7 +102,7 @@ impl<H: Handler> Batcher<H> {
         patience: Patience,
         told: &mut Option<Letter>,
     ) -> Result<Outcome, Stop> {
-        let mut tx = connection.begin().await?;
+        let mut tx = connection.begin_with(BEGIN).await?;
         let letter = match lock(&mut tx, &self.listener, id, patience).await? {
             Ok(letter) => letter,
             Err(outcome) => return Ok(outcome),
@@ -126,12 +133,11 @@ impl<H: Handler> Batcher<H> {
     /// A letter that has failed again stays with its new error. On the connection of the try, which is rolled back first.
     async fn stays(
         &self,
-        connection: &mut PgConnection,
+        mut connection: PoolConnection<Postgres>,
         letter: &Letter,
         failure: Failure,
     ) -> Result<Outcome, Failure> {
         let attempts = letter.attempts + 1;
-        let age = Duration::from_secs(letter.age_s);
         let (kind, error) = match failure {
             Failure::Refused(named) => {
                 match named.into_iter().find(|refusal| refusal.id == letter.id) {
@@ -154,9 +160,8 @@ impl<H: Handler> Batcher<H> {
             }
         };
         let wait = match kind {
-            Kind::Deferred => self.deferral.next(attempts, age),
-            Kind::Unknown if attempts < TRIES => self.deferral.next(attempts, age),
-            Kind::Unknown | Kind::Poison | Kind::Parked => None,
+            Kind::Deferred | Kind::Unknown => self.deferral.next(attempts),
+            Kind::Poison | Kind::Parked => None,
         };
         if wait.is_none() {
             tracing::warn!(
@@ -164,25 +169,29 @@ impl<H: Handler> Batcher<H> {
                 "a letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
             );
         }
-        let mut tx = connection.begin().await?;
-        // Somebody may have tried it since; then that one's word stands.
-        if let Ok(now) = lock(&mut tx, &self.listener, letter.id, Patience::Wait).await?
-            && now.attempts == letter.attempts
-        {
-            sqlx::query(
-                "update dead_letter
-                 set kind = $3, error = $4, attempts = attempts + 1, retry_at = now() + make_interval(secs => $5)
-                 where listener = $1 and id = $2",
-            )
-            .bind(&self.listener)
-            .bind(letter.id)
-            .bind(kind.as_str())
-            .bind(ledger::text(&error))
-            .bind(wait.map(|wait| wait.as_secs_f64()))
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
+        let noted = async {
+            let mut tx = connection.begin_with(BEGIN).await?;
+            // Somebody may have tried it since; then that one's word stands.
+            if let Ok(now) = lock(&mut tx, &self.listener, letter.id, Patience::Wait).await?
+                && now.attempts == letter.attempts
+            {
+                sqlx::query(
+                    "update dead_letter
+                     set kind = $3, error = $4, attempts = attempts + 1, retry_at = now() + make_interval(secs => $5)
+                     where listener = $1 and id = $2",
+                )
+                .bind(&self.listener)
+                .bind(letter.id)
+                .bind(kind.as_str())
+                .bind(ledger::text(&error))
+                .bind(wait.map(|wait| wait.as_secs_f64()))
+                .execute(&mut *tx)
+                .await?;
+            }
+            tx.commit().await
+        };
+        let noted = timeout(TRANSACTION_TIMEOUT, noted).await;
+        in_time(connection, noted)?;
         Ok(Outcome::Failed {
             kind,
             error,
@@ -190,40 +199,87 @@ impl<H: Handler> Batcher<H> {
         })
     }
 
-    /// Tries what is due, and returns how many letters have been applied.
-    async fn redrive_due(&self) -> Result<usize, Failure> {
-        let due: Vec<Uuid> = sqlx::query_scalar(
+    /// Tries what is due, until `shutdown` is cancelled.
+    async fn redrive_due(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
+        let mut connection = self.pool.acquire().await?;
+        let due = sqlx::query_scalar(
             "select id from dead_letter where listener = $1 and retry_at <= now() order by retry_at, seq limit $2",
         )
         .bind(&self.listener)
         .bind(AT_ONCE)
-        .fetch_all(&self.pool)
-        .await?;
-        let (mut applied, mut failed) = (0, None);
+        .fetch_all(&mut *connection);
+        let due = timeout(TRANSACTION_TIMEOUT, due).await;
+        let due: Vec<Uuid> = in_time(connection, due)?;
+        let mut pass = Pass::default();
         for id in due {
+            if shutdown.is_cancelled() {
+                break;
+            }
             match self.redrive(id, Patience::PassOver).await {
                 Ok(Outcome::Applied) => {
                     tracing::info!(listener = self.listener, %id, "a letter has been applied");
-                    applied += 1;
+                    pass.applied += 1;
                 }
                 Ok(_) => {}
                 // Perhaps it is this one that wants something that is not there: others go first for a while.
                 Err(failure) => {
-                    sqlx::query(
-                        "update dead_letter set retry_at = now() + make_interval(secs => $3)
-                         where listener = $1 and id = $2 and retry_at <= now()",
-                    )
-                    .bind(&self.listener)
-                    .bind(id)
-                    .bind(REST.as_secs_f64())
-                    .execute(&self.pool)
-                    .await?;
-                    failed = Some(failure);
+                    self.rests(id, &failure).await?;
+                    pass.failed = Some((id, failure));
                 }
             }
         }
-        failed.map_or(Ok(applied), Err)
+        Ok(pass)
     }
+
+    /// A letter that could not be tried says why, and is not due for a moment.
+    async fn rests(&self, id: Uuid, failure: &Failure) -> Result<(), Failure> {
+        let mut connection = self.pool.acquire().await?;
+        let noted = sqlx::query(
+            "update dead_letter set error = $3, retry_at = now() + make_interval(secs => $4)
+             where listener = $1 and id = $2 and retry_at <= now()",
+        )
+        .bind(&self.listener)
+        .bind(id)
+        .bind(ledger::text(&failure.to_string()))
+        .bind(REST.as_secs_f64())
+        .execute(&mut *connection);
+        let noted = timeout(TRANSACTION_TIMEOUT, noted).await;
+        in_time(connection, noted).map(|_| ())
+    }
+
+    /// Has the numbers say how many letters wait.
+    async fn count(&self) -> Result<(), Failure> {
+        let mut connection = self.pool.acquire().await?;
+        let counted = timeout(
+            TRANSACTION_TIMEOUT,
+            rows::count(&mut connection, &self.listener),
+        )
+        .await;
+        progress::waiting(&self.listener, &in_time(connection, counted)?);
+        Ok(())
+    }
+}
+
+/// What one look has come to.
+#[derive(Default)]
+struct Pass {
+    applied: usize,
+    /// The last letter that could not be tried, and why.
+    failed: Option<(Uuid, Failure)>,
+}
+
+/// What the database has answered, if it has. The server's own time-outs do not help against a connection that died without
+/// a word.
+fn in_time<T>(
+    mut connection: PoolConnection<Postgres>,
+    answer: Result<Result<T, sqlx::Error>, Elapsed>,
+) -> Result<T, Failure> {
+    let Ok(answer) = answer else {
+        connection.close_on_drop();
+        let why = format!("the database has not answered within {TRANSACTION_TIMEOUT:?}");
+        return Err(Failure::Transient(why.into()));
+    };
+    Ok(answer?)
 }
 
 /// Locks a letter's key, then the letter: in this order everybody does, whoever parks behind it too.
@@ -320,7 +376,7 @@ pub(super) async fn drop(
     id: Uuid,
     reason: &str,
 ) -> Result<bool, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+    let mut tx = pool.begin_with(BEGIN).await?;
     let Ok(letter) = lock(&mut tx, listener, id, Patience::Wait).await? else {
         return Ok(false);
     };
@@ -350,33 +406,34 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
 ) {
     let mut well = true;
     let mut counted: Option<Instant> = None;
-    let trying = async {
-        loop {
-            let due = async {
-                if counted.is_none_or(|then| then.elapsed() > COUNT) {
-                    let kinds = rows::count(&batcher.pool, &batcher.listener).await?;
-                    progress::waiting(&batcher.listener, &kinds);
-                    counted = Some(Instant::now());
-                }
-                batcher.redrive_due().await
-            };
-            let wait = match due.await {
-                // What waited behind is due now.
-                Ok(1..) => continue,
-                Ok(0) => {
-                    well = true;
-                    LOOK
-                }
-                Err(error) => {
-                    if std::mem::take(&mut well) {
-                        tracing::warn!(%error, listener = batcher.listener, "letters cannot be tried now");
-                    }
-                    REST
-                }
-            };
-            tokio::time::sleep(wait).await;
+    loop {
+        if counted.is_none_or(|then| then.elapsed() > COUNT) {
+            counted = Some(Instant::now());
+            // No reason to try nothing.
+            if let Err(error) = batcher.count().await {
+                tracing::warn!(%error, listener = batcher.listener, "letters cannot be counted now");
+            }
         }
-    };
-    // What is cut off is rolled back.
-    let _: Option<Infallible> = shutdown.run_until_cancelled(trying).await;
+        let pass = batcher.redrive_due(&shutdown).await;
+        let (applied, failed) = match pass {
+            Ok(Pass { applied, failed }) => (applied, failed.map(|(id, why)| (Some(id), why))),
+            Err(why) => (0, Some((None, why))),
+        };
+        let wait = match failed {
+            // What waited behind is due now.
+            _ if applied > 0 => Duration::ZERO,
+            None => LOOK,
+            Some(_) => REST,
+        };
+        if let Some((id, error)) = &failed
+            && std::mem::take(&mut well)
+        {
+            tracing::warn!(%error, ?id, listener = batcher.listener, "letters cannot be tried now");
+        }
+        well |= failed.is_none();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
 }

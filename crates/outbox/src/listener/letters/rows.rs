@@ -1,7 +1,7 @@
 //! Letters as rows.
 
 use sqlx::postgres::{PgRow, PgTransaction};
-use sqlx::{FromRow, PgPool, QueryBuilder, Row};
+use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::Kind;
@@ -101,11 +101,14 @@ impl FromRow<'_, PgRow> for Letter {
 const PAGE: i64 = 100;
 
 /// How many there are of each kind.
-pub(super) async fn count(pool: &PgPool, listener: &str) -> Result<Vec<(Kind, i64)>, sqlx::Error> {
+pub(super) async fn count(
+    connection: &mut PgConnection,
+    listener: &str,
+) -> Result<Vec<(Kind, i64)>, sqlx::Error> {
     let counts: Vec<(String, i64)> =
         sqlx::query_as("select kind, count(*) from dead_letter where listener = $1 group by kind")
             .bind(listener)
-            .fetch_all(pool)
+            .fetch_all(connection)
             .await?;
     counts
         .into_iter()
@@ -120,24 +123,26 @@ pub(super) async fn list(
     most: usize,
 ) -> Result<Vec<Letter>, sqlx::Error> {
     let (mut found, mut after) = (Vec::new(), 0);
-    loop {
+    while found.len() < most {
         let mut query = select(listener, filter);
         query.push(" and seq > ").push_bind(after);
-        query.push(" order by seq limit ").push_bind(PAGE);
+        // An event type is read from the letters themselves: nobody knows how many it takes.
+        let page = match &filter.event_type {
+            None => i64::try_from(most - found.len()).unwrap_or(PAGE).min(PAGE),
+            Some(_) => PAGE,
+        };
+        query.push(" order by seq limit ").push_bind(page);
         let page: Vec<Letter> = query.build_query_as().fetch_all(pool).await?;
         let Some(last) = page.last() else {
-            return Ok(found);
+            break;
         };
         after = last.seq;
-        for letter in page {
-            if found.len() == most {
-                return Ok(found);
-            }
-            if filter.event_type.is_none() || letter.event_type() == filter.event_type {
-                found.push(letter);
-            }
-        }
+        let chosen = page.into_iter().filter(|letter| {
+            filter.event_type.is_none() || letter.event_type() == filter.event_type
+        });
+        found.extend(chosen.take(most - found.len()));
     }
+    Ok(found)
 }
 
 fn select<'a>(listener: &'a str, filter: &'a Filter) -> QueryBuilder<sqlx::Postgres> {

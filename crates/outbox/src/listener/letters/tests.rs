@@ -24,8 +24,30 @@ use crate::message::{Message, Position};
 #[serde(tag = "type", content = "payload")]
 enum Note {
     #[serde(rename = "note.taken")]
-    Taken { event_id: Uuid },
+    Taken {
+        event_id: Uuid,
+        #[serde(default, deserialize_with = "careless")]
+        trap: bool,
+    },
 }
+
+fn careless<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let trap = bool::deserialize(from)?;
+    assert!(!trap, "it is a trap");
+    Ok(trap)
+}
+
+/// An error that cannot be shown.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("there are no words for it");
+    }
+}
+
+impl std::error::Error for Unspeakable {}
 
 /// What becomes of an event.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +61,13 @@ enum Verdict {
     Panics,
     /// Wants a table that is not there.
     Lacks,
+    /// Breaks a rule of the database, and goes on as if nothing had happened.
+    Swallows,
+    /// Refuses another event than it was given.
+    Mistakes,
+    Unspeakable,
+    /// Takes longer than a statement may.
+    Slow,
 }
 
 /// Writes each event down, unless it is told otherwise.
@@ -67,7 +96,8 @@ impl Handler for Shared {
     ) -> Result<Vec<Outgoing>, Failure> {
         let mut refusals = Vec::new();
         for received in batch {
-            let Note::Taken { event_id } = received.event;
+            let Note::Taken { event_id, trap } = received.event;
+            assert!(!trap);
             let verdict = self.0.verdicts.lock().unwrap().get(&event_id).copied();
             let statement = match verdict {
                 None => "insert into note (id) values ($1)",
@@ -75,6 +105,26 @@ impl Handler for Shared {
                 Some(Verdict::Strange) => "select strange($1)",
                 Some(Verdict::Lacks) => "insert into lacking (id) values ($1)",
                 Some(Verdict::Panics) => panic!("no such note"),
+                Some(Verdict::Swallows) => {
+                    let broken = sqlx::query("insert into note (cents) values (-1)");
+                    drop(broken.execute(&mut **tx).await);
+                    continue;
+                }
+                Some(Verdict::Mistakes) => {
+                    refusals.push(Refusal::poison(Uuid::max(), "another"));
+                    continue;
+                }
+                Some(Verdict::Unspeakable) => return Err(Failure::Unknown(Unspeakable.into())),
+                Some(Verdict::Slow) => {
+                    sqlx::query("set local statement_timeout = 100")
+                        .execute(&mut **tx)
+                        .await?;
+                    if batch.len() > 2 {
+                        "select pg_sleep(60), $1::uuid"
+                    } else {
+                        "insert into note (id) values ($1)"
+                    }
+                }
                 Some(Verdict::Poison) => {
                     refusals.push(Refusal::poison(event_id, "never"));
                     continue;
@@ -307,6 +357,108 @@ async fn what_fails_strangely_is_put_aside_only_where_others_can_be_applied() {
         [(1, Kind::Unknown), (2, Kind::Parked)]
     );
     assert_eq!(desk.notes().await, [3]);
+}
+
+#[tokio::test]
+async fn what_a_handler_gets_wrong_of_one_message_holds_up_no_other() {
+    for (verdict, kind) in [
+        (Verdict::Swallows, Kind::Unknown),
+        (Verdict::Mistakes, Kind::Unknown),
+        (Verdict::Unspeakable, Kind::Poison),
+    ] {
+        let desk = Desk::new().await;
+        desk.told(3, Some(verdict));
+        let batch: Vec<Message> = (1..=5).map(|event| note(event, None)).collect();
+        let settled = desk.settle(None, &batch).await;
+        assert_eq!((settled.applied, settled.lettered), (4, 1), "{verdict:?}");
+        assert_eq!(desk.put_aside().await, [(3, kind)]);
+        let mut notes = desk.notes().await;
+        notes.sort_unstable();
+        assert_eq!(notes, [1, 2, 4, 5], "{verdict:?}");
+        // An operator learns as much.
+        let outcome = desk.letters.redrive(id(3)).await.unwrap();
+        assert!(
+            matches!(outcome, Outcome::Failed { kind: again, .. } if again == kind),
+            "{verdict:?}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_panics_as_it_is_read_is_put_aside() {
+    let desk = Desk::new().await;
+    let mut trap = note(2, Some("a"));
+    trap.value = Some(
+        json!({ "event_id": id(2), "trap": true })
+            .to_string()
+            .into_bytes(),
+    );
+    let settled = desk
+        .settle(None, &[note(1, None), trap, note(3, Some("a"))])
+        .await;
+    assert_eq!((settled.applied, settled.parked), (1, 1));
+    assert_eq!(
+        desk.put_aside().await,
+        [(2, Kind::Poison), (3, Kind::Parked)]
+    );
+    let letter = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert!(letter.error.contains("it is a trap"), "{}", letter.error);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_together_is_applied_in_parts() {
+    let desk = Desk::new().await;
+    desk.told(1, Some(Verdict::Slow));
+    desk.told(7, Some(Verdict::Slow));
+    let batch: Vec<Message> = (1..=8).map(|event| note(event, None)).collect();
+    let settled = desk.settle(None, &batch).await;
+    assert_eq!((settled.applied, settled.lettered), (8, 0));
+    assert_eq!(desk.notes().await, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn what_was_parked_for_long_and_is_to_wait_further_has_its_time() {
+    let desk = Desk::new().await;
+    desk.told(1, Some(Verdict::Poison));
+    desk.told(2, Some(Verdict::Deferred));
+    desk.settle(None, &notes("a", &[1, 2])).await;
+    let parked = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!(parked.attempts, 0);
+    sqlx::query("update dead_letter set lettered_at = now() - interval '1 day'")
+        .execute(&desk.pool)
+        .await
+        .unwrap();
+    assert!(desk.letters.drop(id(1), "a test").await.unwrap());
+    desk.letters.redrive(id(2)).await.unwrap();
+    let deferred = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!((deferred.kind, deferred.attempts), (Kind::Deferred, 1));
+    assert!(deferred.retry_at.is_some());
+    desk.told(2, None);
+    desk.tries_what_is_due().await;
+    assert_eq!(desk.notes().await, [2]);
+}
+
+#[test]
+fn a_letter_is_tried_for_as_long_as_its_waits_take() {
+    let deferral = Deferral {
+        first_ms: 1000,
+        most_s: 4,
+        for_s: 20,
+    };
+    let waits: Vec<u64> = (1..)
+        .map_while(|attempts| deferral.next(attempts))
+        .map(|wait| wait.as_secs())
+        .collect();
+    assert_eq!(waits, [1, 2, 4, 4, 4, 4]);
+    let hasty = Deferral {
+        first_ms: 0,
+        ..deferral
+    };
+    assert_eq!(
+        (1..).map_while(|attempts| hasty.next(attempts)).count(),
+        40,
+        "two a second"
+    );
 }
 
 #[tokio::test]
@@ -695,16 +847,37 @@ async fn a_burst_of_letters_opens_the_breaker_and_a_message_that_is_applied_clos
         "the topic is not emptied into the table"
     );
     assert!(desk.batcher.open_until().is_some());
+    assert_eq!(
+        desk.batcher.progress.borrow().lettered,
+        3,
+        "though the batch has failed"
+    );
     // One at a time, until one is applied: here the cause is gone.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     desk.batcher.settle(&work).await.unwrap_err();
     assert_eq!(desk.put_aside().await.len(), 4);
-    for event in 1..=10 {
+    for event in 1..=9 {
         desk.told(event, None);
     }
     tokio::time::sleep(Duration::from_millis(2100)).await;
     let settled = desk.batcher.settle(&work).await.unwrap();
-    assert_eq!(settled.applied, 8);
+    assert_eq!((settled.applied, settled.lettered), (7, 1));
+    assert_eq!(desk.batcher.open_until(), None);
+}
+
+#[tokio::test]
+async fn what_is_only_deferred_does_not_open_the_breaker() {
+    let breaker = Breaker {
+        letters: 1,
+        ..Breaker::default()
+    };
+    let desk = Desk::with(breaker, Deferral::default()).await;
+    for event in 1..=5 {
+        desk.told(event, Some(Verdict::Deferred));
+    }
+    let batch: Vec<Message> = (1..=6).map(|event| note(event, None)).collect();
+    let settled = desk.settle(None, &batch).await;
+    assert_eq!((settled.applied, settled.deferred), (1, 5));
     assert_eq!(desk.batcher.open_until(), None);
 }
 
