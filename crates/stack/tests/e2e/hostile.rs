@@ -49,7 +49,7 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     // Its connections to the database stand before it has little time for them.
     let health = format!("{}/health/ready", service.url);
     join_all((0..2 * HONEST).map(|_| world.http.get(&health).send())).await;
-    let before = memory(&service);
+    let before = memory(service.id());
 
     let over = AtomicBool::new(false);
     let honest = join_all((0..HONEST).map(|number| {
@@ -75,7 +75,7 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     let peak = async {
         let mut peak = 0;
         while !over.load(Ordering::Relaxed) {
-            peak = peak.max(memory(&service));
+            peak = peak.max(memory(service.id()));
             tokio::time::sleep(PACE).await;
         }
         peak
@@ -153,9 +153,9 @@ async fn place_orders(
     times
 }
 
-/// The service's resident memory in kB.
-fn memory(service: &Service) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", service.id())).unwrap();
+/// The resident memory of a process in kB.
+pub(crate) fn memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))

@@ -5,6 +5,7 @@
     reason = "tests fail by panicking, and print what they measured"
 )]
 
+mod bounded;
 mod contract;
 mod crash;
 mod faults;

@@ -1,0 +1,289 @@
+//! What waits, waits outside: memory stays flat however long the backlog is, and polling never waits for the database.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::Value;
+use stack::testing::{Binary, Service, pid};
+use stack::topic;
+use uuid::Uuid;
+
+use crate::hostile::memory;
+use crate::world::{World, eventually};
+
+const PRICE: i32 = 7;
+/// How long the database stands still.
+const STALL: Duration = Duration::from_secs(30);
+/// How long a service may take to show what it is to show.
+const WITHIN: Duration = Duration::from_secs(60);
+/// How often group and memory are looked at. A rebalance takes longer: members hear of it by their heartbeats, one a
+/// second.
+const LOOK: Duration = Duration::from_millis(100);
+/// The backlog of the default run; that of the long one has a million.
+const BACKLOG: i32 = 50_000;
+/// The most memory that a service may ever have, in kB, however long the backlog.
+const MEMORY: u64 = 64 * 1024;
+
+/// A server that stands still with all of its processes: connections stay open, the kernel takes new ones, nothing
+/// answers. It goes on when this is dropped.
+struct Stalled(Vec<Pid>);
+
+impl Stalled {
+    fn new(postmaster: Pid) -> Self {
+        // First, so that it has no further children.
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+        let mut stalled = Self(vec![postmaster]);
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        for child in fs::read_to_string(children).unwrap().split_whitespace() {
+            stalled.0.push(Pid::from_raw(child.parse().unwrap()));
+        }
+        for child in &stalled.0[1..] {
+            kill(*child, Signal::SIGSTOP).unwrap();
+        }
+        stalled
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        for process in &self.0 {
+            let _ = kill(*process, Signal::SIGCONT);
+        }
+    }
+}
+
+/// A consumer group as the broker knows it: its state, and what each member holds.
+type Group = (String, BTreeSet<(String, Vec<u8>)>);
+
+fn group(client: &BaseConsumer, name: &str) -> Group {
+    let groups = client.fetch_group_list(Some(name), WITHIN).unwrap();
+    let [group] = groups.groups() else {
+        panic!("no group {name}");
+    };
+    let members = group.members().iter().map(|member| {
+        let held = member.assignment().unwrap_or_default();
+        (member.id().to_owned(), held.to_vec())
+    });
+    (group.state().to_owned(), members.collect())
+}
+
+/// All that the worker's group has been until it is `over`.
+async fn groups(kafka: &str, over: &AtomicBool) -> BTreeSet<Group> {
+    let client = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create::<BaseConsumer>();
+    let (client, mut groups) = (Arc::new(client.unwrap()), BTreeSet::new());
+    while !over.load(Ordering::Relaxed) {
+        let client = Arc::clone(&client);
+        let look = tokio::task::spawn_blocking(move || group(&client, "inventory-worker"));
+        groups.insert(look.await.unwrap());
+        tokio::time::sleep(LOOK).await;
+    }
+    groups
+}
+
+#[tokio::test]
+async fn a_database_that_stalls_for_half_a_minute_causes_no_rebalance_and_loses_nothing() {
+    let world = World::alone().await;
+    // It loses its partitions, should polling wait for the database; and few messages are enough to fill its buffer.
+    let impatient = [
+        ("KAFKA__PROPERTIES__MAX_POLL_INTERVAL_MS", "12000"),
+        ("KAFKA__MAX_BATCH", "50"),
+    ];
+    let impatient = Service::start(world.stack, Binary::InventoryWorker, &impatient).await;
+    let workers = [&world.stack.worker_url, &impatient.url];
+    for url in workers {
+        let half = |shown: &Value| shown["partitions"] == 3;
+        world
+            .shows(url, "listener", "it holds half of the partitions", half)
+            .await;
+    }
+    let product = world.product(PRICE, 1_000_000).await;
+    let over = AtomicBool::new(false);
+    let load = async {
+        while !over.load(Ordering::Relaxed) {
+            world.place_many(30, product, PRICE).await;
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let stall = async {
+        eventually(WITHIN, "orders flow", async || {
+            let placed: Vec<Uuid> = world.orders().into_iter().collect();
+            let unsettled = usize::try_from(world.unsettled(&placed).await).unwrap();
+            match placed.len() - unsettled {
+                settled if settled >= 100 => Ok(()),
+                settled => Err(format!("{settled} are settled")),
+            }
+        })
+        .await;
+        let before = memory(impatient.id());
+        let stalled = Stalled::new(pid(world.stack, "postgres-inventory").unwrap());
+        let from = Instant::now();
+        for url in workers {
+            eventually(STALL, "it is unready, and says why", async || {
+                match world.readiness(url).await {
+                    (503, body) if body["checks"]["database"]["state"] == "failing" => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        }
+        eventually(STALL, "reading rests", async || {
+            let (_, body) = world.readiness(&impatient.url).await;
+            match &body["checks"]["listener"] {
+                shown if shown["paused"] == true => Ok(()),
+                shown => Err(shown.to_string()),
+            }
+        })
+        .await;
+        tokio::time::sleep_until((from + STALL).into()).await;
+        let placed: Vec<Uuid> = world.orders().into_iter().collect();
+        let (unsettled, after) = (world.unsettled(&placed).await, memory(impatient.id()));
+        drop(stalled);
+        let from = Instant::now();
+        world.all_settled(2 * WITHIN, &placed).await;
+        over.store(true, Ordering::Relaxed);
+        println!(
+            "{unsettled} orders unsettled after {STALL:?} without the database, all settled {:.1?} later; memory {before} kB \
+             before, {after} kB at its end",
+            from.elapsed()
+        );
+        assert!(unsettled >= 100, "only {unsettled} orders are unsettled");
+        assert!(after < MEMORY, "{after} kB");
+    };
+    let ((), (), groups) = tokio::join!(load, stall, groups(&world.stack.kafka, &over));
+    let [(state, members)] = &Vec::from_iter(&groups)[..] else {
+        panic!("the group was rebalanced: {groups:#?}");
+    };
+    assert_eq!((state.as_str(), members.len()), ("Stable", 2));
+    world.invariant_holds().await;
+    assert!(impatient.terminate().success());
+}
+
+#[tokio::test]
+async fn memory_stays_flat_with_a_backlog() {
+    memory_stays_flat(BACKLOG).await;
+}
+
+/// `cargo test -- --ignored`, or `./dev test --long`.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn memory_stays_flat_with_a_backlog_of_a_million_messages() {
+    memory_stays_flat(1_000_000).await;
+}
+
+/// Orders for one piece each, stored with their events at once.
+async fn place_at_once(world: &World, product: Uuid, count: i32) {
+    sqlx::query(
+        "with placed as (
+             insert into orders (id, product_id, quantity, estimated_price, placed_at)
+             select gen_random_uuid(), $1, 1, $2, now() from generate_series(1, $3)
+             returning *
+         )
+         insert into outbox (id, aggregatetype, aggregateid, type, payload)
+         select event_id, 'order', order_id::text, 'order.placed', to_jsonb(event)
+         from (select gen_random_uuid() as event_id, id as order_id, product_id as item_id, quantity, estimated_price,
+                      placed_at
+               from placed) as event",
+    )
+    .bind(product)
+    .bind(PRICE)
+    .bind(count)
+    .execute(&world.order_db)
+    .await
+    .unwrap();
+}
+
+/// A service's memory, each time it was looked at.
+struct Memory {
+    part: &'static str,
+    process: u32,
+    looks: Vec<u64>,
+}
+
+impl Memory {
+    fn of(world: &World, part: &'static str) -> Self {
+        let process = pid(world.stack, part).unwrap().as_raw();
+        let process = process.try_into().unwrap();
+        Self {
+            part,
+            process,
+            looks: vec![memory(process)],
+        }
+    }
+
+    fn look(&mut self) {
+        self.looks.push(memory(self.process));
+    }
+}
+
+/// A backlog gathers while the database holds the worker up; then the worker and the order service drain it.
+async fn memory_stays_flat(backlog: i32) {
+    let world = World::alone().await;
+    let product = world.product(PRICE, backlog).await;
+    let kafka = &world.stack.kafka;
+    let mut services = ["inventory-worker", "order"].map(|part| Memory::of(&world, part));
+    let carried = topic::count(kafka, "order").unwrap();
+    let holder = world.hold(&[product]).await;
+    place_at_once(&world, product, backlog).await;
+    eventually(10 * WITHIN, "Kafka has the backlog", async || {
+        services[0].look();
+        match topic::count(kafka, "order").unwrap() - carried {
+            more if more >= i64::from(backlog) => Ok(()),
+            more => Err(format!("{more} of {backlog}")),
+        }
+    })
+    .await;
+    let worker = &world.stack.worker_url;
+    let paused = |shown: &Value| shown["paused"] == true && shown["retrying"] == "transient";
+    world.shows(worker, "listener", "it rests", paused).await;
+    services[0].look();
+    let held = services[0].looks.len();
+
+    holder.rollback().await.unwrap();
+    let (from, mut left, mut halves) = (Instant::now(), backlog, [held, 1]);
+    while left > 0 {
+        tokio::time::sleep(LOOK).await;
+        services.iter_mut().for_each(Memory::look);
+        left = sqlx::query_scalar(
+            "select count(*)::integer from orders where product_id = $1 and status = 'pending'",
+        )
+        .bind(product)
+        .fetch_one(&world.order_db)
+        .await
+        .unwrap();
+        if left > backlog / 2 {
+            halves = services.each_ref().map(|service| service.looks.len());
+        }
+        assert!(from.elapsed() < 20 * WITHIN, "{left} orders are left");
+    }
+    println!("{backlog} orders settled after {:.1?}", from.elapsed());
+    for (service, half) in services.iter().zip(halves) {
+        let (first, second) = service.looks.split_at(half);
+        let most = |looks: &[u64]| looks.iter().copied().max().unwrap();
+        let (part, first, second) = (service.part, most(first), most(second));
+        println!(
+            "{part}: {} kB before, {first} kB at most until half of them were settled, {second} kB after",
+            service.looks[0]
+        );
+        assert!(first.max(second) < MEMORY, "{part}");
+        assert!(second <= first + first / 10, "{part} grows");
+    }
+    println!(
+        "{} kB while held",
+        services[0].looks[..held].iter().max().unwrap()
+    );
+    world.adopt_all().await;
+    world.invariant_holds().await;
+    // Other tests read the topics from their beginning.
+    for topic in ["order", "reservation"] {
+        world.lose_messages(topic).await;
+    }
+}
