@@ -1,0 +1,364 @@
+//! A case: a fresh database and a fresh topic, the workers, the operators, and what the plan does to them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use outbox::listener::Config;
+use outbox::listener::letters::{Filter, Letters};
+use sqlx::PgPool;
+use stack::testing::{self, Context, Database};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::clerk::{Clerk, Hand, TABLES};
+use crate::plan::{Action, Event, Manner, Plan, Sent, Which};
+use crate::topic::{Letter, Topic};
+use crate::worker::{self, Worker};
+
+/// Workers at a time.
+const MOST_WORKERS: usize = 4;
+/// How long everything may take to settle once everybody is well.
+const WITHIN: Duration = Duration::from_secs(120);
+/// After such a time without an end, a further message is sent: an offset whose commit was lost goes with the next one.
+const PULSE: Duration = Duration::from_secs(5);
+
+/// A sent event, so that it can be sent again.
+struct Known {
+    id: Uuid,
+    key: Option<Vec<u8>>,
+    partition: i32,
+}
+
+pub(crate) struct Office {
+    database: Database,
+    pub(crate) pool: PgPool,
+    /// The operators'.
+    theirs: PgPool,
+    kafka: String,
+    pub(crate) topic: Topic,
+    pub(crate) clerks: Vec<Arc<Clerk>>,
+    workers: Vec<Worker>,
+    /// Killed in silence: they stand still until the end.
+    killed: Vec<(Worker, Arc<crate::clerk::Gate>)>,
+    started: usize,
+    known: Vec<Known>,
+    /// Events that can never be applied.
+    pub(crate) hopeless: BTreeSet<Uuid>,
+    /// What goes on beside the plan.
+    errands: JoinSet<()>,
+}
+
+fn chosen<T>(among: &[T], number: u8) -> Option<usize> {
+    usize::from(number).checked_rem(among.len())
+}
+
+impl Office {
+    pub(crate) async fn open(plan: &Plan) -> Self {
+        let stack = testing::stack().await;
+        let database = testing::database(Context::Order).await;
+        let pool = worker::pool(&database, "observer");
+        for ddl in [outbox::schema::OUTBOX, outbox::schema::INBOX, TABLES] {
+            sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
+        }
+        // Groups are named after it.
+        let name = format!("note-{}", Uuid::now_v7().simple());
+        let topic = Topic::create(&stack.kafka, &name, plan.partitions.into()).await;
+        let names = ["clerk", "second"];
+        let names = &names[..1 + usize::from(plan.two_listeners)];
+        Self {
+            theirs: worker::pool(&database, "operator"),
+            database,
+            pool,
+            kafka: stack.kafka.clone(),
+            topic,
+            clerks: names
+                .iter()
+                .map(|name| Arc::new(Clerk::new(name)))
+                .collect(),
+            workers: Vec::new(),
+            killed: Vec::new(),
+            started: 0,
+            known: Vec::new(),
+            hopeless: BTreeSet::new(),
+            errands: JoinSet::new(),
+        }
+    }
+
+    pub(crate) fn group(&self, clerk: &Clerk) -> String {
+        format!("{}-{}", self.topic.name, clerk.listener)
+    }
+
+    pub(crate) async fn does(&mut self, action: &Action) {
+        match action {
+            Action::Produce { messages, gap_ms } => {
+                let letters = messages
+                    .iter()
+                    .filter_map(|sent| self.letter(sent))
+                    .collect();
+                let (topic, gap) = (self.topic.clone(), Duration::from_millis((*gap_ms).into()));
+                self.errands
+                    .spawn(async move { topic.send(letters, gap).await });
+            }
+            Action::Start {
+                listener,
+                max_batch,
+                dwell_ms,
+            } => {
+                if self.workers.len() < MOST_WORKERS
+                    && let Some(clerk) = chosen(&self.clerks, *listener)
+                {
+                    self.start(clerk, *max_batch, *dwell_ms);
+                }
+            }
+            Action::Stop(worker) => {
+                if let Some(index) = chosen(&self.workers, *worker) {
+                    let worker = self.workers.swap_remove(index);
+                    worker.stop();
+                    self.errands
+                        .spawn(async move { worker.ended().await.unwrap() });
+                }
+            }
+            Action::Kill { worker, silently } => {
+                if let Some(index) = chosen(&self.workers, *worker) {
+                    let worker = self.workers.swap_remove(index);
+                    self.kill(worker, *silently).await;
+                }
+            }
+            Action::Freeze {
+                worker,
+                within,
+                for_ms,
+            } => {
+                if let Some(index) = chosen(&self.workers, *worker) {
+                    let gate = self.workers[index].freeze(*within);
+                    let lasts = Duration::from_millis((*for_ms).into());
+                    self.errands.spawn(async move {
+                        tokio::time::sleep(lasts).await;
+                        gate.open();
+                    });
+                }
+            }
+            Action::Heal(most) => {
+                for clerk in &self.clerks {
+                    clerk.heal((*most).into());
+                }
+            }
+            Action::Redrive {
+                operators,
+                which,
+                dwell_ms,
+            } => {
+                for clerk in &self.clerks {
+                    for _ in 0..*operators {
+                        let letters = self.letters(clerk, *dwell_ms);
+                        let (filter, most) = filter(which);
+                        self.errands
+                            .spawn(async move { redrive(&letters, &filter, most).await });
+                    }
+                }
+            }
+            Action::Drop { operators } => {
+                for clerk in &self.clerks {
+                    for _ in 0..*operators {
+                        let (letters, topic) = (self.letters(clerk, 0), self.topic.clone());
+                        let hopeless = self.hopeless.clone();
+                        self.errands
+                            .spawn(async move { give_up(&letters, &topic, &hopeless).await });
+                    }
+                }
+            }
+            Action::Disconnect(worker) => {
+                let worker = worker.and_then(|worker| chosen(&self.workers, worker));
+                match worker {
+                    Some(index) => self.disconnect(&self.workers[index].name).await,
+                    None => self.disconnect("%").await,
+                }
+            }
+        }
+    }
+
+    fn letter(&mut self, sent: &Sent) -> Option<Letter> {
+        let partitions = self.topic.partitions;
+        let (event, key, partition) = match sent {
+            Sent::Again { event, partition } => {
+                let known = &self.known[chosen(&self.known, *event)?];
+                let partition = match known.key {
+                    Some(_) => known.partition,
+                    None => i32::from(*partition) % partitions,
+                };
+                (Some(known.id), known.key.clone(), partition)
+            }
+            Sent::New(Event {
+                key,
+                partition,
+                manner,
+            }) => {
+                let partition = i32::from(key.unwrap_or(*partition)) % partitions;
+                let key = key.map(|key| vec![0xff, key]);
+                let event = (*manner != Manner::Undecodable).then(Uuid::now_v7);
+                if let Some(id) = event {
+                    for clerk in &self.clerks {
+                        clerk.expect(id, *manner);
+                    }
+                    if matches!(manner, Manner::Hopeless(_)) {
+                        self.hopeless.insert(id);
+                    }
+                    self.known.push(Known {
+                        id,
+                        key: key.clone(),
+                        partition,
+                    });
+                }
+                (event, key, partition)
+            }
+        };
+        Some(Letter {
+            event,
+            key,
+            partition,
+        })
+    }
+
+    fn start(&mut self, clerk: usize, max_batch: u8, dwell_ms: u8) {
+        let clerk = &self.clerks[clerk];
+        self.started += 1;
+        let name = format!("worker {}", self.started);
+        let mut config = Config::new(&self.kafka, &self.group(clerk), &self.topic.name);
+        clerk.listener.clone_into(&mut config.name);
+        config.max_batch = max_batch.into();
+        let hand = Hand::new(clerk, dwell_ms);
+        self.workers
+            .push(Worker::start(&name, config, &self.database, hand));
+    }
+
+    async fn kill(&mut self, worker: Worker, silently: bool) {
+        if !silently {
+            worker.die();
+            self.errands
+                .spawn(async move { worker.ended().await.unwrap() });
+            return;
+        }
+        // It is not heard of any more: not by Kafka after a while, not by the database at once.
+        let gate = worker.freeze(false);
+        worker.die();
+        self.disconnect(&worker.name).await;
+        self.killed.push((worker, gate));
+    }
+
+    /// Ends the connections of one worker, or with `%` of all and of the operators.
+    async fn disconnect(&self, name: &str) {
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and application_name like $1 and application_name <> 'observer'",
+        )
+        .bind(name)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    fn letters(&self, clerk: &Arc<Clerk>, dwell_ms: u8) -> Letters<Hand> {
+        let (name, hand) = (&clerk.listener, Hand::new(clerk, dwell_ms));
+        Letters::new(name, self.theirs.clone(), hand, worker::DEFERRAL)
+    }
+
+    /// Everybody is well again, and whoever looks after letters does, until everything is settled.
+    pub(crate) async fn settles(&mut self) -> Result<(), String> {
+        while let Some(errand) = self.errands.join_next().await {
+            errand.map_err(|error| error.to_string())?;
+        }
+        for index in 0..self.clerks.len() {
+            self.clerks[index].heal(usize::MAX);
+            self.clerks[index].hurry();
+            self.start(index, 20, 0);
+        }
+        let (began, mut pulsed) = (Instant::now(), Instant::now());
+        while let Err(left) = self.is_settled().await {
+            self.holds().await?;
+            if began.elapsed() > WITHIN {
+                return Err(format!("not settled within {WITHIN:?}: {left}"));
+            }
+            if pulsed.elapsed() > PULSE {
+                pulsed = Instant::now();
+                self.pulse().await;
+            }
+            for clerk in &self.clerks {
+                let letters = self.letters(clerk, 0);
+                give_up(&letters, &self.topic, &self.hopeless).await;
+                redrive(&letters, &Filter::default(), usize::MAX).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for worker in &self.workers {
+            worker.stop();
+        }
+        for (worker, gate) in self.killed.drain(..) {
+            gate.open();
+            self.workers.push(worker);
+        }
+        for worker in self.workers.drain(..) {
+            worker.ended().await.map_err(|error| error.to_string())?;
+        }
+        self.holds().await?;
+        self.holds_at_the_end().await
+    }
+
+    /// A message without a key to each partition.
+    async fn pulse(&mut self) {
+        for partition in 0..self.topic.partitions {
+            let event = Event {
+                key: None,
+                partition: u8::try_from(partition).unwrap(),
+                manner: Manner::Applies,
+            };
+            let letter = self.letter(&Sent::New(event));
+            self.topic
+                .send(letter.into_iter().collect(), Duration::ZERO)
+                .await;
+        }
+    }
+}
+
+fn filter(which: &Which) -> (Filter, usize) {
+    match which {
+        Which::All => (Filter::default(), usize::MAX),
+        Which::Most(most) => (Filter::default(), (*most).into()),
+        Which::Key(key) => {
+            let key = Some(vec![0xff, *key]);
+            let filter = Filter {
+                key,
+                ..Filter::default()
+            };
+            (filter, usize::MAX)
+        }
+    }
+}
+
+/// Tries letters in their order. Where the database is away, the operator leaves it.
+async fn redrive(letters: &Letters<Hand>, filter: &Filter, most: usize) {
+    let Ok(some) = letters.list(filter, most).await else {
+        return;
+    };
+    for letter in some {
+        if letters.redrive(letter.id).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Gives up what can never be applied.
+async fn give_up(letters: &Letters<Hand>, topic: &Topic, hopeless: &BTreeSet<Uuid>) {
+    let Ok(some) = letters.list(&Filter::default(), usize::MAX).await else {
+        return;
+    };
+    let carried = topic.carried();
+    for letter in some {
+        let undecodable = carried.iter().any(|m| m.id == letter.id && !m.decodes);
+        if (undecodable || hopeless.contains(&letter.id))
+            && letters.drop(letter.id, "hopeless").await.is_err()
+        {
+            return;
+        }
+    }
+}
