@@ -65,7 +65,11 @@ fn holds(cases: u32) {
         ..Config::default()
     });
     let outcome = runner.run(&plan::plan(), |plan| {
-        runtime.block_on(run(&plan)).map_err(TestCaseError::fail)
+        let outcome = runtime.block_on(run(&plan));
+        if let Err(why) = &outcome {
+            println!("failed: {why}\n{plan:?}");
+        }
+        outcome.map_err(TestCaseError::fail)
     });
     if let Err(error) = outcome {
         panic!("{error}");

@@ -116,12 +116,12 @@ impl Clerk {
         let manner = manners.get_mut(&event)?;
         match *manner {
             Manner::Applies | Manner::Undecodable => None,
-            Manner::Deferred(times) => {
+            Manner::Fails(flaw, times) => {
                 *manner = match times {
                     0 | 1 => Manner::Applies,
-                    more => Manner::Deferred(more - 1),
+                    more => Manner::Fails(flaw, more - 1),
                 };
-                Some(Flaw::Deferred)
+                Some(flaw)
             }
             Manner::Curable(flaw) | Manner::Hopeless(flaw) => Some(flaw),
         }

@@ -129,7 +129,7 @@ impl Office {
         let undecodable = carried.iter().filter(|message| !message.decodes);
         let given_up: BTreeSet<Uuid> = undecodable
             .map(|message| message.id)
-            .chain(self.hopeless.iter().copied())
+            .chain(self.hopeless.lock().unwrap().iter().copied())
             .collect();
         let applied: BTreeSet<Uuid> = all.difference(&given_up).copied().collect();
         for clerk in &self.clerks {

@@ -1,23 +1,23 @@
 //! A case: a fresh database and a fresh topic, the workers, the operators, and what the plan does to them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use outbox::listener::Config;
 use outbox::listener::letters::{Filter, Letters};
+use outbox::listener::{Config, Failure};
 use sqlx::PgPool;
 use stack::testing::{self, Context, Database};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::clerk::{Clerk, Hand, TABLES};
-use crate::plan::{Action, Event, Manner, Plan, Sent, Which};
+use crate::plan::{Action, Manner, Plan, Sent, Which};
 use crate::topic::{Letter, Topic};
 use crate::worker::{self, Worker};
 
 /// Workers at a time.
-const MOST_WORKERS: usize = 4;
+const MOST_WORKERS: usize = 5;
 /// How long everything may take to settle once everybody is well.
 const WITHIN: Duration = Duration::from_secs(120);
 /// After such a time without an end, a further message is sent: an offset whose commit was lost goes with the next one.
@@ -44,7 +44,7 @@ pub(crate) struct Office {
     started: usize,
     known: Vec<Known>,
     /// Events that can never be applied.
-    pub(crate) hopeless: BTreeSet<Uuid>,
+    pub(crate) hopeless: Arc<Mutex<BTreeSet<Uuid>>>,
     /// What goes on beside the plan.
     errands: JoinSet<()>,
 }
@@ -65,7 +65,7 @@ impl Office {
         let name = format!("note-{}", Uuid::now_v7().simple());
         let topic = Topic::create(&stack.kafka, &name, plan.partitions.into()).await;
         let names = ["clerk", "second"];
-        let names = &names[..1 + usize::from(plan.two_listeners)];
+        let names = &names[..=usize::from(plan.two_listeners)];
         Self {
             theirs: worker::pool(&database, "operator"),
             database,
@@ -80,7 +80,7 @@ impl Office {
             killed: Vec::new(),
             started: 0,
             known: Vec::new(),
-            hopeless: BTreeSet::new(),
+            hopeless: Arc::default(),
             errands: JoinSet::new(),
         }
     }
@@ -147,24 +147,18 @@ impl Office {
             Action::Redrive {
                 operators,
                 which,
+                drops,
                 dwell_ms,
+                for_ms,
             } => {
+                let lasts = Duration::from_millis((*for_ms).into());
                 for clerk in &self.clerks {
                     for _ in 0..*operators {
-                        let letters = self.letters(clerk, *dwell_ms);
-                        let (filter, most) = filter(which);
-                        self.errands
-                            .spawn(async move { redrive(&letters, &filter, most).await });
-                    }
-                }
-            }
-            Action::Drop { operators } => {
-                for clerk in &self.clerks {
-                    for _ in 0..*operators {
-                        let (letters, topic) = (self.letters(clerk, 0), self.topic.clone());
-                        let hopeless = self.hopeless.clone();
-                        self.errands
-                            .spawn(async move { give_up(&letters, &topic, &hopeless).await });
+                        let operator = self.operator(clerk, *dwell_ms);
+                        let ((filter, most), drops) = (filter(which), *drops);
+                        self.errands.spawn(async move {
+                            operator.works(&filter, most, drops, lasts).await;
+                        });
                     }
                 }
             }
@@ -181,7 +175,7 @@ impl Office {
     fn letter(&mut self, sent: &Sent) -> Option<Letter> {
         let partitions = self.topic.partitions;
         let (event, key, partition) = match sent {
-            Sent::Again { event, partition } => {
+            Sent::Again(event, partition) => {
                 let known = &self.known[chosen(&self.known, *event)?];
                 let partition = match known.key {
                     Some(_) => known.partition,
@@ -189,11 +183,7 @@ impl Office {
                 };
                 (Some(known.id), known.key.clone(), partition)
             }
-            Sent::New(Event {
-                key,
-                partition,
-                manner,
-            }) => {
+            Sent::New(key, partition, manner) => {
                 let partition = i32::from(key.unwrap_or(*partition)) % partitions;
                 let key = key.map(|key| vec![0xff, key]);
                 let event = (*manner != Manner::Undecodable).then(Uuid::now_v7);
@@ -202,7 +192,7 @@ impl Office {
                         clerk.expect(id, *manner);
                     }
                     if matches!(manner, Manner::Hopeless(_)) {
-                        self.hopeless.insert(id);
+                        self.hopeless.lock().unwrap().insert(id);
                     }
                     self.known.push(Known {
                         id,
@@ -258,9 +248,13 @@ impl Office {
         .unwrap();
     }
 
-    fn letters(&self, clerk: &Arc<Clerk>, dwell_ms: u8) -> Letters<Hand> {
+    fn operator(&self, clerk: &Arc<Clerk>, dwell_ms: u8) -> Operator {
         let (name, hand) = (&clerk.listener, Hand::new(clerk, dwell_ms));
-        Letters::new(name, self.theirs.clone(), hand, worker::DEFERRAL)
+        Operator {
+            letters: Letters::new(name, self.theirs.clone(), hand, worker::DEFERRAL),
+            topic: self.topic.clone(),
+            hopeless: Arc::clone(&self.hopeless),
+        }
     }
 
     /// Everybody is well again, and whoever looks after letters does, until everything is settled.
@@ -284,9 +278,9 @@ impl Office {
                 self.pulse().await;
             }
             for clerk in &self.clerks {
-                let letters = self.letters(clerk, 0);
-                give_up(&letters, &self.topic, &self.hopeless).await;
-                redrive(&letters, &Filter::default(), usize::MAX).await;
+                let operator = self.operator(clerk, 0);
+                let all = Filter::default();
+                operator.works(&all, usize::MAX, true, Duration::ZERO).await;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -307,12 +301,8 @@ impl Office {
     /// A message without a key to each partition.
     async fn pulse(&mut self) {
         for partition in 0..self.topic.partitions {
-            let event = Event {
-                key: None,
-                partition: u8::try_from(partition).unwrap(),
-                manner: Manner::Applies,
-            };
-            let letter = self.letter(&Sent::New(event));
+            let partition = u8::try_from(partition).unwrap();
+            let letter = self.letter(&Sent::New(None, partition, Manner::Applies));
             self.topic
                 .send(letter.into_iter().collect(), Duration::ZERO)
                 .await;
@@ -335,30 +325,40 @@ fn filter(which: &Which) -> (Filter, usize) {
     }
 }
 
-/// Tries letters in their order. Where the database is away, the operator leaves it.
-async fn redrive(letters: &Letters<Hand>, filter: &Filter, most: usize) {
-    let Ok(some) = letters.list(filter, most).await else {
-        return;
-    };
-    for letter in some {
-        if letters.redrive(letter.id).await.is_err() {
-            return;
-        }
-    }
+/// Somebody who looks after one listener's letters.
+struct Operator {
+    letters: Letters<Hand>,
+    topic: Topic,
+    hopeless: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
-/// Gives up what can never be applied.
-async fn give_up(letters: &Letters<Hand>, topic: &Topic, hopeless: &BTreeSet<Uuid>) {
-    let Ok(some) = letters.list(&Filter::default(), usize::MAX).await else {
-        return;
-    };
-    let carried = topic.carried();
-    for letter in some {
-        let undecodable = carried.iter().any(|m| m.id == letter.id && !m.decodes);
-        if (undecodable || hopeless.contains(&letter.id))
-            && letters.drop(letter.id, "hopeless").await.is_err()
-        {
-            return;
+impl Operator {
+    /// Goes through the letters once, and again while there is time.
+    async fn works(&self, filter: &Filter, most: usize, drops: bool, lasts: Duration) {
+        let began = Instant::now();
+        loop {
+            // Where the database is away, nothing has changed.
+            drop(self.goes_through(filter, most, drops).await);
+            if began.elapsed() >= lasts {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Tries letters in their order, and gives up what can never be applied.
+    async fn goes_through(&self, filter: &Filter, most: usize, drops: bool) -> Result<(), Failure> {
+        for letter in self.letters.list(filter, most).await? {
+            if drops && self.is_hopeless(letter.id) {
+                self.letters.drop(letter.id, "hopeless").await?;
+            } else {
+                self.letters.redrive(letter.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_hopeless(&self, id: Uuid) -> bool {
+        self.hopeless.lock().unwrap().contains(&id) || self.topic.is_undecodable(id)
     }
 }

@@ -1,6 +1,7 @@
 //! What happens in a case: drawn at random, printed as JSON, and read back from it.
 
 use std::fmt;
+use std::ops::Range;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -50,14 +51,13 @@ pub(crate) enum Action {
     },
     /// The cause of the oldest failures is gone.
     Heal(u8),
+    /// Operators who try letters again and again for a while, and may give up those that can never be applied.
     Redrive {
         operators: u8,
         which: Which,
+        drops: bool,
         dwell_ms: u8,
-    },
-    /// Letters that can never be applied are given up.
-    Drop {
-        operators: u8,
+        for_ms: u16,
     },
     /// The connections of a worker, or of all and of the operators, are broken.
     Disconnect(Option<u8>),
@@ -70,30 +70,20 @@ pub(crate) enum Which {
     Most(u8),
 }
 
+/// Numbers are a key and a partition; without a key, it goes to the partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Sent {
-    New(Event),
+    New(Option<u8>, u8, Manner),
     /// An earlier event once more; one without a key perhaps on another partition.
-    Again {
-        event: u8,
-        partition: u8,
-    },
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Event {
-    pub(crate) key: Option<u8>,
-    /// Where it goes if it has no key.
-    pub(crate) partition: u8,
-    pub(crate) manner: Manner,
+    Again(u8, u8),
 }
 
 /// What becomes of an event when it is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Manner {
     Applies,
-    /// Refused as not yet to be applied, so many times.
-    Deferred(u8),
+    /// Fails so, so many times.
+    Fails(Flaw, u8),
     /// Fails so until its cause is gone.
     Curable(Flaw),
     /// Fails so always, and is given up in the end.
@@ -117,9 +107,16 @@ pub(crate) enum Flaw {
 /// Few, so that much happens to each.
 const KEYS: u8 = 5;
 /// Longer than the group waits for one that does not poll (`worker::PATIENCE`).
-const BEYOND_PATIENCE_MS: std::ops::Range<u16> = 6_500..8_500;
+const BEYOND_PATIENCE_MS: Range<u16> = 6_500..8_500;
 
 fn manner() -> impl Strategy<Value = Manner> {
+    let any = prop_oneof![
+        4 => Just(Flaw::Deferred),
+        1 => Just(Flaw::Poison),
+        1 => Just(Flaw::Violates),
+        1 => Just(Flaw::Strange),
+        1 => Just(Flaw::Panics),
+    ];
     let curable = prop_oneof![
         Just(Flaw::Poison),
         Just(Flaw::Violates),
@@ -133,8 +130,8 @@ fn manner() -> impl Strategy<Value = Manner> {
         Just(Flaw::Panics),
     ];
     prop_oneof![
-        24 => Just(Manner::Applies),
-        3 => (1..4_u8).prop_map(Manner::Deferred),
+        60 => Just(Manner::Applies),
+        12 => (any, 1..4_u8).prop_map(|(flaw, times)| Manner::Fails(flaw, times)),
         3 => curable.prop_map(Manner::Curable),
         1 => hopeless.prop_map(Manner::Hopeless),
         1 => Just(Manner::Undecodable),
@@ -142,21 +139,15 @@ fn manner() -> impl Strategy<Value = Manner> {
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
-    let event = (option::weighted(0.8, 0..KEYS), any::<u8>(), manner());
-    let new = event.prop_map(|(key, partition, manner)| {
-        Sent::New(Event {
-            key,
-            partition,
-            manner,
-        })
-    });
-    let again =
-        (any::<u8>(), any::<u8>()).prop_map(|(event, partition)| Sent::Again { event, partition });
+    let new = (option::weighted(0.8, 0..KEYS), 0..8_u8, manner());
+    let new = new.prop_map(|(key, partition, manner)| Sent::New(key, partition, manner));
+    let again = (any::<u8>(), 0..8_u8);
+    let again = again.prop_map(|(event, partition)| Sent::Again(event, partition));
     prop_oneof![8 => new, 1 => again]
 }
 
-fn produce() -> impl Strategy<Value = Action> {
-    (vec(sent(), 3..25), 0..20_u8)
+fn produce(messages: Range<usize>, gap_ms: Range<u8>) -> impl Strategy<Value = Action> {
+    (vec(sent(), messages), gap_ms)
         .prop_map(|(messages, gap_ms)| Action::Produce { messages, gap_ms })
 }
 
@@ -169,46 +160,67 @@ fn start() -> impl Strategy<Value = Action> {
     })
 }
 
-fn action() -> impl Strategy<Value = Action> {
-    let kill = (any::<u8>(), prop::bool::weighted(0.3));
-    let for_ms = prop_oneof![3 => 20..1_500_u16, 1 => BEYOND_PATIENCE_MS];
+fn redrive() -> impl Strategy<Value = Action> {
     let which = prop_oneof![
-        3 => Just(Which::All),
+        4 => Just(Which::All),
         1 => (0..KEYS).prop_map(Which::Key),
         1 => (1..8_u8).prop_map(Which::Most),
     ];
+    (1..=2_u8, which, any::<bool>(), 0..25_u8, 0..3_000_u16).prop_map(
+        |(operators, which, drops, dwell_ms, for_ms)| Action::Redrive {
+            operators,
+            which,
+            drops,
+            dwell_ms,
+            for_ms,
+        },
+    )
+}
+
+fn freeze() -> impl Strategy<Value = Action> {
+    let for_ms = prop_oneof![3 => 20..1_500_u16, 1 => BEYOND_PATIENCE_MS];
+    (any::<u8>(), any::<bool>(), for_ms).prop_map(|(worker, within, for_ms)| Action::Freeze {
+        worker,
+        within,
+        for_ms,
+    })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let kill = (any::<u8>(), prop::bool::weighted(0.2));
     prop_oneof![
-        7 => produce(),
-        3 => start(),
+        5 => produce(5..40, 0..15),
+        6 => start(),
         1 => any::<u8>().prop_map(Action::Stop),
-        3 => kill.prop_map(|(worker, silently)| Action::Kill { worker, silently }),
-        3 => (any::<u8>(), any::<bool>(), for_ms)
-            .prop_map(|(worker, within, for_ms)| Action::Freeze { worker, within, for_ms }),
-        3 => (1..10_u8).prop_map(Action::Heal),
-        6 => (1..=2_u8, which, 0..25_u8)
-            .prop_map(|(operators, which, dwell_ms)| Action::Redrive { operators, which, dwell_ms }),
-        2 => (1..=2_u8).prop_map(|operators| Action::Drop { operators }),
+        4 => kill.prop_map(|(worker, silently)| Action::Kill { worker, silently }),
+        3 => freeze(),
+        4 => (1..6_u8).prop_map(Action::Heal),
+        5 => redrive(),
         2 => option::weighted(0.7, any::<u8>()).prop_map(Action::Disconnect),
     ]
 }
 
 fn step(action: impl Strategy<Value = Action>) -> impl Strategy<Value = Step> {
-    (action, 0..600_u16).prop_map(|(action, then_wait_ms)| Step {
+    (action, 0..500_u16).prop_map(|(action, then_wait_ms)| Step {
         action,
         then_wait_ms,
     })
 }
 
-/// Any plan: some workers and messages first, or nothing could happen to them.
+/// Any plan: some workers first, and messages that keep coming, or nothing could happen to them.
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
-    let beginning = (step(start()), step(produce()), step(start()));
+    let stream = produce(80..160, 20..45);
+    let beginning = (step(start()), step(stream), step(start()), step(start()));
     let two_listeners = prop::bool::weighted(0.2);
-    let rest = vec(step(action()), 12..24);
-    (1..=4_u8, two_listeners, beginning, rest).prop_map(
-        |(partitions, two_listeners, (first, second, third), rest)| Plan {
-            partitions,
-            two_listeners,
-            steps: [first, second, third].into_iter().chain(rest).collect(),
+    let rest = vec(step(action()), 16..28);
+    (2..=6_u8, two_listeners, beginning, rest).prop_map(
+        |(partitions, two_listeners, beginning, rest)| {
+            let steps = <[Step; 4]>::from(beginning).into_iter();
+            Plan {
+                partitions,
+                two_listeners,
+                steps: steps.chain(rest).collect(),
+            }
         },
     )
 }

@@ -137,6 +137,13 @@ impl Topic {
         carried
     }
 
+    pub(crate) fn is_undecodable(&self, id: Uuid) -> bool {
+        let carried = self.carried.lock().unwrap();
+        carried
+            .iter()
+            .any(|message| message.id == id && !message.decodes)
+    }
+
     /// The offset after the last message of each partition that has some.
     pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
         let carried = self.carried();

@@ -78,7 +78,7 @@ impl Worker {
                 .unwrap();
             let listens = async {
                 let listener = Listener::new(&config, pool(&database, &bears), hand)?;
-                until_told(listener.run(stops), commands).await
+                until_told(Box::pin(listener.run(stops)), commands).await
             };
             let ended = runtime.block_on(listens);
             // What is still open is cut off where it stands.
@@ -124,10 +124,9 @@ impl Worker {
 }
 
 async fn until_told(
-    run: impl Future<Output = Result<(), Error>>,
+    mut run: impl Future<Output = Result<(), Error>> + Unpin,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<(), Error> {
-    tokio::pin!(run);
     loop {
         tokio::select! {
             biased;
