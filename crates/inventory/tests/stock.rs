@@ -239,6 +239,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "delete from inbox",
                 "update dead_letter set value = 'x'",
                 "delete from dropped_letter",
+                "insert into dropped_letter (dropped_by) values ('postgres')",
+                "insert into dropped_letter (dropped_at) values (now())",
                 "create temporary table mine (a integer)",
                 "select pg_create_logical_replication_slot('mine', 'pgoutput')",
                 "set role inventory_owner",

@@ -8,6 +8,8 @@ use events::Rejection;
 use order::db;
 use order::domain::{NewOrder, Outcome, Placed};
 use order::intake::{Error, Intake};
+use order::outcomes::Outcomes;
+use outbox::listener::{Deferral, Letters};
 use sqlx::PgPool;
 use stack::testing::{Context, Database, database};
 use tokio_util::task::TaskTracker;
@@ -208,6 +210,31 @@ async fn the_migrations_hold_the_librarys_tables() {
 }
 
 #[tokio::test]
+async fn the_database_says_who_gave_a_letter_up() {
+    let database = migrated().await;
+    let pool = pool(&database, "order_service").await;
+    let id = Uuid::now_v7();
+    sqlx::query(
+        r#"insert into dead_letter (listener, id, kind, error, topic, partition, "offset", header_names, header_values)
+           values ('order', $1, 'poison', 'wrong', 'reservation', 0, 0, '{}', '{}')"#,
+    )
+    .bind(id)
+    .execute(&pool)
+    .await
+    .unwrap();
+    let letters = Letters::new("order", pool, Outcomes, Deferral::default());
+    assert!(letters.drop(id, "a test").await.unwrap());
+    let owner = self::pool(&database, "order_owner").await;
+    let recorded: (Uuid, String, bool) = sqlx::query_as(
+        "select id, dropped_by::text, dropped_at between now() - interval '1 min' and now() from dropped_letter",
+    )
+    .fetch_one(&owner)
+    .await
+    .unwrap();
+    assert_eq!(recorded, (id, "order_service".to_owned(), true));
+}
+
+#[tokio::test]
 async fn no_role_may_do_more_than_its_work() {
     let database = migrated().await;
     let forbidden = [
@@ -224,6 +251,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "delete from epoch",
                 "update dead_letter set value = 'x'",
                 "delete from dropped_letter",
+                "insert into dropped_letter (dropped_by) values ('postgres')",
+                "insert into dropped_letter (dropped_at) values (now())",
                 "delete from heartbeat",
                 "truncate orders",
                 "create table mine (a integer)",
