@@ -165,12 +165,14 @@ async fn an_order_that_two_transactions_decide_at_once_is_decided_once() {
         let pool = pool.clone();
         async move { decide(&pool, &[second]).await }
     });
-    // It waits for the first one's row.
+    // It waits for the first one's row; other tests wait in their own databases.
     let waiting = async || -> i64 {
-        sqlx::query_scalar("select count(*) from pg_locks where not granted")
-            .fetch_one(&pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar(
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap()
     };
     while waiting().await == 0 {
         tokio::task::yield_now().await;
