@@ -116,6 +116,9 @@ fn kind(word: &str) -> Result<Kind, String> {
     kind.ok_or_else(|| format!("there are {}", Kind::ALL.map(Kind::as_str).join(", ")))
 }
 
+/// A hundred years: more than any letter's age, and an interval that PostgreSQL has.
+const OLDEST: u64 = 36_525 * 86_400;
+
 fn seconds(age: &str) -> Result<u64, String> {
     let wrong = || "a whole number and s, m, h or d, such as 15m".to_owned();
     let unit = age.chars().next_back().ok_or_else(wrong)?;
@@ -126,12 +129,14 @@ fn seconds(age: &str) -> Result<u64, String> {
         'd' => 86_400,
         _ => return Err(wrong()),
     };
-    let number: u64 = age
-        .strip_suffix(unit)
-        .unwrap_or_default()
-        .parse()
-        .map_err(|_| wrong())?;
-    number.checked_mul(factor).ok_or_else(wrong)
+    let number = age.strip_suffix(unit).unwrap_or_default();
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: Option<u64> = number.parse().ok();
+    let seconds = number.and_then(|number| number.checked_mul(factor));
+    let seconds = seconds.filter(|seconds| *seconds <= OLDEST);
+    seconds.ok_or_else(|| "at most 100 years, 36525d".to_owned())
 }
 
 fn bytes(hex: &str) -> Result<Bytes, String> {
@@ -156,8 +161,12 @@ mod tests {
     fn ages_and_keys_are_read() {
         assert_eq!(seconds("90s"), Ok(90));
         assert_eq!(seconds("2d"), Ok(172_800));
-        for wrong in ["", "5", "m", "1.5h", "-1s", "99999999999999999999d", "1é"] {
-            seconds(wrong).unwrap_err();
+        for wrong in ["", "5", "m", "1.5h", "-1s", "+1s", "1é"] {
+            assert!(seconds(wrong).unwrap_err().contains("15m"), "{wrong}");
+        }
+        assert_eq!(seconds("36525d"), Ok(3_155_760_000));
+        for long in ["36526d", "3155760001s", "99999999999999999999d"] {
+            assert!(seconds(long).unwrap_err().contains("100 years"), "{long}");
         }
         assert_eq!(bytes("00fF").unwrap().0, [0, 255]);
         for wrong in ["0", "zz", "é0"] {
