@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use outbox::listener::letters::Letter;
 use serde_json::{Value, json};
 
-/// How a letter is called in one line.
+/// How a letter is called in one line, without control characters.
 pub(crate) fn name(letter: &Letter) -> String {
     let event_type = letter
         .event_type()
-        .unwrap_or_else(|| "unreadable".to_owned());
+        .map_or_else(|| "unreadable".to_owned(), |name| plain(&name));
     let key = letter
         .message
         .key
@@ -126,7 +126,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What would move a terminal's cursor, or colour it, is escaped.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::new(), |mut plain, character| {
         if character.is_control() {
             plain.extend(character.escape_default());
