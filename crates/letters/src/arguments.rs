@@ -19,7 +19,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show a letter whole: its message, and what went wrong
+    /// Show a letter whole: its message, and what went wrong; exit code 3 if it is not there
     Show {
         /// The event's id
         id: Uuid,
@@ -27,7 +27,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Try letters again, each key from its first letter on, in order; exit code 3 if one stays
+    /// Try letters again, each key from its first letter on, in order; exit code 3 if one stays, or there is none
+    #[command(mut_group("Which", |which| which.required(true)))]
     Redrive {
         /// Which ones.
         #[command(flatten)]
@@ -42,7 +43,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Give letters up; they are never applied, and kept in the table `dropped_letter`
+    /// Give letters up; they are never applied, and kept in the table `dropped_letter`; exit code 3 if one stays or was gone
+    /// before, or there is none
+    #[command(mut_group("Which", |which| which.required(true)))]
     Drop {
         /// Which ones.
         #[command(flatten)]
@@ -65,8 +68,8 @@ pub enum Command {
     },
 }
 
-/// Which letters; several words must all hold.
-#[derive(Debug, Clone, Default, Args)]
+/// Which letters; several words must all hold. Only a command line makes it, so none that drops lacks a word.
+#[derive(Debug, Clone, Args)]
 pub struct Which {
     /// The event's id
     id: Option<Uuid>,
@@ -90,7 +93,7 @@ pub struct Which {
     older_than: Option<u64>,
     /// All of them
     #[arg(long)]
-    pub(crate) all: bool,
+    all: bool,
 }
 
 /// A key's bytes; a type of its own, since clap takes a vector for many arguments.

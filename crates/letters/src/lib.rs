@@ -1,24 +1,26 @@
 //! The commands over a listener's dead letters, for the program of a service: `list`, `show`, `redrive`, `drop`. They work
 //! while the service runs, or while it does not, with the service's own rights and handler.
 //!
-//! Exit codes: 0 when all that was asked for is done; 1 for an error; 2 for a command that cannot be understood; 3 when a
-//! letter stays, or when there is none of that kind.
+//! Exit codes: 0 when all that was asked for is done, also when `list` finds no letter; 1 for an error; 2 for a command that
+//! cannot be understood; 3 when a letter stays, when one was gone before it could be dropped, or when `show`, `redrive` and
+//! `drop` find none.
 
 mod arguments;
+mod drop;
+mod redrive;
 mod shown;
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use outbox::listener::letters::{Filter, Letter, Letters, Outcome};
-use outbox::listener::{Failure, Handler};
-use serde_json::{Value, json};
+use outbox::listener::Handler;
+use outbox::listener::letters::{Letter, Letters};
+use serde_json::Value;
 use uuid::Uuid;
 
 pub use arguments::{Command, Which};
 
-/// A letter stays, or there is none.
+/// A letter stays, was gone before, or there is none.
 const STAYS: u8 = 3;
 
 /// Why a command did not do its work.
@@ -27,20 +29,24 @@ pub enum Error {
     /// The database cannot be used.
     #[error("the letters cannot be read")]
     Database(#[from] sqlx::Error),
-    /// A letter could not be tried.
-    #[error("letter {id} could not be tried; nothing has changed, the command can be given again")]
-    Try {
+    /// Letters could not be tried.
+    #[error(
+        "{0} letters could not be tried; they are as they were, and the command can be given again"
+    )]
+    Untried(usize),
+    /// A letter could not be dropped.
+    #[error(
+        "letter {id} could not be dropped; it and the rest are as they were, and the command can be given again"
+    )]
+    Drop {
         /// The letter.
         id: Uuid,
         /// Why.
-        source: Failure,
+        source: sqlx::Error,
     },
     /// Nobody can be asked.
     #[error("dropping {0} letters has to be confirmed: add --yes")]
     NotAsked(usize),
-    /// Nothing says which letters are meant.
-    #[error("say which letters: an id, --key, --kind, --type, --topic, --older-than, or --all")]
-    Which,
     /// The terminal cannot be written to.
     #[error("the answer cannot be written")]
     Output(#[from] std::io::Error),
@@ -95,10 +101,7 @@ impl Command {
                 output.json(|| found.iter().map(shown::json).collect())?;
                 output.line(|| match found.len() {
                     0 => "no letters".to_owned(),
-                    count if count == most => {
-                        format!("{count} letters; there may be more, see --most")
-                    }
-                    count => format!("{count} letters"),
+                    count => counted(count, most),
                 })?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -120,15 +123,16 @@ impl Command {
                 json,
             } => {
                 let mut output = Output { to, json };
-                let chosen = chosen(letters, &which, most).await?;
+                let found = letters.list(&which.filter(), most).await?;
                 if dry_run {
                     return would(
                         &mut output,
-                        &chosen,
+                        &found,
+                        most,
                         "would be tried, each key from its first letter on",
                     );
                 }
-                redrive(letters, &chosen, most, &mut output).await
+                redrive::redrive(letters, &chosen(found), most, &mut output).await
             }
             Self::Drop {
                 which,
@@ -139,154 +143,88 @@ impl Command {
                 json,
             } => {
                 let mut output = Output { to, json };
-                let chosen = chosen(letters, &which, most).await?;
+                let found = letters.list(&which.filter(), most).await?;
                 if dry_run {
-                    return would(&mut output, &chosen, "would be dropped");
+                    return would(&mut output, &found, most, "would be dropped");
                 }
-                if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, asks)? {
+                let chosen = chosen(found);
+                if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, most, asks)? {
                     output.line(|| "nothing is dropped".to_owned())?;
                     return Ok(STAYS.into());
                 }
-                drop_all(letters, &chosen, &reason, &mut output).await
+                drop::drop_all(letters, &chosen, &reason, &mut output).await
             }
         }
     }
 }
 
-async fn chosen<H: Handler>(
-    letters: &Letters<H>,
-    which: &Which,
-    most: usize,
-) -> Result<Vec<Letter>, Error> {
-    if !which.says_which() {
-        return Err(Error::Which);
+/// A letter that was chosen, without its message: there may be many, each as large as a message.
+struct Chosen {
+    id: Uuid,
+    topic: String,
+    key: Option<Vec<u8>>,
+    name: String,
+    line: String,
+}
+
+fn chosen(found: Vec<Letter>) -> Vec<Chosen> {
+    let chosen = found.into_iter().map(|letter| Chosen {
+        id: letter.id,
+        name: shown::name(&letter),
+        line: shown::line(&letter),
+        topic: letter.message.at.topic,
+        key: letter.message.key,
+    });
+    chosen.collect()
+}
+
+/// `count` letters, and whether there may be more than `most` let in.
+fn counted(count: usize, most: usize) -> String {
+    if count == most {
+        format!("{count} letters (there may be more, see --most)")
+    } else {
+        format!("{count} letters")
     }
-    Ok(letters.list(&which.filter(), most).await?)
 }
 
 fn would<W: Write>(
     output: &mut Output<W>,
-    chosen: &[Letter],
+    found: &[Letter],
+    most: usize,
     what: &str,
 ) -> Result<ExitCode, Error> {
-    for letter in chosen {
+    for letter in found {
         output.line(|| shown::line(letter))?;
     }
-    output.json(|| chosen.iter().map(shown::json).collect())?;
-    output.line(|| format!("{} letters {what}", chosen.len()))?;
-    Ok(if chosen.is_empty() {
+    output.json(|| found.iter().map(shown::json).collect())?;
+    output.line(|| format!("{} {what}", counted(found.len(), most)))?;
+    Ok(if found.is_empty() {
         STAYS.into()
     } else {
         ExitCode::SUCCESS
-    })
-}
-
-/// Tries the keys of `chosen`, each from its first letter on, until one fails.
-async fn redrive<H: Handler, W: Write>(
-    letters: &Letters<H>,
-    chosen: &[Letter],
-    most: usize,
-    output: &mut Output<W>,
-) -> Result<ExitCode, Error> {
-    let (mut applied, mut failed, mut tries) = (Vec::new(), Vec::new(), 0);
-    let mut keys = BTreeSet::new();
-    for letter in chosen {
-        let key = &letter.message.key;
-        if key.is_some() && !keys.insert((&letter.message.at.topic, key)) {
-            continue;
-        }
-        while let Some(first) = letters.first_of_key(letter).await? {
-            if tries == most {
-                break;
-            }
-            tries += 1;
-            let id = first.id;
-            let outcome = letters.redrive(id).await;
-            match outcome.map_err(|source| Error::Try { id, source })? {
-                Outcome::Applied => {
-                    output.line(|| format!("applied  {}", shown::name(&first)))?;
-                    applied.push(id);
-                }
-                Outcome::Failed {
-                    kind,
-                    error,
-                    attempts,
-                } => {
-                    output.line(|| {
-                        format!(
-                            "failed   {}: {kind}, tried {attempts} times: {error}",
-                            shown::name(&first)
-                        )
-                    })?;
-                    failed.push(
-                        json!({ "id": id, "kind": kind, "error": error, "attempts": attempts }),
-                    );
-                    break;
-                }
-                // Somebody was faster, such as the listener itself.
-                Outcome::Gone | Outcome::Behind | Outcome::Busy => {}
-            }
-            if key.is_none() {
-                break;
-            }
-        }
-    }
-    output.line(|| format!("{} applied, {} failed", applied.len(), failed.len()))?;
-    output.json(|| json!({ "applied": applied, "failed": failed }))?;
-    let done = failed.is_empty() && !chosen.is_empty();
-    Ok(if done {
-        ExitCode::SUCCESS
-    } else {
-        STAYS.into()
     })
 }
 
 fn confirmed<W: Write>(
     output: &mut Output<W>,
-    chosen: &[Letter],
+    chosen: &[Chosen],
+    most: usize,
     asks: Option<impl BufRead>,
 ) -> Result<bool, Error> {
     let mut asks = asks
         .filter(|_| !output.json)
         .ok_or(Error::NotAsked(chosen.len()))?;
     for letter in chosen {
-        output.line(|| shown::line(letter))?;
+        output.line(|| letter.line.clone())?;
     }
     output.line(|| {
-        format!(
-            "Drop these {} letters? They are never applied. Type yes:",
-            chosen.len()
-        )
+        let letters = counted(chosen.len(), most);
+        format!("Drop these {letters}? They are never applied. Type yes:")
     })?;
     let mut answer = String::new();
     asks.read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
 }
 
-async fn drop_all<H: Handler, W: Write>(
-    letters: &Letters<H>,
-    chosen: &[Letter],
-    reason: &str,
-    output: &mut Output<W>,
-) -> Result<ExitCode, Error> {
-    let mut dropped = Vec::new();
-    for letter in chosen {
-        if letters.drop(letter.id, reason).await? {
-            output.line(|| format!("dropped  {}", shown::name(letter)))?;
-            dropped.push(letter.id);
-        }
-    }
-    output.line(|| format!("{} dropped; they are kept in dropped_letter", dropped.len()))?;
-    output.json(|| json!({ "dropped": dropped }))?;
-    Ok(if chosen.is_empty() {
-        STAYS.into()
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-impl Which {
-    fn says_which(&self) -> bool {
-        self.all || self.filter() != Filter::default()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Trying letters again.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::ExitCode;
+
+use outbox::listener::Handler;
+use outbox::listener::letters::{Filter, Letter, Letters, Outcome};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{Chosen, Error, Output, STAYS, shown};
+
+/// What has become of letters.
+#[derive(Default)]
+struct Tried {
+    tries: usize,
+    applied: Vec<Uuid>,
+    failed: Vec<Value>,
+    untried: Vec<Value>,
+}
+
+/// Tries the keys of `chosen`, each from its first letter on, until one of its letters fails; at most `most` tries.
+pub(crate) async fn redrive<H: Handler, W: Write>(
+    letters: &Letters<H>,
+    chosen: &[Chosen],
+    most: usize,
+    output: &mut Output<W>,
+) -> Result<ExitCode, Error> {
+    let mut tried = Tried::default();
+    let done = match tried.keys(letters, chosen, most, output).await {
+        Ok(()) => tried.leaves(letters, chosen).await,
+        Err(error) => Err(error),
+    };
+    // Whatever ended it, what was done is told.
+    let Tried {
+        applied,
+        failed,
+        untried,
+        ..
+    } = tried;
+    output.line(|| {
+        let (applied, failed, untried) = (applied.len(), failed.len(), untried.len());
+        format!("{applied} applied, {failed} failed, {untried} could not be tried")
+    })?;
+    output.json(|| json!({ "applied": applied, "failed": failed, "untried": untried }))?;
+    let stays = done?;
+    if let Some(letter) = stays {
+        output.line(|| format!("letters stay, such as {}", letter.name))?;
+    }
+    if !untried.is_empty() {
+        return Err(Error::Untried(untried.len()));
+    }
+    Ok(if stays.is_some() || chosen.is_empty() {
+        STAYS.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+impl Tried {
+    async fn keys<H: Handler, W: Write>(
+        &mut self,
+        letters: &Letters<H>,
+        chosen: &[Chosen],
+        most: usize,
+        output: &mut Output<W>,
+    ) -> Result<(), Error> {
+        let mut keys = BTreeSet::new();
+        for letter in chosen {
+            if letter.key.is_none() || keys.insert((&letter.topic, &letter.key)) {
+                self.key(letters, letter, most, output).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries the key of `letter`, or the letter alone if it has none.
+    async fn key<H: Handler, W: Write>(
+        &mut self,
+        letters: &Letters<H>,
+        letter: &Chosen,
+        most: usize,
+        output: &mut Output<W>,
+    ) -> Result<(), Error> {
+        let mut before = None;
+        while self.tries < most {
+            let Some(first) = letter.first(letters).await? else {
+                break;
+            };
+            let (id, name) = (first.id, shown::name(&first));
+            // It is there, but a try does not get it.
+            if before == Some(id) {
+                break;
+            }
+            before = Some(id);
+            self.tries += 1;
+            match letters.redrive(id).await {
+                Ok(Outcome::Applied) => {
+                    output.line(|| format!("applied  {name}"))?;
+                    self.applied.push(id);
+                }
+                Ok(Outcome::Failed {
+                    kind,
+                    error,
+                    attempts,
+                }) => {
+                    output.line(|| {
+                        let error = shown::plain(&error);
+                        format!("failed   {name}: {kind}, tried {attempts} times: {error}")
+                    })?;
+                    self.failed.push(
+                        json!({ "id": id, "kind": kind, "error": error, "attempts": attempts }),
+                    );
+                    break;
+                }
+                // Somebody was faster, such as the listener itself.
+                Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => {}
+                // Perhaps it is this one that wants something that is not there: the other keys have their turn.
+                Err(failure) => {
+                    let error = failure.to_string();
+                    output.line(|| format!("untried  {name}: {}", shown::plain(&error)))?;
+                    self.untried.push(json!({ "id": id, "error": error }));
+                    break;
+                }
+            }
+            if letter.key.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first of `chosen` that is still there.
+    async fn leaves<'a, H: Handler>(
+        &self,
+        letters: &Letters<H>,
+        chosen: &'a [Chosen],
+    ) -> Result<Option<&'a Chosen>, Error> {
+        let applied: BTreeSet<&Uuid> = self.applied.iter().collect();
+        for letter in chosen.iter().filter(|letter| !applied.contains(&letter.id)) {
+            if letters.find(letter.id).await?.is_some() {
+                return Ok(Some(letter));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Chosen {
+    /// The first letter of its key; itself if it has none.
+    async fn first<H: Handler>(&self, letters: &Letters<H>) -> Result<Option<Letter>, sqlx::Error> {
+        if self.key.is_none() {
+            return letters.find(self.id).await;
+        }
+        let filter = Filter {
+            topic: Some(self.topic.clone()),
+            key: self.key.clone(),
+            ..Filter::default()
+        };
+        Ok(letters.list(&filter, 1).await?.pop())
+    }
+}

@@ -1,0 +1,327 @@
+//! The commands on real PostgreSQL. Letters are written as a listener does; what they do when they are tried, they say.
+
+use std::time::Duration;
+
+use clap::Parser;
+use outbox::Outgoing;
+use outbox::listener::{Deferral, Failure, Handler, Received, Refusal};
+use serde::Deserialize;
+use serde_json::json;
+use sqlx::PgPool;
+use sqlx::postgres::{PgPoolOptions, PgTransaction};
+use stack::testing::{Context, database};
+
+use super::*;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Does {
+    /// Is written down.
+    Note,
+    Poison,
+    /// Wants a table that is not there.
+    Lack,
+    /// Is written down, and nothing can be read any more.
+    Close,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", content = "payload")]
+enum Event {
+    #[serde(rename = "note.taken")]
+    Taken { does: Does },
+}
+
+struct Clerk(PgPool);
+
+const ESCAPES: &str = "\x1b[2J\nfake";
+
+impl Handler for Clerk {
+    type Event = Event;
+
+    async fn handle(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        batch: &[Received<Event>],
+    ) -> Result<Vec<Outgoing>, Failure> {
+        for Received { id, event, .. } in batch {
+            let Event::Taken { does } = event;
+            let statement = match does {
+                Does::Note => "insert into note (id) values ($1)",
+                Does::Lack => "insert into lacking (id) values ($1)",
+                Does::Poison => {
+                    return Err(Failure::Refused(vec![Refusal::poison(*id, ESCAPES)]));
+                }
+                Does::Close => {
+                    drop(self.0.close());
+                    "insert into note (id) values ($1)"
+                }
+            };
+            sqlx::query(statement).bind(id).execute(&mut **tx).await?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn parse(line: &str) -> Result<Command, clap::Error> {
+    let words = std::iter::once("letters").chain(line.split_whitespace());
+    Line::try_parse_from(words).map(|line| line.command)
+}
+
+struct Desk {
+    pool: PgPool,
+    letters: Letters<Clerk>,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let database = database(Context::Order).await;
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .connect_with(database.options("order_owner"))
+            .await
+            .unwrap();
+        for ddl in [
+            outbox::schema::OUTBOX,
+            outbox::schema::INBOX,
+            "create table note (seq bigint generated always as identity, id uuid unique);
+             -- Which letters the running listener would have tried.
+             create table was_due (id uuid);
+             create function is_due() returns trigger language plpgsql as
+                 'begin insert into was_due values (new.id); return null; end';
+             create trigger is_due after update of retry_at on dead_letter
+                 for each row when (new.retry_at is not null) execute function is_due();",
+        ] {
+            sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
+        }
+        let letters = Letters::new(
+            "clerk",
+            pool.clone(),
+            Clerk(pool.clone()),
+            Deferral::default(),
+        );
+        Self { pool, letters }
+    }
+
+    /// A letter of a key, called `event_type`.
+    async fn letter(&self, id: u128, key: &str, kind: &str, does: &str, event_type: &str) {
+        sqlx::query(
+            r#"insert into dead_letter (listener, id, kind, error, topic, partition, "offset", key, header_names, header_values, value)
+               values ('clerk', $1, $2, 'wrong', 'note', 0, 0, $3, '{event_type}', array[convert_to($4, 'UTF8')],
+                       convert_to(format('{"does": "%s"}', $5::text), 'UTF8'))"#,
+        )
+        .bind(Uuid::from_u128(id))
+        .bind(kind)
+        .bind(key.as_bytes())
+        .bind(event_type)
+        .bind(does)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        sqlx::query(
+            "insert into blocked_key (listener, topic, key_digest) values ('clerk', 'note', sha256($1)) on conflict do nothing",
+        )
+        .bind(key.as_bytes())
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    /// Letters of a key, in order, the first of them poison.
+    async fn letters(&self, key: &str, of: &[(u128, &str)]) {
+        for (at, (id, does)) in of.iter().enumerate() {
+            let kind = if at == 0 { "poison" } else { "parked" };
+            self.letter(*id, key, kind, does, "note.taken").await;
+        }
+    }
+
+    async fn run(&self, line: &str) -> (Result<ExitCode, Error>, String) {
+        let mut written = Vec::new();
+        let command = parse(line).unwrap();
+        let nobody = None::<&[u8]>;
+        let done = command.write(&self.letters, &mut written, nobody).await;
+        (done, String::from_utf8(written).unwrap())
+    }
+
+    /// What a command that succeeds or leaves something says, as JSON.
+    async fn says(&self, line: &str, code: u8) -> Value {
+        let (done, written) = self.run(line).await;
+        assert_eq!(done.unwrap(), ExitCode::from(code), "{line}: {written}");
+        serde_json::from_str(&written).unwrap()
+    }
+
+    async fn ids(&self, sql: &'static str) -> Vec<u128> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(sql).fetch_all(&self.pool).await.unwrap();
+        ids.iter().map(Uuid::as_u128).collect()
+    }
+
+    async fn put_aside(&self) -> Vec<u128> {
+        self.ids("select id from dead_letter order by seq").await
+    }
+}
+
+fn ids(of: &[u128]) -> Value {
+    of.iter().map(|id| json!(Uuid::from_u128(*id))).collect()
+}
+
+#[tokio::test]
+async fn letters_that_are_given_up_together_are_never_due() {
+    let desk = Desk::new().await;
+    let notes = [(1, "poison"), (2, "note"), (3, "note"), (4, "note")];
+    desk.letters("a", &notes).await;
+    let said = desk.says("drop --key a --reason r --yes --json", 0).await;
+    assert_eq!(
+        said,
+        json!({ "dropped": ids(&[4, 3, 2, 1]), "gone": ids(&[]) })
+    );
+    assert_eq!(desk.ids("select id from was_due").await, []);
+    assert_eq!(desk.put_aside().await, []);
+
+    // One that is not given up is due once those before it are.
+    desk.letters("a", &notes).await;
+    desk.says("drop --key a --most 2 --reason r --yes --json", 0)
+        .await;
+    assert_eq!(desk.ids("select id from was_due").await, [3]);
+    assert_eq!(desk.put_aside().await, [3, 4]);
+}
+
+#[tokio::test]
+async fn a_drop_that_fails_tells_what_it_did_and_keeps_what_comes_before() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "poison"), (2, "note"), (3, "note")])
+        .await;
+    let refuse = "alter table dropped_letter add constraint refused check (id <> '00000000-0000-0000-0000-000000000002')";
+    sqlx::raw_sql(refuse).execute(&desk.pool).await.unwrap();
+    let (done, written) = desk.run("drop --all --reason r --yes --json").await;
+    assert!(
+        matches!(done, Err(Error::Drop { id, .. }) if id.as_u128() == 2),
+        "{done:?}"
+    );
+    let said: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(said["dropped"], ids(&[3]));
+    assert_eq!(desk.put_aside().await, [1, 2]);
+    assert_eq!(desk.ids("select id from was_due").await, []);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_gone_before_it_was_dropped_is_told() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "poison"), (2, "note")]).await;
+    let somebody_is_faster = "create function takes() returns trigger language plpgsql as
+             'begin delete from dead_letter where seq = 1; return null; end';
+         create trigger takes after insert on dropped_letter for each row execute function takes();";
+    sqlx::raw_sql(somebody_is_faster)
+        .execute(&desk.pool)
+        .await
+        .unwrap();
+    let said = desk.says("drop --all --reason r --yes --json", 3).await;
+    assert_eq!(said, json!({ "dropped": ids(&[2]), "gone": ids(&[1]) }));
+}
+
+#[tokio::test]
+async fn a_letter_that_stays_is_told_by_the_exit_code() {
+    let desk = Desk::new().await;
+    let notes = [
+        (1, "note"),
+        (2, "note"),
+        (3, "note"),
+        (4, "note"),
+        (5, "note"),
+    ];
+    desk.letters("a", &notes).await;
+    let fifth = format!("redrive {} --json", Uuid::from_u128(5));
+    let said = desk.says(&format!("{fifth} --most 1"), 3).await;
+    assert_eq!(said["applied"], ids(&[1]));
+    let said = desk.says(&fifth, 0).await;
+    assert_eq!(said["applied"], ids(&[2, 3, 4, 5]));
+    assert_eq!(
+        desk.ids("select id from note order by seq").await,
+        [1, 2, 3, 4, 5]
+    );
+
+    // One that cannot be had is not tried for ever.
+    desk.letters("b", &[(6, "poison")]).await;
+    let free = sqlx::query("delete from blocked_key").execute(&desk.pool);
+    assert_eq!(free.await.unwrap().rows_affected(), 1);
+    let tried = desk.says("redrive --all --most 1000000000 --json", 3);
+    let said = tokio::time::timeout(Duration::from_secs(60), tried).await;
+    assert_eq!(said.unwrap()["applied"], ids(&[]));
+}
+
+#[tokio::test]
+async fn no_letter_is_an_answer_to_a_list_and_code_3_to_all_else() {
+    let desk = Desk::new().await;
+    let nobody = Uuid::from_u128(9);
+    desk.says("list --json", 0).await;
+    desk.says(&format!("show {nobody} --json"), 3).await;
+    for line in ["redrive --all", "drop --all --reason r --yes"] {
+        desk.says(&format!("{line} --json"), 3).await;
+        desk.says(&format!("{line} --json --dry-run"), 3).await;
+    }
+    for line in [
+        "redrive",
+        "redrive --json",
+        "drop --reason r --yes",
+        "list --most",
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+    parse("redrive --kind parked --type a").unwrap();
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_tried_holds_up_no_other_key() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "lack"), (2, "note")]).await;
+    desk.letters("b", &[(3, "note"), (4, "note")]).await;
+    let (done, written) = desk.run("redrive --all --json").await;
+    assert!(matches!(done, Err(Error::Untried(1))), "{done:?}");
+    let said: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(said["applied"], ids(&[3, 4]));
+    assert_eq!(said["untried"][0]["id"], json!(Uuid::from_u128(1)));
+    let error = said["untried"][0]["error"].as_str().unwrap();
+    assert!(error.contains("lacking"), "{error}");
+    assert_eq!(desk.put_aside().await, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_was_applied_is_told_though_the_database_is_gone_then() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "note"), (2, "close"), (3, "note")])
+        .await;
+    let (done, written) = desk.run("redrive --all --json").await;
+    assert!(matches!(done, Err(Error::Database(_))), "{done:?}");
+    let said: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(said["applied"], ids(&[1, 2]));
+}
+
+#[tokio::test]
+async fn no_letter_moves_the_cursor_of_a_terminal() {
+    let desk = Desk::new().await;
+    desk.letter(1, "a", "poison", "poison", ESCAPES).await;
+    desk.letter(2, "b", "poison", "poison", "note.taken").await;
+    let plain = |text: &str, lines: usize| {
+        let controls = text.chars().filter(|character| character.is_control());
+        assert!(controls.clone().all(|control| control == '\n'), "{text:?}");
+        assert_eq!(controls.count(), lines, "{text:?}");
+        assert!(text.contains(r"\u{1b}[2J\nfake"), "{text}");
+    };
+    let (_, listed) = desk.run("list").await;
+    plain(&listed, 3);
+    let (_, shown) = desk.run(&format!("show {}", Uuid::from_u128(1))).await;
+    plain(&shown, 6);
+    // The error of the second one; then it is the letter's.
+    let (done, failed) = desk.run("redrive --key b").await;
+    assert_eq!(done.unwrap(), ExitCode::from(STAYS));
+    plain(&failed, 3);
+    let (_, listed) = desk.run("list --key b").await;
+    plain(&listed, 2);
+    let (_, dropped) = desk.run("drop --key a --reason r --yes").await;
+    plain(&dropped, 2);
+}
