@@ -164,6 +164,62 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
 }
 
 #[tokio::test]
+async fn letters_that_are_given_up_together_are_applied_by_nobody() {
+    let world = World::new().await;
+    let product = world.product(PRICE, 1000).await;
+    let key = Uuid::now_v7().to_string();
+    for quantity in [0, 1] {
+        let value = placed(Uuid::now_v7(), product, quantity);
+        world
+            .produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
+            .await;
+    }
+    let ids = world
+        .eventually_put_aside(&key, &["poison", "parked"])
+        .await;
+    // The worker looks for what is due twice a second: dropping so many takes longer.
+    sqlx::query(
+        r#"insert into dead_letter (listener, id, kind, error, topic, partition, "offset", key, header_names, header_values, value)
+           select listener, gen_random_uuid(), kind, error, topic, partition, "offset", key, header_names, header_values, value
+           from dead_letter, generate_series(1, 499) where id = $1::uuid"#,
+    )
+    .bind(&ids[1])
+    .execute(&world.inventory_db)
+    .await
+    .unwrap();
+    let count = async |counted: &'static str| -> i64 {
+        sqlx::query_scalar(counted)
+            .bind(&key)
+            .fetch_one(&world.inventory_db)
+            .await
+            .unwrap()
+    };
+    let worker = Binary::InventoryWorker;
+    let arguments = [
+        "drop", "--key", &key, "--reason", "a test", "--yes", "--json",
+    ];
+    let dropped = world.operate(worker, &arguments).await;
+    let told: Value = serde_json::from_slice(&dropped.stdout).unwrap();
+    assert_eq!(told["gone"], json!([]), "{}", dropped.status);
+    assert!(dropped.status.success(), "{}", dropped.status);
+    assert_eq!(told["dropped"].as_array().unwrap().len(), 501);
+    let letters = "select count(*) from dead_letter where key = convert_to($1, 'UTF8')";
+    let given_up = "select count(*) from dropped_letter where key = convert_to($1, 'UTF8')";
+    assert_eq!((count(letters).await, count(given_up).await), (0, 501));
+    // What comes later of the key is applied, and nothing of it was before.
+    let value = placed(Uuid::now_v7(), product, 2);
+    world
+        .produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
+        .await;
+    eventually(WITHIN, "the key is free", async || {
+        let stock = world.stock(product).await;
+        (stock < 1000).then_some(()).ok_or(stock.to_string())
+    })
+    .await;
+    assert_eq!(world.stock(product).await, 998);
+}
+
+#[tokio::test]
 async fn an_outcome_that_overtakes_its_order_is_tried_by_itself_until_the_order_is_there() {
     let world = World::new().await;
     let (order, product) = (Uuid::now_v7(), Uuid::now_v7());
