@@ -17,6 +17,8 @@ mod invariant;
 mod office;
 #[path = "listener/plan.rs"]
 mod plan;
+#[path = "listener/stall.rs"]
+mod stall;
 #[path = "listener/topic.rs"]
 mod topic;
 #[path = "listener/worker.rs"]
@@ -32,7 +34,16 @@ use tokio::runtime::Runtime;
 /// A case takes long, and a plan that is smaller by chance may hold where the greater one failed: so not long.
 const SHRINK_WITHIN: Duration = Duration::from_secs(120);
 
+/// No case takes nearly as long; one that does hangs.
+const CASE_WITHIN: Duration = Duration::from_secs(400);
+
 async fn run(plan: &Plan) -> Result<(), String> {
+    let case = tokio::time::timeout(CASE_WITHIN, Box::pin(runs(plan)));
+    case.await
+        .unwrap_or_else(|_| Err("the case does not come to an end".to_owned()))
+}
+
+async fn runs(plan: &Plan) -> Result<(), String> {
     let began = Instant::now();
     let mut office = Office::open(plan).await;
     for step in &plan.steps {
@@ -85,4 +96,12 @@ fn whatever_happens_to_workers_each_event_has_one_effect_in_the_order_of_its_key
 #[ignore = "takes minutes"]
 fn whatever_happens_for_long_each_event_has_one_effect_in_the_order_of_its_key() {
     holds(40);
+}
+
+#[test]
+fn a_worker_that_stood_still_until_the_inbox_had_forgotten_writes_nothing() {
+    Runtime::new()
+        .unwrap()
+        .block_on(stall::forgotten())
+        .unwrap();
 }

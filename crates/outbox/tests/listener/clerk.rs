@@ -188,12 +188,13 @@ impl Handler for Hand {
                 listener: &self.clerk.listener,
             })?);
         }
-        if !refusals.is_empty() {
-            return Err(Failure::Refused(refusals));
-        }
+        // Also where it refuses: then the next transaction begins at once when it goes on.
         let gate = self.gate.lock().unwrap().take();
         if let Some(gate) = gate {
             gate.stand();
+        }
+        if !refusals.is_empty() {
+            return Err(Failure::Refused(refusals));
         }
         if !self.clerk.hurries.load(Ordering::SeqCst) {
             tokio::time::sleep(self.dwell).await;

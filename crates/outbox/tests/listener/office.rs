@@ -11,7 +11,7 @@ use stack::testing::{self, Context, Database};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::clerk::{Clerk, Hand, TABLES};
+use crate::clerk::{Clerk, Gate, Hand, TABLES};
 use crate::plan::{Action, Manner, Plan, Sent, Which};
 use crate::topic::{Letter, Topic};
 use crate::worker::{self, Worker};
@@ -40,7 +40,7 @@ pub(crate) struct Office {
     pub(crate) clerks: Vec<Arc<Clerk>>,
     workers: Vec<Worker>,
     /// Killed in silence: they stand still until the end.
-    killed: Vec<(Worker, Arc<crate::clerk::Gate>)>,
+    killed: Vec<Arc<Gate>>,
     started: usize,
     known: Vec<Known>,
     /// Events that can never be applied.
@@ -225,15 +225,13 @@ impl Office {
     async fn kill(&mut self, worker: Worker, silently: bool) {
         if !silently {
             worker.die();
-            self.errands
-                .spawn(async move { worker.ended().await.unwrap() });
             return;
         }
         // It is not heard of any more: not by Kafka after a while, not by the database at once.
         let gate = worker.freeze(false);
         worker.die();
         self.disconnect(&worker.name).await;
-        self.killed.push((worker, gate));
+        self.killed.push(gate);
     }
 
     /// Ends the connections of one worker, or with `%` of all and of the operators.
@@ -257,15 +255,42 @@ impl Office {
         }
     }
 
+    /// The worker that was started first, within its next transaction.
+    pub(crate) fn freeze_first(&self) -> Arc<Gate> {
+        self.workers[0].freeze(true)
+    }
+
     /// Everybody is well again, and whoever looks after letters does, until everything is settled.
     pub(crate) async fn settles(&mut self) -> Result<(), String> {
-        while let Some(errand) = self.errands.join_next().await {
-            errand.map_err(|error| error.to_string())?;
-        }
         for index in 0..self.clerks.len() {
             self.clerks[index].heal(usize::MAX);
             self.clerks[index].hurry();
             self.start(index, 20, 0);
+        }
+        self.until_settled().await?;
+        self.stop().await?;
+        self.holds().await?;
+        self.holds_at_the_end().await
+    }
+
+    /// All workers end: those that were killed without a word.
+    pub(crate) async fn stop(&mut self) -> Result<(), String> {
+        for gate in self.killed.drain(..) {
+            gate.open();
+        }
+        for worker in &self.workers {
+            worker.stop();
+        }
+        for worker in self.workers.drain(..) {
+            worker.ended().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Until what goes on beside the plan has ended, and nothing is left to do.
+    pub(crate) async fn until_settled(&mut self) -> Result<(), String> {
+        while let Some(errand) = self.errands.join_next().await {
+            errand.map_err(|error| error.to_string())?;
         }
         let (began, mut pulsed) = (Instant::now(), Instant::now());
         while let Err(left) = self.is_settled().await {
@@ -284,18 +309,7 @@ impl Office {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        for worker in &self.workers {
-            worker.stop();
-        }
-        for (worker, gate) in self.killed.drain(..) {
-            gate.open();
-            self.workers.push(worker);
-        }
-        for worker in self.workers.drain(..) {
-            worker.ended().await.map_err(|error| error.to_string())?;
-        }
-        self.holds().await?;
-        self.holds_at_the_end().await
+        Ok(())
     }
 
     /// A message without a key to each partition.

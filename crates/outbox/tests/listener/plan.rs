@@ -151,9 +151,14 @@ fn produce(messages: Range<usize>, gap_ms: Range<u8>) -> impl Strategy<Value = A
         .prop_map(|(messages, gap_ms)| Action::Produce { messages, gap_ms })
 }
 
+/// Short, or long enough for a batch to gather meanwhile.
+fn dwell() -> impl Strategy<Value = u8> {
+    prop_oneof![0..25_u8, 50..250_u8]
+}
+
 fn start() -> impl Strategy<Value = Action> {
     let max_batch = prop_oneof![1 => Just(1_u8), 6 => 2..=20_u8];
-    (any::<u8>(), max_batch, 0..25_u8).prop_map(|(listener, max_batch, dwell_ms)| Action::Start {
+    (any::<u8>(), max_batch, dwell()).prop_map(|(listener, max_batch, dwell_ms)| Action::Start {
         listener,
         max_batch,
         dwell_ms,

@@ -106,7 +106,8 @@ impl Worker {
         gate
     }
 
-    /// Ends where it happens to be, once it is not frozen.
+    /// Ends where it happens to be, once it is not frozen. Nobody waits for it: a consumer of rdkafka that is dropped during
+    /// a rebalance may not come back (it asks a group that has ended for its protocol).
     pub(crate) fn die(&self) {
         drop(self.command.send(Command::Die));
     }
