@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outbox::message::{Message, Position};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -71,8 +71,9 @@ impl Topic {
     pub(crate) async fn send(&self, letters: Vec<Letter>, gap: Duration) {
         let mut deliveries = Vec::new();
         for letter in letters {
-            // As Kafka has it, so that the id of what has none is known.
-            let timestamp = 1_700_000_000_123;
+            // Kafka keeps it, so the id of what has none is known. One long ago would be deleted at the broker's next look.
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            let timestamp = since.as_millis().try_into().unwrap();
             let mut message = Message {
                 at: Position {
                     topic: self.name.clone(),
