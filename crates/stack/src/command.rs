@@ -61,6 +61,8 @@ enum Command {
 enum Bench {
     /// That the broker flushes every batch to disk; about a minute
     Flush,
+    /// That the library applies messages, rather than SQL by hand or nobody; about two minutes
+    Consume,
 }
 
 impl Arguments {
@@ -82,6 +84,9 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Status => return status(&home).await,
         Command::Exec { command } => return Ok(home.exec(&command).await?.into()),
         Command::Bench { what: Bench::Flush } => bench::flush::run(&home).await?,
+        Command::Bench {
+            what: Bench::Consume,
+        } => bench::consume::run(&home).await?,
         Command::Supervise => home.supervise().await?,
     }
     Ok(ExitCode::SUCCESS)

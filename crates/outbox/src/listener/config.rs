@@ -136,8 +136,12 @@ impl Config {
         Ok(())
     }
 
-    /// The client's configuration, with what the files hold at this moment.
-    pub(super) fn client(&self) -> Result<ClientConfig, Error> {
+    /// The Kafka client's configuration, with what the files hold at this moment: to measure or to watch with a consumer
+    /// that is set up as the listener's.
+    ///
+    /// # Errors
+    /// [`Error::PropertyFile`].
+    pub fn client(&self) -> Result<ClientConfig, Error> {
         let mut client = ClientConfig::new();
         let settings = [
             ("bootstrap.servers", self.bootstrap_servers.as_str()),
@@ -158,7 +162,8 @@ impl Config {
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "50"),
             // Bounded memory, and no second of idling once the queue was full (the default back-off).
-            ("queued.max.messages.kbytes", "4096"),
+            ("queued.max.messages.kbytes", "1024"),
+            ("fetch.max.bytes", "1048576"),
             ("fetch.message.max.bytes", "1048576"),
             ("fetch.queue.backoff.ms", "10"),
             // A connection that died without a word is noticed and made again.

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The backlog of the default run; that of the long one has a million.
 const BACKLOG: i32 = 50_000;
 /// The most memory that a service may ever have, in kB, however long the backlog.
-const MEMORY: u64 = 64 * 1024;
+const MEMORY: u64 = 40 * 1024;
 
 /// A server that stands still with all of its processes: connections stay open, the kernel takes new ones, nothing
 /// answers. It goes on when this is dropped.

@@ -1,0 +1,137 @@
+//! What it costs that the library applies messages: the same messages read by a consumer that only counts them, applied by
+//! set-based SQL as it is written by hand, and applied by the library's listener, by turns; and by hand again with a
+//! transaction for each message.
+
+mod database;
+mod events;
+mod ways;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::description::Description;
+use crate::services::Topic;
+use crate::session::Home;
+use crate::stack::interrupted;
+use crate::{say, topic};
+
+use database::Database;
+use ways::Way;
+
+/// Rounds, each with all ways; where they begin moves on. One more before them warms up.
+const ROUNDS: usize = 5;
+/// The partitions of each topic, as many as those of the flow.
+const PARTITIONS: i32 = 6;
+/// Messages that each way reads in a round.
+const MESSAGES: u64 = 50_000;
+/// As many of them as [`Way::Singly`] reads.
+const SINGLY: u64 = 2_000;
+
+/// Measures, and shows a table.
+///
+/// # Errors
+/// If the stack does not start, or a way does not do what it is to do.
+pub async fn run(home: &Home) -> Result<()> {
+    let (stack, _guard) = home.start_ephemeral(interrupted()?).await?;
+    let stop = interrupted()?;
+    // As in a service; this program has a single thread.
+    let workers = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let measuring = workers.spawn(measure(stack.description().clone()));
+    let measured = tokio::select! {
+        measured = measuring => measured?,
+        () = stop => Err(anyhow::anyhow!("interrupted; everything is stopped")),
+    };
+    workers.shutdown_background();
+    stack.stop().await;
+    show(&measured?);
+    Ok(())
+}
+
+/// Messages a second of each way.
+type Round = BTreeMap<Way, f64>;
+
+async fn measure(stack: Description) -> Result<Vec<Round>> {
+    let database = Database::make(&stack.inventory_db).await?;
+    let mut rounds = Vec::new();
+    for round in 0..=ROUNDS {
+        let name = format!("consumed-{round}");
+        let topic = Topic {
+            name: name.clone(),
+            partitions: PARTITIONS,
+            replication_factor: 1,
+            config: BTreeMap::new(),
+        };
+        topic::create(&stack.kafka, &[topic]).await?;
+        events::produce(&stack.kafka, &name, &database.products).await?;
+        let mut rates = Round::new();
+        for turn in 0..Way::ALL.len() {
+            let way = Way::ALL[(round + turn) % Way::ALL.len()];
+            database.clear().await?;
+            let rate = way.take(&stack.kafka, &name, &database.pool).await;
+            rates.insert(way, rate.with_context(|| format!("by {way:?}"))?);
+            if way != Way::Nobody {
+                database.holds(way.messages()).await?;
+            }
+        }
+        if round == 0 {
+            say!("  warm");
+        } else {
+            say!("  round {round} of {ROUNDS}");
+            rounds.push(rates);
+        }
+    }
+    Ok(rounds)
+}
+
+/// How fast messages are settled, from the end of the first batch to that of the last: to join the group takes seconds.
+#[derive(Default)]
+struct Pace {
+    first: Option<(Instant, u64)>,
+    last: Option<(Instant, u64)>,
+}
+
+impl Pace {
+    fn note(&mut self, settled: u64) {
+        let now = (Instant::now(), settled);
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    fn rate(&self) -> Result<f64> {
+        let ((began, few), (ended, all)) = self.first.zip(self.last).context("no batch")?;
+        ensure!(all > few, "a single batch has no pace");
+        #[expect(clippy::cast_precision_loss, reason = "thousands")]
+        let messages = (all - few) as f64;
+        Ok(messages / (ended - began).as_secs_f64())
+    }
+}
+
+/// Rates are shown beside their ratio alone: this machine is not another.
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn show(rounds: &[Round]) {
+    println!(
+        "{MESSAGES} messages, {ROUNDS} interleaved rounds: the median round; in brackets the lowest and the highest.\n\n\
+         | | messages/s | the library is so many times as fast |\n| --- | --- | --- |"
+    );
+    let sorted = |figure: &dyn Fn(&Round) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures
+    };
+    for way in Way::ALL {
+        let rates = sorted(&|round| round[&way]);
+        let ratios = sorted(&|round| round[&Way::Library] / round[&way]);
+        println!(
+            "| {} | {:.0} | {:.2} ({:.2} to {:.2}) |",
+            way.name(),
+            rates[rates.len() / 2],
+            ratios[ratios.len() / 2],
+            ratios[0],
+            ratios[ratios.len() - 1]
+        );
+    }
+}
