@@ -51,8 +51,8 @@ pub enum Command {
         #[command(flatten)]
         which: Which,
         /// Why, for the record
-        #[arg(long)]
-        reason: String,
+        #[arg(long, required_unless_present = "dry_run")]
+        reason: Option<String>,
         /// Do not ask
         #[arg(long)]
         yes: bool,

@@ -152,7 +152,13 @@ impl Command {
                     output.line(|| "nothing is dropped".to_owned())?;
                     return Ok(STAYS.into());
                 }
-                drop::drop_all(letters, &chosen, &reason, &mut output).await
+                drop::drop_all(
+                    letters,
+                    &chosen,
+                    reason.as_deref().unwrap_or_default(),
+                    &mut output,
+                )
+                .await
             }
         }
     }
