@@ -186,8 +186,12 @@ impl Opened {
             payload,
             ..
         } = self;
-        let tagged = serde_json::json!({ "type": &event_type, "payload": payload });
-        serde_json::from_value(tagged)
+        // Not by `json!`, which copies the payload.
+        let tagged = [
+            ("type".to_owned(), Value::from(event_type.as_str())),
+            ("payload".to_owned(), payload),
+        ];
+        serde_json::from_value(Value::Object(tagged.into_iter().collect()))
             .map_err(|source| Undecodable::NotAnEvent { event_type, source })
     }
 }

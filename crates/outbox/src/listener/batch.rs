@@ -134,8 +134,7 @@ impl<H: Handler> Batcher<H> {
 
     /// Settles `work`, in as many parts as it takes to find what fails.
     pub(super) async fn settle(&self, work: &Work) -> Result<Settled, Failure> {
-        let ids = work.messages.iter().map(identity);
-        let mut split = Split::new(work, ids.collect());
+        let mut split = Split::new(work, identity);
         while let Some(part) = split.next()? {
             if !part.wait.is_zero() {
                 tokio::time::sleep(part.wait).await;

@@ -161,10 +161,12 @@ impl Config {
             ("topic.metadata.refresh.interval.ms", "2000"),
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "50"),
-            // Bounded memory, and no second of idling once the queue was full (the default back-off).
+            // Bounded memory: a fetch begins when less than this waits, and brings 1 MiB at most, from all partitions together
+            // (else from each). A message that is larger comes alone.
             ("queued.max.messages.kbytes", "1024"),
             ("fetch.max.bytes", "1048576"),
             ("fetch.message.max.bytes", "1048576"),
+            // No second of idling once the queue was full (the default).
             ("fetch.queue.backoff.ms", "10"),
             // A connection that died without a word is noticed and made again.
             ("socket.keepalive.enable", "true"),

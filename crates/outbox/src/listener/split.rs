@@ -1,6 +1,6 @@
 //! How a batch comes to its end where something in it fails: it is run in parts, until what fails stands alone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -67,8 +67,8 @@ struct Suspect {
 /// A batch on its way.
 pub(super) struct Split<'a> {
     messages: &'a [Message],
-    /// Of each message, by which the inbox knows it.
-    ids: Vec<Uuid>,
+    /// By which id the inbox knows a message. To find it is to read the message, and only what fails needs it.
+    identify: fn(&Message) -> Uuid,
     /// As they are after the parts that were settled.
     pub(super) epochs: BTreeMap<Partition, Option<i64>>,
     pub(super) refused: Refused,
@@ -84,10 +84,10 @@ pub(super) struct Split<'a> {
 }
 
 impl<'a> Split<'a> {
-    pub(super) fn new(work: &'a Work, ids: Vec<Uuid>) -> Self {
+    pub(super) fn new(work: &'a Work, identify: fn(&Message) -> Uuid) -> Self {
         Self {
             messages: &work.messages,
-            ids,
+            identify,
             epochs: work.epochs.clone(),
             refused: Refused::new(),
             taken: work.taken,
@@ -225,10 +225,10 @@ impl<'a> Split<'a> {
             // What waits behind it is run after it.
             self.release();
         }
-        match self
-            .refused
-            .insert(self.ids[message], (kind, error.to_string()))
-        {
+        match self.refused.insert(
+            (self.identify)(&self.messages[message]),
+            (kind, error.to_string()),
+        ) {
             None => Ok(()),
             // It fails though it was left out: it is not the message.
             Some(_) => Err(Failure::Unknown(error)),
@@ -238,8 +238,10 @@ impl<'a> Split<'a> {
     /// Notes what a handler refuses; what is not in the part, or was refused before, would repeat for ever.
     fn refuse(&mut self, part: &[usize], named: Vec<Refusal>) -> Result<(), BoxError> {
         let before = self.refused.len();
+        let identify = |message: &usize| (self.identify)(&self.messages[*message]);
+        let ids: HashSet<Uuid> = part.iter().map(identify).collect();
         for Refusal { id, kind, source } in named {
-            if !part.iter().any(|message| self.ids[*message] == id) {
+            if !ids.contains(&id) {
                 let error =
                     format!("the handler refused event {id}, which it was not given: {source}");
                 return Err(error.into());
@@ -279,6 +281,10 @@ mod tests {
         runs: usize,
     }
 
+    fn by_offset(message: &Message) -> Uuid {
+        Uuid::from_u128(message.at.offset.try_into().unwrap())
+    }
+
     impl Rig {
         fn new(keys: &str) -> Self {
             let messages: Vec<Message> = keys
@@ -310,11 +316,9 @@ mod tests {
         }
 
         fn run(&mut self) -> Result<Settled, Failure> {
-            let ids: Vec<Uuid> = (0..self.work.messages.len())
-                .map(|index| Uuid::from_u128(index as u128))
-                .collect();
+            let ids: Vec<Uuid> = self.work.messages.iter().map(by_offset).collect();
             let work = &self.work;
-            let mut split = Split::new(work, ids.clone());
+            let mut split = Split::new(work, by_offset);
             while let Some(part) = split.next()? {
                 self.runs += 1;
                 assert!(self.runs < 10_000, "it goes round in circles");
@@ -439,7 +443,7 @@ mod tests {
     #[test]
     fn a_message_that_fails_though_it_was_left_out_is_not_to_blame() {
         let work = Rig::new("a").work;
-        let mut split = Split::new(&work, vec![Uuid::nil()]);
+        let mut split = Split::new(&work, by_offset);
         for _ in 0..2 {
             let part = split.next().unwrap().unwrap();
             let outcome = split.failed(
@@ -457,7 +461,7 @@ mod tests {
     #[test]
     fn what_was_claimed_meanwhile_is_left_out() {
         let work = Rig::new("ab").work;
-        let mut split = Split::new(&work, vec![Uuid::nil(), Uuid::max()]);
+        let mut split = Split::new(&work, by_offset);
         let part = split.next().unwrap().unwrap();
         split.failed(part, Stop::TooManyLetters).unwrap();
         let part = split.next().unwrap().unwrap();

@@ -56,22 +56,26 @@ type Round = BTreeMap<Way, f64>;
 
 async fn measure(stack: Description) -> Result<Vec<Round>> {
     let database = Database::make(&stack.inventory_db).await?;
-    let mut rounds = Vec::new();
-    for round in 0..=ROUNDS {
-        let name = format!("consumed-{round}");
-        let topic = Topic {
-            name: name.clone(),
+    let topics: Vec<Topic> = (0..=ROUNDS)
+        .map(|round| Topic {
+            name: format!("consumed-{round}"),
             partitions: PARTITIONS,
             replication_factor: 1,
             config: BTreeMap::new(),
-        };
-        topic::create(&stack.kafka, &[topic]).await?;
-        events::produce(&stack.kafka, &name, &database.products).await?;
+        })
+        .collect();
+    topic::create(&stack.kafka, &topics).await?;
+    // All before the first round: the broker writes for a while after.
+    for topic in &topics {
+        events::produce(&stack.kafka, &topic.name, &database.products).await?;
+    }
+    let mut rounds = Vec::new();
+    for (round, topic) in topics.iter().enumerate() {
         let mut rates = Round::new();
         for turn in 0..Way::ALL.len() {
             let way = Way::ALL[(round + turn) % Way::ALL.len()];
             database.clear().await?;
-            let rate = way.take(&stack.kafka, &name, &database.pool).await;
+            let rate = way.take(&stack.kafka, &topic.name, &database.pool).await;
             rates.insert(way, rate.with_context(|| format!("by {way:?}"))?);
             if way != Way::Nobody {
                 database.holds(way.messages()).await?;
@@ -126,7 +130,7 @@ fn show(rounds: &[Round]) {
         let rates = sorted(&|round| round[&way]);
         let ratios = sorted(&|round| round[&Way::Library] / round[&way]);
         println!(
-            "| {} | {:.0} | {:.2} ({:.2} to {:.2}) |",
+            "| {} | {:.0} | {:.3} ({:.3} to {:.3}) |",
             way.name(),
             rates[rates.len() / 2],
             ratios[ratios.len() / 2],
