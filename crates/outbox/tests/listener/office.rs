@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::clerk::{Clerk, Gate, Hand, TABLES};
 use crate::plan::{Action, Manner, Plan, Sent, Which};
-use crate::topic::{Letter, Topic};
+use crate::topic::{Sending, Topic};
 use crate::worker::{self, Worker};
 
 /// Workers at a time.
@@ -92,13 +92,13 @@ impl Office {
     pub(crate) async fn does(&mut self, action: &Action) {
         match action {
             Action::Produce { messages, gap_ms } => {
-                let letters = messages
+                let sendings = messages
                     .iter()
-                    .filter_map(|sent| self.letter(sent))
+                    .filter_map(|sent| self.sending(sent))
                     .collect();
                 let (topic, gap) = (self.topic.clone(), Duration::from_millis((*gap_ms).into()));
                 self.errands
-                    .spawn(async move { topic.send(letters, gap).await });
+                    .spawn(async move { topic.send(sendings, gap).await });
             }
             Action::Start {
                 listener,
@@ -172,7 +172,7 @@ impl Office {
         }
     }
 
-    fn letter(&mut self, sent: &Sent) -> Option<Letter> {
+    fn sending(&mut self, sent: &Sent) -> Option<Sending> {
         let partitions = self.topic.partitions;
         let (event, key, partition) = match sent {
             Sent::Again(event, partition) => {
@@ -203,7 +203,7 @@ impl Office {
                 (event, key, partition)
             }
         };
-        Some(Letter {
+        Some(Sending {
             event,
             key,
             partition,
@@ -316,9 +316,9 @@ impl Office {
     async fn pulse(&mut self) {
         for partition in 0..self.topic.partitions {
             let partition = u8::try_from(partition).unwrap();
-            let letter = self.letter(&Sent::New(None, partition, Manner::Applies));
+            let sending = self.sending(&Sent::New(None, partition, Manner::Applies));
             self.topic
-                .send(letter.into_iter().collect(), Duration::ZERO)
+                .send(sending.into_iter().collect(), Duration::ZERO)
                 .await;
         }
     }

@@ -16,7 +16,7 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Letter {
+pub(crate) struct Sending {
     /// None: bytes that are no event.
     pub(crate) event: Option<Uuid>,
     pub(crate) key: Option<Vec<u8>>,
@@ -68,24 +68,24 @@ impl Topic {
     }
 
     /// Sends messages in their order, and returns when the topic carries them.
-    pub(crate) async fn send(&self, letters: Vec<Letter>, gap: Duration) {
+    pub(crate) async fn send(&self, sendings: Vec<Sending>, gap: Duration) {
         let mut deliveries = Vec::new();
-        for letter in letters {
+        for sending in sendings {
             // Kafka keeps it, so the id of what has none is known. One long ago would be deleted at the broker's next look.
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
             let timestamp = since.as_millis().try_into().unwrap();
             let mut message = Message {
                 at: Position {
                     topic: self.name.clone(),
-                    partition: letter.partition,
+                    partition: sending.partition,
                     offset: -1,
                 },
                 timestamp: Some(timestamp),
-                key: letter.key,
+                key: sending.key,
                 headers: Vec::new(),
                 value: Some(b"\xffno event".to_vec()),
             };
-            if let Some(event) = letter.event {
+            if let Some(event) = sending.event {
                 let headers = [
                     ("id", event.to_string()),
                     ("event_type", "note.taken".to_owned()),
@@ -104,7 +104,7 @@ impl Topic {
                         headers.insert(Header { key, value })
                     });
             let mut record = FutureRecord::<[u8], [u8]>::to(&self.name)
-                .partition(letter.partition)
+                .partition(sending.partition)
                 .timestamp(timestamp)
                 .headers(headers);
             record.key = message.key.as_deref();
