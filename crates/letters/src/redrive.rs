@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use outbox::listener::Handler;
-use outbox::listener::letters::{Filter, Letter, Letters, Outcome};
+use outbox::listener::letters::{Letter, Letters, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -150,14 +150,9 @@ impl Tried {
 impl Chosen {
     /// The first letter of its key; itself if it has none.
     async fn first<H: Handler>(&self, letters: &Letters<H>) -> Result<Option<Letter>, sqlx::Error> {
-        if self.key.is_none() {
-            return letters.find(self.id).await;
+        match &self.key {
+            None => letters.find(self.id).await,
+            Some(key) => letters.first_of_key(&self.topic, key).await,
         }
-        let filter = Filter {
-            topic: Some(self.topic.clone()),
-            key: self.key.clone(),
-            ..Filter::default()
-        };
-        Ok(letters.list(&filter, 1).await?.pop())
     }
 }

@@ -155,17 +155,18 @@ impl<H: Handler> Letters<H> {
         Ok(self.list(&filter, 1).await?.pop())
     }
 
-    /// The first letter of the same topic and key as `letter`; that letter itself if it has no key.
+    /// The first letter of a topic's key, if it has any.
     ///
     /// # Errors
     /// The database's.
-    pub async fn first_of_key(&self, letter: &Letter) -> Result<Option<Letter>, sqlx::Error> {
-        if letter.message.key.is_none() {
-            return self.find(letter.id).await;
-        }
+    pub async fn first_of_key(
+        &self,
+        topic: &str,
+        key: &[u8],
+    ) -> Result<Option<Letter>, sqlx::Error> {
         let filter = Filter {
-            topic: Some(letter.message.at.topic.clone()),
-            key: letter.message.key.clone(),
+            topic: Some(topic.to_owned()),
+            key: Some(key.to_owned()),
             ..Filter::default()
         };
         Ok(self.list(&filter, 1).await?.pop())

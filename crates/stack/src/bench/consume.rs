@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::description::Description;
 use crate::services::Topic;
 use crate::session::Home;
-use crate::stack::interrupted;
 use crate::{say, topic};
+
+use super::{on_stack, sorted};
 
 use database::Database;
 use ways::Way;
@@ -34,19 +36,15 @@ const SINGLY: u64 = 2_000;
 /// # Errors
 /// If the stack does not start, or a way does not do what it is to do.
 pub async fn run(home: &Home) -> Result<()> {
-    let (stack, _guard) = home.start_ephemeral(interrupted()?).await?;
-    let stop = interrupted()?;
     // As in a service; this program has a single thread.
     let workers = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let measuring = workers.spawn(measure(stack.description().clone()));
-    let measured = tokio::select! {
-        measured = measuring => measured?,
-        () = stop => Err(anyhow::anyhow!("interrupted; everything is stopped")),
+    let measuring = async |stack: &Description| {
+        AbortOnDropHandle::new(workers.spawn(measure(stack.clone()))).await?
     };
+    let measured = on_stack(home, measuring).await;
     workers.shutdown_background();
-    stack.stop().await;
     show(&measured?);
     Ok(())
 }
@@ -121,14 +119,9 @@ fn show(rounds: &[Round]) {
         "{MESSAGES} messages, {ROUNDS} interleaved rounds: the median round; in brackets the lowest and the highest.\n\n\
          | | messages/s | the library is so many times as fast |\n| --- | --- | --- |"
     );
-    let sorted = |figure: &dyn Fn(&Round) -> f64| {
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        figures
-    };
     for way in Way::ALL {
-        let rates = sorted(&|round| round[&way]);
-        let ratios = sorted(&|round| round[&Way::Library] / round[&way]);
+        let rates = sorted(rounds, |round| round[&way]);
+        let ratios = sorted(rounds, |round| round[&Way::Library] / round[&way]);
         println!(
             "| {} | {:.0} | {:.3} ({:.3} to {:.3}) |",
             way.name(),

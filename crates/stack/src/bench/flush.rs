@@ -13,8 +13,9 @@ use anyhow::{Result, bail};
 use crate::description::Description;
 use crate::services::Topic;
 use crate::session::Home;
-use crate::stack::interrupted;
 use crate::{say, topic};
+
+use super::{on_stack, sorted};
 
 use debezium::Hop;
 
@@ -28,14 +29,7 @@ const PARTITIONS: i32 = 6;
 /// # Errors
 /// If the stack does not start, or does not take what is sent.
 pub async fn run(home: &Home) -> Result<()> {
-    let (stack, _guard) = home.start_ephemeral(interrupted()?).await?;
-    let stop = interrupted()?;
-    let measured = tokio::select! {
-        measured = measure(stack.description()) => measured,
-        () = stop => Err(anyhow::anyhow!("interrupted; everything is stopped")),
-    };
-    stack.stop().await;
-    show(&measured?);
+    show(&on_stack(home, measure).await?);
     Ok(())
 }
 
@@ -144,15 +138,10 @@ fn show(rounds: &[Round]) {
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 fn line(rounds: &[&Ways], what: &str, of: impl Fn(&Taken) -> f64) {
-    let sorted = |figure: &dyn Fn(&Ways) -> f64| {
-        let mut figures: Vec<f64> = rounds.iter().map(|ways| figure(ways)).collect();
-        figures.sort_by(f64::total_cmp);
-        figures
-    };
     let median = |figures: &[f64]| figures[figures.len() / 2];
-    let flushed = sorted(&|[flushed, _]| of(flushed));
-    let unflushed = sorted(&|[_, unflushed]| of(unflushed));
-    let ratios = sorted(&|[flushed, unflushed]| of(flushed) / of(unflushed));
+    let flushed = sorted(rounds, |[flushed, _]| of(flushed));
+    let unflushed = sorted(rounds, |[_, unflushed]| of(unflushed));
+    let ratios = sorted(rounds, |[flushed, unflushed]| of(flushed) / of(unflushed));
     println!(
         "| {what} | {:.1} ms | {:.1} ms | {:.2} ({:.2} to {:.2}) |",
         median(&flushed),

@@ -224,7 +224,7 @@ impl<H: Handler> Batcher<H> {
                 // Perhaps it is this one that wants something that is not there: others go first for a while.
                 Err(failure) => {
                     self.rests(id, &failure).await?;
-                    pass.failed = Some((id, failure));
+                    pass.failed = Some((Some(id), failure));
                 }
             }
         }
@@ -264,8 +264,8 @@ impl<H: Handler> Batcher<H> {
 #[derive(Default)]
 struct Pass {
     applied: usize,
-    /// The last letter that could not be tried, and why.
-    failed: Option<(Uuid, Failure)>,
+    /// Why the last one that could not be tried could not, and which it was, if it came so far.
+    failed: Option<(Option<Uuid>, Failure)>,
 }
 
 /// What the database has answered, if it has. The server's own time-outs do not help against a connection that died without
@@ -415,10 +415,10 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
             }
         }
         let pass = batcher.redrive_due(&shutdown).await;
-        let (applied, failed) = match pass {
-            Ok(Pass { applied, failed }) => (applied, failed.map(|(id, why)| (Some(id), why))),
-            Err(why) => (0, Some((None, why))),
-        };
+        let Pass { applied, failed } = pass.unwrap_or_else(|why| Pass {
+            applied: 0,
+            failed: Some((None, why)),
+        });
         let wait = match failed {
             // What waited behind is due now.
             _ if applied > 0 => Duration::ZERO,

@@ -1016,7 +1016,10 @@ async fn a_filter_lets_pass_what_it_says() {
     let second = desk.letters.find(id(2)).await.unwrap().unwrap();
     assert_eq!(
         desk.letters
-            .first_of_key(&second)
+            .first_of_key(
+                &second.message.at.topic,
+                second.message.key.as_deref().unwrap()
+            )
             .await
             .unwrap()
             .unwrap()
