@@ -24,23 +24,17 @@ let
     migrations = "outbox-cdc-${context}-migrations";
     owner = "outbox-cdc-${context}-owner";
   };
-  variable = import ./variable.nix {
+  credentials = import ./credentials.nix {
     inherit lib;
     name = context;
   };
 
   # What the owner's unit is given: its password, and what every connection to the database needs besides.
   secrets =
-    lib.optionalAttrs (cfg.passwordFiles.${owner} != null) {
-      "owner.password_file" = {
-        id = owner;
-        file = cfg.passwordFiles.${owner};
-      };
-    }
-    // lib.mapAttrs (setting: file: {
-      id = setting;
-      inherit file;
-    }) (lib.filterAttrs (setting: _: lib.hasPrefix "database." setting) cfg.credentials);
+    credentials.password "owner.password_file" owner cfg.passwordFiles.${owner}
+    // credentials.named (
+      lib.filterAttrs (setting: _: lib.hasPrefix "database." setting) cfg.credentials
+    );
 
   # Roles and passwords are made again and again, which changes nothing; the database once.
   setup = pkgs.writeText "${names.database}.sql" (
@@ -181,18 +175,14 @@ in
         ]
         ++ lib.optional cfg.database.createLocally "${names.database}.service";
         unitConfig.StartLimitIntervalSec = 0;
-        environment = lib.mapAttrs' (
-          setting:
-          { id, ... }:
-          lib.nameValuePair (variable setting) "/run/credentials/${names.migrations}.service/${id}"
-        ) secrets;
+        environment = credentials.environment names.migrations secrets;
         serviceConfig = hardening.service // {
           Type = "oneshot";
           RemainAfterExit = true;
           ExecStart = "${lib.getExe cfg.package} migrate --config ${cfg.settingsFile}";
           User = names.owner;
           Group = names.owner;
-          LoadCredential = lib.mapAttrsToList (_: { id, file }: "${id}:${file}") secrets;
+          LoadCredential = credentials.load secrets;
           Restart = "on-failure";
           RestartSec = "5s";
         };

@@ -31,26 +31,16 @@ let
   hardening = import ../hardening.nix;
   toml = pkgs.formats.toml { };
   variable = import ./variable.nix { inherit lib name; };
+  credentials = import ./credentials.nix { inherit lib name; };
   migrations = "outbox-cdc-${context}-migrations.service";
 
   # Setting -> the file that holds its secret, and the name of its credential.
   secrets =
-    lib.optionalAttrs (cfg.passwordFiles.${role} != null) {
-      "database.password_file" = {
-        id = role;
-        file = cfg.passwordFiles.${role};
-      };
-    }
-    // lib.optionalAttrs (keeper != null && cfg.passwordFiles.${keeper} != null) {
-      "keeper.password_file" = {
-        id = keeper;
-        file = cfg.passwordFiles.${keeper};
-      };
-    }
-    // lib.mapAttrs (setting: file: {
-      id = setting;
-      inherit file;
-    }) cfg.credentials;
+    credentials.password "database.password_file" role cfg.passwordFiles.${role}
+    // lib.optionalAttrs (keeper != null) (
+      credentials.password "keeper.password_file" keeper cfg.passwordFiles.${keeper}
+    )
+    // credentials.named cfg.credentials;
 
   # What a secret may look like to whoever looks settings over: a password, or in PEM.
   placeholder = pkgs.writeText "placeholder" ''
@@ -214,16 +204,13 @@ in
         migrations
       ];
       unitConfig.StartLimitIntervalSec = 0;
-      environment = lib.mapAttrs' (
-        setting: secret:
-        lib.nameValuePair (variable setting) "/run/credentials/${unit}.service/${secret.id}"
-      ) secrets;
+      environment = credentials.environment unit secrets;
       serviceConfig = hardening.service // {
         Type = "notify";
         ExecStart = "${lib.getExe cfg.package} serve --config ${settingsFile}";
         User = unit;
         Group = unit;
-        LoadCredential = lib.mapAttrsToList (_: secret: "${secret.id}:${secret.file}") secrets;
+        LoadCredential = credentials.load secrets;
         Restart = "on-failure";
         RestartSec = "2s";
         WatchdogSec = "60s";
