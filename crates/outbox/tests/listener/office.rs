@@ -223,7 +223,8 @@ impl Office {
     }
 
     async fn kill(&mut self, worker: Worker, silently: bool) {
-        if !silently {
+        // One that only begins would not be missed, as a process would.
+        if !(silently && worker.holds_partitions()) {
             worker.die();
             return;
         }

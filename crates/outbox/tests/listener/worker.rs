@@ -1,14 +1,14 @@
 //! A worker: a real listener on a thread of its own, which can be stopped, killed and frozen as a process can.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use outbox::listener::{Config, Deferral, Error, Listener};
+use outbox::listener::{Config, Deferral, Error, Listener, Progress};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use stack::testing::Database;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clerk::{Gate, Hand};
@@ -34,6 +34,7 @@ pub(crate) struct Worker {
     pub(crate) name: String,
     command: mpsc::UnboundedSender<Command>,
     within: Arc<Mutex<Option<Arc<Gate>>>>,
+    progress: Arc<OnceLock<watch::Receiver<Progress>>>,
     stop: CancellationToken,
     thread: JoinHandle<Result<(), Error>>,
 }
@@ -71,6 +72,8 @@ impl Worker {
         let (command, commands) = mpsc::unbounded_channel();
         let (within, stop) = (Arc::clone(&hand.gate), CancellationToken::new());
         let (database, bears, stops) = (database.clone(), name.to_owned(), stop.clone());
+        let progress = Arc::new(OnceLock::new());
+        let shows = Arc::clone(&progress);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -78,6 +81,7 @@ impl Worker {
                 .unwrap();
             let listens = async {
                 let listener = Listener::new(&config, pool(&database, &bears), hand)?;
+                shows.get_or_init(|| listener.progress());
                 until_told(Box::pin(listener.run(stops)), commands).await
             };
             let ended = runtime.block_on(listens);
@@ -89,6 +93,7 @@ impl Worker {
             name: name.to_owned(),
             command,
             within,
+            progress,
             stop,
             thread,
         }
@@ -104,6 +109,13 @@ impl Worker {
             drop(self.command.send(Command::Freeze(Arc::clone(&gate))));
         }
         gate
+    }
+
+    /// Whether it holds partitions. Before it was first given some, librdkafka does not mind that it does not poll: it would go
+    /// on as a member of the group, in whose name nobody reads.
+    pub(crate) fn holds_partitions(&self) -> bool {
+        let progress = self.progress.get();
+        progress.is_some_and(|progress| progress.borrow().partitions > 0)
     }
 
     /// Ends where it happens to be, once it is not frozen. Nobody waits for it: a consumer of rdkafka that is dropped during
