@@ -163,12 +163,13 @@ with subtest("one that is declared no more is removed, others stay"):
     connector_runs("inventory-outbox")
 
 with subtest("one that fails is restarted until it runs"):
-    sql(order, "drop publication outbox")
-    kafka.succeed(f"curl -fsS -m 60 -X POST 'http://127.0.0.1:{PORTS['connect']}/connectors/order-outbox/restart?includeTasks=true'")
+    # Not by a publication that is gone: what is written meanwhile can never be decoded, whoever brings it back.
+    sql(order, "alter role order_cdc nologin")
+    sql(order, "select pg_terminate_backend(active_pid) from pg_replication_slots where active")
     until("its task fails", lambda: "FAILED" in states("order-outbox"))
     restarted = "journalctl --no-pager -u kafka-connect-connectors.service | grep -q 'connector failed; it is restarted'"
     until("it is restarted", lambda: kafka.execute(restarted)[0] == 0)
-    sql(order, "set role order_owner; create publication outbox for table outbox, heartbeat with (publish = 'insert')")
+    sql(order, "alter role order_cdc login")
     connector_runs("order-outbox")
     t.assertEqual(settled(place(MOUSE, 25, 1))["status"], "confirmed")
     t.assertEqual(stock(MOUSE), 196)
