@@ -21,6 +21,8 @@ mod plan;
 mod stall;
 #[path = "listener/topic.rs"]
 mod topic;
+#[path = "listener/window.rs"]
+mod window;
 #[path = "listener/worker.rs"]
 mod worker;
 
@@ -103,5 +105,21 @@ fn a_worker_that_stood_still_until_the_inbox_had_forgotten_writes_nothing() {
     Runtime::new()
         .unwrap()
         .block_on(stall::forgotten())
+        .unwrap();
+}
+
+#[test]
+fn one_that_fails_strangely_holds_up_no_other_key_however_much_waits_behind_it() {
+    Runtime::new()
+        .unwrap()
+        .block_on(window::passes(false))
+        .unwrap();
+}
+
+#[test]
+fn one_that_fails_strangely_holds_up_nobody_however_much_comes_again_after_it() {
+    Runtime::new()
+        .unwrap()
+        .block_on(window::passes(true))
         .unwrap();
 }

@@ -17,12 +17,13 @@ use super::clock::Moment;
 use super::failpoint::Step;
 use super::ledger::{self, Key, Letter, Partition};
 use super::letters::{Deferral, Kind};
-use super::split::{Split, Stop};
+use super::split::{Split, Stop, Unsettled};
 use super::{Failure, Handler, Progress, Received, progress};
 use crate::append;
 use crate::message::Message;
 
 /// What is to be settled, and what is known of the partitions that it comes from.
+#[derive(Clone)]
 pub(super) struct Work {
     /// Messages in the order in which they arrived.
     pub(super) messages: Vec<Message>,
@@ -30,6 +31,10 @@ pub(super) struct Work {
     pub(super) epochs: BTreeMap<Partition, Option<i64>>,
     /// When it was taken in hand.
     pub(super) taken: Moment,
+    /// The most messages in one transaction.
+    pub(super) most: usize,
+    /// What has failed before leaves no room for further messages.
+    pub(super) full: bool,
 }
 
 /// What a committed batch has come to.
@@ -127,21 +132,37 @@ impl<H: Handler> Batcher<H> {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the circuit breaker lets everything pass.
+    pub(super) fn is_closed(&self) -> bool {
+        self.circuit().is_closed()
+    }
+
     /// Until when the circuit breaker lets nothing be tried.
     pub(super) fn open_until(&self) -> Option<Instant> {
         self.circuit().open_until()
     }
 
     /// Settles `work`, in as many parts as it takes to find what fails.
-    pub(super) async fn settle(&self, work: &Work) -> Result<Settled, Failure> {
+    pub(super) async fn settle(&self, work: &Work) -> Result<Settled, Box<Unsettled>> {
         let mut split = Split::new(work, identity);
+        let outcome = self.settle_parts(work, &mut split).await;
+        if let Err(Failure::Unknown(_)) = outcome {
+            let turn = self.circuit().fail(Instant::now());
+            if let Some(turn) = turn {
+                self.turned(turn);
+            }
+        }
+        split.ended(outcome)
+    }
+
+    async fn settle_parts(&self, work: &Work, split: &mut Split<'_>) -> Result<(), Failure> {
         while let Some(part) = split.next()? {
             if !part.wait.is_zero() {
                 tokio::time::sleep(part.wait).await;
             }
             let messages: Vec<&Message> =
                 part.messages.iter().map(|m| &work.messages[*m]).collect();
-            match self.attempt(&messages, &split).await {
+            match self.attempt(&messages, split).await {
                 Ok(settled) => {
                     let (applied, faulty) = (settled.applied, settled.faulty());
                     let turn = self.circuit().note(applied, faulty, Instant::now());
@@ -156,7 +177,7 @@ impl<H: Handler> Batcher<H> {
                 Err(stop) => split.failed(part, stop)?,
             }
         }
-        Ok(split.done())
+        Ok(())
     }
 
     fn turned(&self, turn: Turn) {

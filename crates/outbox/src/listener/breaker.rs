@@ -13,7 +13,8 @@ pub struct Breaker {
     pub letters: u32,
     /// Seconds.
     pub within_s: u32,
-    /// Seconds until one message is tried; doubled up to [`PAUSE_MOST`] while that one becomes a letter, too.
+    /// Seconds until messages are tried one by one, until one is applied, which closes it, or becomes a letter, too; doubled up
+    /// to [`PAUSE_MOST`] as long as none is applied.
     pub pause_s: u32,
 }
 
@@ -59,6 +60,10 @@ impl Circuit {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// Until when nothing is to be tried.
     pub(super) fn open_until(&self) -> Option<Instant> {
         match self.state {
@@ -102,13 +107,25 @@ impl Circuit {
         }
         self.recent.extend(std::iter::repeat_n(now, letters));
         match self.state {
-            State::HalfOpen => self.pause = self.pause.max((self.pause * 2).min(PAUSE_MOST)),
-            State::Closed if self.recent.len() >= self.limit() => {}
-            State::Closed | State::Open(_) => return None,
+            State::HalfOpen => self.fail(now),
+            State::Closed if self.recent.len() >= self.limit() => Some(self.open(now)),
+            State::Closed | State::Open(_) => None,
         }
+    }
+
+    /// Takes note that none of those tried could be applied, and says whether it opened.
+    pub(super) fn fail(&mut self, now: Instant) -> Option<Turn> {
+        if self.state != State::HalfOpen {
+            return None;
+        }
+        self.pause = self.pause.max((self.pause * 2).min(PAUSE_MOST));
+        Some(self.open(now))
+    }
+
+    fn open(&mut self, now: Instant) -> Turn {
         self.recent.clear();
         self.state = State::Open(now + self.pause);
-        Some(Turn::Opened(self.pause))
+        Turn::Opened(self.pause)
     }
 
     /// A breaker that lets nothing pass would never close again.
@@ -166,6 +183,19 @@ mod tests {
         assert_eq!(circuit.note(1, 0, later), Some(Turn::Closed));
         assert_eq!(circuit.room(later), 3);
         assert_eq!(circuit.pause, seconds(10));
+    }
+
+    #[test]
+    fn a_probe_that_ends_as_nothing_opens_it_for_longer() {
+        let (mut circuit, start) = (Circuit::new(CONFIG), Instant::now());
+        assert_eq!(circuit.fail(start), None, "it is closed");
+        circuit.note(0, 3, start);
+        assert_eq!(circuit.fail(start), None, "nothing was tried");
+        let later = start + seconds(10);
+        assert_eq!(circuit.room(later), 1);
+        assert_eq!(circuit.fail(later), Some(Turn::Opened(seconds(20))));
+        assert!(!circuit.is_closed());
+        assert_eq!(circuit.room(later + seconds(19)), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::message::Message;
 
-/// The most bytes that wait: messages may be as large as Kafka allows, memory may not.
+/// The most bytes that wait, or are in hand: messages may be as large as Kafka allows, memory may not.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages in the order in which they arrived.
@@ -29,12 +29,17 @@ impl Buffer {
         self.messages.push_back(message);
     }
 
-    /// Takes the oldest messages, `most` of them if there are as many.
-    pub(super) fn take(&mut self, most: usize) -> Vec<Message> {
-        let count = self.messages.len().min(most);
-        let taken: Vec<Message> = self.messages.drain(..count).collect();
-        self.bytes -= taken.iter().map(size).sum::<usize>();
-        taken
+    /// Moves the oldest messages to those in hand while these have room: for `most` of them.
+    pub(super) fn fill(&mut self, hand: &mut Vec<Message>, most: usize) {
+        let mut bytes: usize = hand.iter().map(size).sum();
+        while hand.len() < most
+            && bytes < MOST_BYTES
+            && let Some(message) = self.messages.pop_front()
+        {
+            self.bytes -= size(&message);
+            bytes += size(&message);
+            hand.push(message);
+        }
     }
 
     pub(super) fn retain(&mut self, keep: impl FnMut(&Message) -> bool) {
@@ -60,6 +65,11 @@ impl Buffer {
     pub(super) fn is_half_empty(&self) -> bool {
         self.messages.len() <= self.most / 2 && self.bytes <= MOST_BYTES / 2
     }
+}
+
+/// Whether those in hand have no room for a further message.
+pub(super) fn is_full(hand: &[Message], most: usize) -> bool {
+    hand.len() >= most || hand.iter().map(size).sum::<usize>() >= MOST_BYTES
 }
 
 fn size(message: &Message) -> usize {
@@ -94,13 +104,28 @@ mod tests {
         let mut buffer = Buffer::new(4);
         (0..4).for_each(|_| buffer.push(message(0, 1)));
         assert!(buffer.is_full());
-        assert_eq!(buffer.take(2).len(), 2);
+        let mut hand = Vec::new();
+        buffer.fill(&mut hand, 2);
+        assert_eq!(hand.len(), 2);
         assert!(!buffer.is_full() && buffer.is_half_empty());
         buffer.push(message(1, MOST_BYTES));
         assert!(buffer.is_full() && !buffer.is_half_empty());
         buffer.retain(|message| message.at.partition == 0);
         assert!(buffer.is_half_empty());
-        assert_eq!(buffer.take(9).len(), 2);
-        assert_eq!(buffer.bytes, 0);
+        buffer.fill(&mut hand, 9);
+        assert_eq!((hand.len(), buffer.bytes), (4, 0));
+    }
+
+    #[test]
+    fn what_is_in_hand_has_the_same_bound_however_often_it_is_filled() {
+        let (mut buffer, mut hand) = (Buffer::new(500), Vec::new());
+        for _ in 0..20 {
+            while !buffer.is_full() {
+                buffer.push(message(0, 900_000));
+            }
+            buffer.fill(&mut hand, 500);
+        }
+        assert_eq!(hand.len(), MOST_BYTES / 900_000 + 1);
+        assert!(is_full(&hand, 500));
     }
 }

@@ -39,7 +39,8 @@ pub struct Progress {
     pub batches: u64,
     /// Batches that failed and came again since it started.
     pub retries: u64,
-    /// Whether the circuit breaker is open: too many messages were put aside, and nothing is read for a while.
+    /// Whether the circuit breaker is open: too many messages were put aside, nothing is tried for a while, and then one
+    /// message at a time until one is applied.
     pub breaker_open: bool,
     /// In which way the batch in hand failed, if it is being retried: `transient` or `unknown`.
     pub retrying: Option<&'static str>,

@@ -14,11 +14,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batcher, Settled, Work};
-use super::buffer::Buffer;
+use super::buffer::{Buffer, is_full};
 use super::clock::Moment;
 use super::consumer::{Change, Consumer};
 use super::failpoint::Step;
 use super::ledger::Partition;
+use super::split::Unsettled;
 use super::{Error, Failure, Handler, Listener, Progress};
 use crate::message::Message;
 
@@ -36,15 +37,19 @@ const MOST_CLOSING: usize = 4;
 /// How long what is in hand may take to finish when the listener is to stop.
 pub(super) const LAST_BATCH: Duration = Duration::from_secs(5);
 
+/// Messages, at least, among which one is looked for that can be applied, before what fails for no known reason is taken to be
+/// the only one that does.
+const WINDOW: usize = 100;
+
 /// What the task that settles a batch ends with.
-type Outcome = Result<Result<Settled, Failure>, JoinError>;
+type Outcome = Result<Result<Settled, Box<Unsettled>>, JoinError>;
 
 /// The batch in hand.
 enum Hand {
     Empty,
-    Settling(Arc<Work>, JoinHandle<Result<Settled, Failure>>),
-    /// It is tried again then, with further messages if it has fewer than so many.
-    Waiting(Arc<Work>, Instant, usize),
+    Settling(Arc<Work>, JoinHandle<Result<Settled, Box<Unsettled>>>),
+    /// What is left of it is tried again then, with further messages if there is room.
+    Waiting(Vec<Message>, Instant),
 }
 
 pub(super) struct Run<H: Handler> {
@@ -182,7 +187,8 @@ impl<H: Handler> Run<H> {
             }
         }
         let in_hand = match &self.hand {
-            Hand::Settling(work, _) | Hand::Waiting(work, ..) => work.messages.as_slice(),
+            Hand::Settling(work, _) => work.messages.as_slice(),
+            Hand::Waiting(messages, _) => messages,
             Hand::Empty => &[],
         };
         for message in self.buffer.iter().chain(in_hand) {
@@ -212,33 +218,28 @@ impl<H: Handler> Run<H> {
 
     /// Starts the next batch, or the one in hand again when its time has come.
     fn take_in_hand(&mut self) {
-        let messages = match std::mem::replace(&mut self.hand, Hand::Empty) {
-            Hand::Waiting(work, until, most) if Instant::now() >= until => {
+        let (mut messages, most) = match std::mem::replace(&mut self.hand, Hand::Empty) {
+            Hand::Waiting(mut messages, until) if Instant::now() >= until => {
                 // Some of it may belong to others by now.
-                let mine = work
-                    .messages
-                    .iter()
-                    .filter(|message| self.is_mine(&message.partition()));
-                let mut messages: Vec<Message> = mine.cloned().collect();
-                // What waits has come since: nothing of what was lost is among it.
-                self.gone.clear();
-                messages.extend(self.buffer.take(most.saturating_sub(messages.len())));
-                messages
+                messages.retain(|message| self.is_mine(&message.partition()));
+                // Further ones may show whether these are to blame.
+                (messages, self.most.max(WINDOW))
             }
-            Hand::Empty => {
-                self.gone.clear();
-                self.buffer.take(self.most)
-            }
+            Hand::Empty => (Vec::new(), self.most),
             busy => {
                 self.hand = busy;
                 return;
             }
         };
+        // What waits has come since: nothing of what was lost is among it.
+        self.gone.clear();
+        let full = is_full(&messages, most);
+        self.buffer.fill(&mut messages, most);
         if messages.is_empty() {
             self.calm();
             return;
         }
-        let work = Arc::new(self.work(messages));
+        let work = Arc::new(self.work(messages, full));
         let task = tokio::spawn({
             let (work, batcher) = (Arc::clone(&work), Arc::clone(&self.batcher));
             // A task of its own: whatever becomes of this loop, the transaction ends in order.
@@ -260,7 +261,7 @@ impl<H: Handler> Run<H> {
     }
 
     /// Messages with the epochs known of their partitions.
-    fn work(&self, messages: Vec<Message>) -> Work {
+    fn work(&self, messages: Vec<Message>, full: bool) -> Work {
         let partitions = messages.iter().map(Message::partition);
         let epochs = partitions
             .map(|partition| {
@@ -273,6 +274,8 @@ impl<H: Handler> Run<H> {
             messages,
             epochs,
             taken,
+            most: self.most,
+            full,
         }
     }
 
@@ -281,29 +284,48 @@ impl<H: Handler> Run<H> {
         let Hand::Settling(work, _) = std::mem::replace(&mut self.hand, Hand::Empty) else {
             return;
         };
-        match outcome.unwrap_or_else(|error| Err(Failure::Unknown(error.into()))) {
-            Ok(settled) => self.move_on(settled, work.messages.len()),
-            Err(failure) => {
-                tracing::warn!(error = %failure, messages = work.messages.len(), wait = ?self.retry,
-                    "batch failed; it is retried");
-                self.progress
-                    .send_modify(|progress| progress.retry(failure.class()));
-                self.look_at_breaker();
-                let (now, open) = (Instant::now(), self.batcher.open_until());
-                let closes = open.map_or(now, Instant::from_std);
-                // Where nothing could be applied, further ones may show whether these are to blame.
-                let most = match failure {
-                    Failure::Unknown(_) => 2 * self.most,
-                    _ => self.most,
-                };
-                self.hand = Hand::Waiting(work, closes.max(now + self.retry), most);
-                self.retry = (self.retry * 2).min(RETRY_MOST);
+        match outcome {
+            Ok(Ok(settled)) => {
+                self.calm();
+                self.move_on(settled, work.messages.len());
+            }
+            Ok(Err(unsettled)) => {
+                let Unsettled {
+                    failure,
+                    settled,
+                    left,
+                } = *unsettled;
+                let done = work.messages.len() - left.len();
+                if done > 0 {
+                    // What waits need not wait for what failed.
+                    self.retry = RETRY_FIRST;
+                    self.move_on(settled, done);
+                }
+                let mut messages = Arc::unwrap_or_clone(work).messages;
+                let (mut left, mut index) = (left.into_iter().peekable(), 0..);
+                messages.retain(|_| left.next_if_eq(&index.next().unwrap_or_default()).is_some());
+                self.wait(messages, &failure);
+            }
+            Err(error) => {
+                let messages = Arc::unwrap_or_clone(work).messages;
+                self.wait(messages, &Failure::Unknown(error.into()));
             }
         }
     }
 
+    fn wait(&mut self, messages: Vec<Message>, failure: &Failure) {
+        tracing::warn!(error = %failure, messages = messages.len(), wait = ?self.retry,
+            "batch failed; it is retried");
+        self.progress
+            .send_modify(|progress| progress.retry(failure.class()));
+        self.look_at_breaker();
+        let (now, open) = (Instant::now(), self.batcher.open_until());
+        let closes = open.map_or(now, Instant::from_std);
+        self.hand = Hand::Waiting(messages, closes.max(now + self.retry));
+        self.retry = (self.retry * 2).min(RETRY_MOST);
+    }
+
     fn move_on(&mut self, settled: Settled, messages: usize) {
-        self.calm();
         for (partition, epoch) in settled.held {
             if self.is_mine(&partition) {
                 self.epochs.insert(partition, epoch);
@@ -333,7 +355,7 @@ impl<H: Handler> Run<H> {
     }
 
     fn look_at_breaker(&self) {
-        let open = self.batcher.open_until().is_some();
+        let open = !self.batcher.is_closed();
         self.progress.send_modify(|progress| progress.open(open));
     }
 
@@ -424,7 +446,7 @@ impl<H: Handler> Run<H> {
 async fn settled(hand: &mut Hand) -> Option<Outcome> {
     match hand {
         Hand::Settling(_, task) => Some(task.await),
-        Hand::Waiting(_, until, _) => {
+        Hand::Waiting(_, until) => {
             tokio::time::sleep_until(*until).await;
             None
         }

@@ -64,9 +64,21 @@ struct Suspect {
     error: BoxError,
 }
 
+/// A batch that was not settled to its end.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    pub(super) failure: Failure,
+    /// What the parts that were settled have come to.
+    pub(super) settled: Settled,
+    /// What is to be tried again, by its indices.
+    pub(super) left: Vec<usize>,
+}
+
 /// A batch on its way.
 pub(super) struct Split<'a> {
     messages: &'a [Message],
+    /// Nothing further can come beside what failed before.
+    full: bool,
     /// By which id the inbox knows a message. To find it is to read the message, and only what fails needs it.
     identify: fn(&Message) -> Uuid,
     /// As they are after the parts that were settled.
@@ -80,21 +92,26 @@ pub(super) struct Split<'a> {
     held: BTreeSet<usize>,
     /// Whether anything was applied: then a suspect is itself to blame.
     others: bool,
+    /// Whether each message is settled.
+    done: Vec<bool>,
     total: Settled,
 }
 
 impl<'a> Split<'a> {
     pub(super) fn new(work: &'a Work, identify: fn(&Message) -> Uuid) -> Self {
+        let all: Vec<usize> = (0..work.messages.len()).collect();
         Self {
             messages: &work.messages,
+            full: work.full,
             identify,
             epochs: work.epochs.clone(),
             refused: Refused::new(),
             taken: work.taken,
-            waiting: vec![(0..work.messages.len()).collect()],
+            waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
             suspects: BTreeMap::new(),
             held: BTreeSet::new(),
             others: false,
+            done: vec![false; all.len()],
             total: Settled::default(),
         }
     }
@@ -102,7 +119,7 @@ impl<'a> Split<'a> {
     /// What is to be run next; nothing when all is settled.
     ///
     /// # Errors
-    /// If only suspects are left, and nothing else could be applied.
+    /// If only suspects are left, and it does not show that they are themselves to blame.
     pub(super) fn next(&mut self) -> Result<Option<Part>, Failure> {
         while let Some(mut part) = self.waiting.pop() {
             part.retain(|message| {
@@ -122,7 +139,7 @@ impl<'a> Split<'a> {
             }
         }
         if let Some((message, Suspect { tries, .. })) = self.suspects.first_key_value()
-            && self.others
+            && self.judges()
         {
             return Ok(Some(Part {
                 messages: vec![*message],
@@ -133,6 +150,12 @@ impl<'a> Split<'a> {
             Some((_, suspect)) => Err(Failure::Unknown(suspect.error)),
             None => Ok(None),
         }
+    }
+
+    /// Whether a suspect may be put aside: others could be applied; or what waits behind a single one leaves no room for others,
+    /// and all would wait for it for ever.
+    fn judges(&self) -> bool {
+        self.others || (self.full && self.suspects.len() == 1)
     }
 
     /// Neither a suspect nor behind one of its key.
@@ -154,6 +177,9 @@ impl<'a> Split<'a> {
     pub(super) fn settled(&mut self, part: &Part, settled: Settled) {
         for (partition, epoch) in &settled.held {
             self.epochs.insert(partition.clone(), Some(*epoch));
+        }
+        for message in &part.messages {
+            self.done[*message] = true;
         }
         self.others |= settled.applied > 0;
         self.total.add(settled);
@@ -209,7 +235,7 @@ impl<'a> Split<'a> {
                     .get(&message)
                     .map_or(0, |suspect| suspect.tries)
                     + 1;
-                if tries < TRIES || !self.others {
+                if tries < TRIES || !self.judges() {
                     self.suspects.insert(message, Suspect { tries, error });
                     return Ok(());
                 }
@@ -259,8 +285,28 @@ impl<'a> Split<'a> {
     }
 
     /// What the batch has come to.
-    pub(super) fn done(self) -> Settled {
-        self.total
+    pub(super) fn ended(self, outcome: Result<(), Failure>) -> Result<Settled, Box<Unsettled>> {
+        let (messages, mut settled) = (self.messages, self.total);
+        let Err(failure) = outcome else {
+            return Ok(settled);
+        };
+        // Partitions that others have claimed are read again.
+        let left = (0..messages.len()).filter(|message| {
+            let partition = messages[*message].partition();
+            !self.done[*message] && !settled.superseded.contains(&partition)
+        });
+        let left: Vec<usize> = left.collect();
+        for message in &left {
+            let message = &messages[*message];
+            if let Some(next) = settled.next.get_mut(&message.partition()) {
+                *next = message.at.offset.min(*next);
+            }
+        }
+        Err(Box::new(Unsettled {
+            failure,
+            settled,
+            left,
+        }))
     }
 }
 
@@ -307,6 +353,8 @@ mod tests {
                     messages,
                     epochs: [(("t".to_owned(), 0), None)].into(),
                     taken: Moment::now(),
+                    most: 500,
+                    full: false,
                 },
                 poison: BTreeSet::new(),
                 strange: BTreeMap::new(),
@@ -315,10 +363,15 @@ mod tests {
             }
         }
 
-        fn run(&mut self) -> Result<Settled, Failure> {
+        fn run(&mut self) -> Result<Settled, Box<Unsettled>> {
+            let work = self.work.clone();
+            let mut split = Split::new(&work, by_offset);
+            let outcome = self.parts(&mut split);
+            split.ended(outcome)
+        }
+
+        fn parts(&mut self, split: &mut Split<'_>) -> Result<(), Failure> {
             let ids: Vec<Uuid> = self.work.messages.iter().map(by_offset).collect();
-            let work = &self.work;
-            let mut split = Split::new(work, by_offset);
             while let Some(part) = split.next()? {
                 self.runs += 1;
                 assert!(self.runs < 10_000, "it goes round in circles");
@@ -362,7 +415,7 @@ mod tests {
                 };
                 split.settled(&part, settled);
             }
-            Ok(split.done())
+            Ok(())
         }
 
         fn of_key(&self, key: char) -> Vec<usize> {
@@ -436,8 +489,66 @@ mod tests {
     fn where_nothing_can_be_applied_nothing_is_put_aside() {
         let mut rig = Rig::new("ab-");
         rig.strange = [(0, u32::MAX), (1, u32::MAX), (2, u32::MAX)].into();
-        assert!(matches!(rig.run(), Err(Failure::Unknown(_))));
+        for full in [false, true] {
+            rig.work.full = full;
+            let unsettled = rig.run().unwrap_err();
+            assert!(matches!(unsettled.failure, Failure::Unknown(_)));
+            assert_eq!(unsettled.left, [0, 1, 2]);
+        }
         assert!(rig.log.is_empty());
+    }
+
+    #[test]
+    fn one_that_fails_strangely_and_leaves_no_room_for_others_is_put_aside() {
+        let mut rig = Rig::new("aaaa");
+        rig.strange = [(0, u32::MAX)].into();
+        assert_eq!(rig.run().unwrap_err().left, [0, 1, 2, 3]);
+        rig.work.full = true;
+        let settled = rig.run().unwrap();
+        assert_eq!((settled.applied, settled.lettered), (3, 1));
+        assert_eq!(rig.of_key('a'), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn no_part_is_larger_than_a_transaction_may_be() {
+        let mut rig = Rig::new("abcdefg");
+        rig.work.most = 3;
+        rig.run().unwrap();
+        assert_eq!((rig.runs, rig.log.len()), (3, 7));
+    }
+
+    #[test]
+    fn what_was_settled_is_not_tried_again_and_offsets_stop_before_what_is_left() {
+        let mut rig = Rig::new("abcd");
+        rig.work.messages[3].at.partition = 1;
+        rig.work.most = 1;
+        let mut split = Split::new(&rig.work, by_offset);
+        let settled = |offset| Settled {
+            next: [(("t".to_owned(), 0), offset + 1)].into(),
+            applied: 1,
+            ..Settled::default()
+        };
+        for (message, fails) in [(0, false), (1, true), (2, false), (3, false)] {
+            let part = split.next().unwrap().unwrap();
+            assert_eq!(part.messages, [message]);
+            if fails {
+                let strange = Stop::Failure(Failure::Unknown("XX000".into()));
+                split.failed(part, strange).unwrap();
+            } else if message == 3 {
+                let superseded = Settled {
+                    superseded: [("t".to_owned(), 1)].into(),
+                    ..Settled::default()
+                };
+                split.settled(&part, superseded);
+            } else {
+                split.settled(&part, settled(i64::try_from(message).unwrap()));
+            }
+        }
+        let lost = Failure::Transient("connection lost".into());
+        let unsettled = split.ended(Err(lost)).unwrap_err();
+        assert_eq!(unsettled.left, [1]);
+        assert_eq!(unsettled.settled.next, [(("t".to_owned(), 0), 1)].into());
+        assert_eq!(unsettled.settled.superseded.len(), 1, "and are read again");
     }
 
     #[test]

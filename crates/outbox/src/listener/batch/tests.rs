@@ -139,6 +139,8 @@ fn work(epoch: Option<i64>, messages: &[Message]) -> Work {
         messages: messages.to_vec(),
         epochs: BTreeMap::from([(partition, epoch)]),
         taken: Moment::now(),
+        most: 500,
+        full: false,
     }
 }
 
@@ -221,10 +223,8 @@ async fn a_batch_that_fails_leaves_nothing_and_comes_again() {
     };
     let fixture = Fixture::new(till).await;
     let batch = work(None, &[payment(0, 1, 5)]);
-    assert!(matches!(
-        fixture.batcher.settle(&batch).await,
-        Err(Failure::Transient(_))
-    ));
+    let failed = fixture.batcher.settle(&batch).await.unwrap_err();
+    assert!(matches!(failed.failure, Failure::Transient(_)));
     assert_eq!(fixture.count("select count(*) from inbox").await, 0);
     fixture.batcher.settle(&batch).await.unwrap();
     assert_eq!(fixture.cents().await, 5);
@@ -267,7 +267,8 @@ async fn an_error_that_the_handler_swallows_does_not_lose_the_batch() {
         .batcher
         .settle(&work(None, &[payment(0, 1, 5)]))
         .await;
-    assert!(matches!(failed, Err(Failure::Unknown(_))), "{failed:?}");
+    let failure = failed.unwrap_err().failure;
+    assert!(matches!(failure, Failure::Unknown(_)), "{failure:?}");
     assert_eq!(fixture.count("select count(*) from inbox").await, 0);
 }
 

@@ -17,6 +17,7 @@ use super::*;
 use crate::Outgoing;
 use crate::listener::batch::{Settled, Work};
 use crate::listener::clock::Moment;
+use crate::listener::split::Unsettled;
 use crate::listener::{Received, Refusal};
 use crate::message::{Message, Position};
 
@@ -229,7 +230,7 @@ impl Desk {
         &self,
         epoch: Option<i64>,
         messages: &[Message],
-    ) -> tokio::task::JoinHandle<Result<Settled, Failure>> {
+    ) -> tokio::task::JoinHandle<Result<Settled, Box<Unsettled>>> {
         let (batcher, work) = (Arc::clone(&self.batcher), work(epoch, messages));
         tokio::spawn(async move { batcher.settle(&work).await })
     }
@@ -309,6 +310,8 @@ fn work(epoch: Option<i64>, messages: &[Message]) -> Work {
         messages: messages.to_vec(),
         epochs: BTreeMap::from([(("note".to_owned(), 0), epoch)]),
         taken: Moment::now(),
+        most: 500,
+        full: false,
     }
 }
 
@@ -341,7 +344,9 @@ async fn what_fails_strangely_is_put_aside_only_where_others_can_be_applied() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Strange));
     let alone = desk.batcher.settle(&work(None, &notes("a", &[1, 2]))).await;
-    assert!(matches!(alone, Err(Failure::Unknown(why)) if why.to_string().contains("strange")));
+    let alone = alone.unwrap_err();
+    assert!(matches!(alone.failure, Failure::Unknown(why) if why.to_string().contains("strange")));
+    assert_eq!(alone.left, [0, 1]);
     assert_eq!(desk.count("select count(*) from dead_letter").await, 0);
     assert_eq!(desk.count("select count(*) from inbox").await, 0);
 
@@ -820,6 +825,8 @@ async fn two_listeners_do_not_hold_each_others_keys_back() {
             messages: vec![elsewhere],
             epochs: BTreeMap::new(),
             taken: Moment::now(),
+            most: 500,
+            full: false,
         })
         .await
         .unwrap();
@@ -839,8 +846,8 @@ async fn a_burst_of_letters_opens_the_breaker_and_a_message_that_is_applied_clos
     }
     let batch: Vec<Message> = (1..=12).map(|event| note(event, None)).collect();
     let work = work(None, &batch);
-    let stopped = desk.batcher.settle(&work).await;
-    assert!(matches!(stopped, Err(Failure::Transient(why)) if why.to_string().contains("breaker")));
+    let stopped = desk.batcher.settle(&work).await.unwrap_err().failure;
+    assert!(matches!(stopped, Failure::Transient(why) if why.to_string().contains("breaker")));
     assert_eq!(
         desk.put_aside().await.len(),
         3,

@@ -1,0 +1,63 @@
+//! One that fails for no known reason, before more of its key than a listener takes in hand.
+
+use std::time::{Duration, Instant};
+
+use crate::office::Office;
+use crate::plan::{Action, Flaw, Manner, Plan, Sent};
+
+const OF_KEY: usize = 150;
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// What comes after them on the partition is applied all the same, whether they wait behind the one that fails or were
+/// settled before.
+pub(crate) async fn passes(again: bool) -> Result<(), String> {
+    let plan = Plan {
+        partitions: 1,
+        two_listeners: false,
+        steps: Vec::new(),
+    };
+    let mut office = Office::open(&plan).await;
+    let start = Action::Start {
+        listener: 0,
+        max_batch: 4,
+        dwell_ms: 0,
+    };
+    office.does(&start).await;
+    let new = |key, manner| Sent::New(Some(key), 0, manner);
+    let mut waiting = new(1, Manner::Applies);
+    if again {
+        let first = vec![new(2, Manner::Applies)];
+        office.does(&produce(first)).await;
+        applies(&office, 1).await?;
+        waiting = Sent::Again(0, 0);
+    }
+    let mut messages = vec![new(1, Manner::Curable(Flaw::Strange))];
+    messages.extend(std::iter::repeat_n(waiting, OF_KEY));
+    messages.extend([0; 3].map(|key| new(key, Manner::Applies)));
+    office.does(&produce(messages)).await;
+    applies(&office, 3 + i64::from(again)).await?;
+    office.settles().await
+}
+
+fn produce(messages: Vec<Sent>) -> Action {
+    Action::Produce {
+        messages,
+        gap_ms: 0,
+    }
+}
+
+/// Waits until so many are applied.
+async fn applies(office: &Office, count: i64) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        let notes = sqlx::query_scalar("select count(*) from note");
+        let notes: i64 = notes.fetch_one(&office.pool).await.unwrap();
+        if notes >= count {
+            return Ok(());
+        }
+        if began.elapsed() > WITHIN {
+            return Err(format!("{notes} of {count} are applied"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
