@@ -4,7 +4,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stack::testing::Binary;
+use stack::testing::{Binary, Service};
 use uuid::Uuid;
 
 use crate::world::{World, eventually};
@@ -264,4 +264,73 @@ async fn an_outcome_that_overtakes_its_order_is_tried_by_itself_until_the_order_
         kind().await.map_or(Ok(()), Err)
     })
     .await;
+}
+
+/// By a listener of its own: others are to go on.
+#[tokio::test]
+async fn a_burst_of_letters_opens_the_circuit_breaker_until_a_message_is_applied() {
+    let world = World::new().await;
+    let product = world.product(PRICE, 100).await;
+    let name = format!("breaker-{}", Uuid::now_v7().simple());
+    world.create_topic(&name).await;
+    let topics = format!("[{name}]");
+    let settings = [
+        ("KAFKA__TOPICS", topics.as_str()),
+        ("KAFKA__GROUP", &name),
+        ("KAFKA__NAME", &name),
+        ("KAFKA__BREAKER__LETTERS", "3"),
+        ("KAFKA__BREAKER__PAUSE_S", "3"),
+    ];
+    let worker = Service::start(world.stack, Binary::InventoryWorker, &settings).await;
+    let url = &worker.url;
+    let send = async |order: Uuid, quantity: i32| {
+        let value = placed(order, product, quantity);
+        let key = Some(order.to_string());
+        world
+            .produce(&name, key.as_deref(), Some(value.as_bytes()), &TYPED)
+            .await;
+    };
+    let gauge = format!("outbox_listener_breaker_open{{listener=\"{name}\"}}");
+    let open = "the circuit breaker is open";
+
+    for _ in 0..3 {
+        send(Uuid::now_v7(), 0).await;
+    }
+    world.warns(url, "listener", open).await;
+    assert_eq!(world.number(url, &gauge).await, Some(1.0));
+    let over = |shown: &Value| shown["breaker_open"] == false;
+    world
+        .shows(url, "listener", "the pause is over", over)
+        .await;
+    // What is tried then is a letter, too: the next pause is twice as long.
+    send(Uuid::now_v7(), 0).await;
+    world.warns(url, "listener", open).await;
+    let orders = [(); 5].map(|()| Uuid::now_v7());
+    for order in orders {
+        send(order, 1).await;
+    }
+    world
+        .shows(url, "listener", "all that waited is applied", |shown| {
+            shown["settled"] == 9 && shown["state"] == "ok" && shown["lag"] == 0
+        })
+        .await;
+    assert_eq!(world.undecided(&orders).await, 0);
+    assert_eq!(world.number(url, &gauge).await, Some(0.0));
+    let (_, shown) = world.readiness(url).await;
+    let shown = &shown["checks"]["listener"];
+    assert_eq!(
+        (&shown["lettered"], &shown["retries"]),
+        (&json!(4), &json!(1)),
+        "{shown}"
+    );
+    let rests: bool = sqlx::query_scalar(
+        "select min(settled_at) - (select max(lettered_at) from dead_letter where listener = $1) >= '6 s'
+         from inbox where listener = $1 and id <> all (select id from dead_letter where listener = $1)",
+    )
+    .bind(&name)
+    .fetch_one(&world.inventory_db)
+    .await
+    .unwrap();
+    assert!(rests, "a message was tried during the pause");
+    assert!(worker.terminate().success());
 }

@@ -45,7 +45,7 @@ impl World {
     }
 
     /// Waits until a service warns, and says so in these words.
-    async fn warns(&self, url: &str, check: &str, words: &str) {
+    pub(crate) async fn warns(&self, url: &str, check: &str, words: &str) {
         let warns = |shown: &Value| {
             shown["state"] == "warning" && shown["details"].to_string().contains(words)
         };
