@@ -1,7 +1,9 @@
 //! Readiness and numbers tell the truth: what is away, behind or lost has a name, and orders are accepted all the same.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde_json::Value;
 use stack::testing::{Binary, Service};
 
@@ -199,6 +201,44 @@ async fn a_worker_that_is_held_shows_what_waits_and_why() {
         assert!(world.number(worker, &name).await >= Some(1.0), "{name}");
     }
     world.invariant_holds().await;
+}
+
+/// As while a deployment is on its way.
+#[tokio::test]
+async fn a_worker_that_lacks_a_right_says_so_and_waits_for_it() {
+    let world = World::alone().await;
+    let worker = &world.stack.worker_url;
+    let listener = async || world.readiness(worker).await.1["checks"]["listener"].clone();
+    let product = world.product(5, 200).await;
+    let mut holder = world.hold(&[product]).await;
+    let orders = world.place_many(120, product, 5).await;
+    let undecided = world.worker_is_held(&mut holder, &orders).await;
+    let set = async |statement: &'static str| {
+        sqlx::query(statement)
+            .execute(&world.inventory_db)
+            .await
+            .unwrap();
+    };
+    set("revoke insert on reservations from inventory_worker").await;
+    holder.rollback().await.unwrap();
+    let before = listener().await;
+    let looks = async {
+        let retries = before["retries"].as_u64().unwrap();
+        world
+            .shows(worker, "listener", "it tries again and again", |shown| {
+                // One may have waited for the product.
+                shown["retries"].as_u64() >= Some(retries + 3) && shown["retrying"] == "transient"
+            })
+            .await;
+        assert_eq!(listener().await["lettered"], before["lettered"]);
+        assert_eq!(world.undecided(&orders).await, undecided);
+    };
+    let looked = AssertUnwindSafe(looks).catch_unwind().await;
+    set("grant insert on reservations to inventory_worker").await;
+    looked.unwrap_or_else(|panic| resume_unwind(panic));
+    world.is_well(worker, "listener").await;
+    world.invariant_holds().await;
+    assert_eq!(listener().await["lettered"], before["lettered"]);
 }
 
 #[tokio::test]
