@@ -33,6 +33,9 @@ const BACKLOG: i32 = 50_000;
 /// fetched, and as much that it fetches, each message with a structure of its own as large as itself. A buffer without
 /// bounds takes 40 MB more for the backlog of the default run.
 const MEMORY: u64 = 40 * 1024;
+/// The most that it may grow by when partitions come to it whose messages have to wait, in kB. Half of the default run's
+/// backlog takes 20 MB.
+const COMES: u64 = 6 * 1024;
 
 /// A server that stands still with all of its processes: connections stay open, the kernel takes new ones, nothing
 /// answers. It goes on when this is dropped.
@@ -284,6 +287,67 @@ async fn memory_stays_flat(backlog: i32) {
         assert!(second <= first + first / 10, "{part} grows");
     }
     world.adopt_all().await;
+    world.invariant_holds().await;
+    // Other tests read the topics from their beginning.
+    for topic in ["order", "reservation"] {
+        world.lose_messages(topic).await;
+    }
+}
+
+/// What else waits in partitions that come to a worker while its reading rests is left with Kafka.
+#[tokio::test]
+async fn partitions_that_come_during_a_pause_wait_outside() {
+    let world = World::alone().await;
+    let first = &world.stack.worker_url;
+    let second = Service::start(world.stack, Binary::InventoryWorker, &[]).await;
+    let half = |shown: &Value| shown["partitions"] == 3;
+    let product = world.product(PRICE, BACKLOG).await;
+    for url in [first, &second.url] {
+        world
+            .shows(url, "listener", "it holds half of the partitions", half)
+            .await;
+    }
+    let carried = topic::count(&world.stack.kafka, "order").unwrap();
+    let holder = world.hold(&[product]).await;
+    place_at_once(&world, product, BACKLOG).await;
+    eventually(10 * WITHIN, "Kafka has the backlog", async || {
+        match topic::count(&world.stack.kafka, "order").unwrap() - carried {
+            more if more >= i64::from(BACKLOG) => Ok(()),
+            more => Err(format!("{more} of {BACKLOG}")),
+        }
+    })
+    .await;
+    let retries = |shown: &Value| shown["retries"].as_u64().unwrap();
+    let (_, body) = world.readiness(first).await;
+    let before = retries(&body["checks"]["listener"]);
+    // The first try may have been one of few messages, the second takes more from the buffer.
+    let rests = |shown: &Value| shown["paused"] == true && retries(shown) >= before + 2;
+    world.shows(first, "listener", "it rests", rests).await;
+    let mut memory = Memory::of(&world, "inventory-worker");
+    second.signal(Signal::SIGKILL);
+    let all = |shown: &Value| shown["partitions"] == 6 && shown["paused"] == true;
+    world
+        .shows(first, "listener", "it holds all partitions", all)
+        .await;
+    let (_, body) = world.readiness(first).await;
+    let before = retries(&body["checks"]["listener"]);
+    // Time enough to read everything.
+    eventually(WITHIN, "it tries twice more", async || {
+        memory.look();
+        let (_, body) = world.readiness(first).await;
+        match &body["checks"]["listener"] {
+            shown if retries(shown) >= before + 2 => Ok(()),
+            shown => Err(shown.to_string()),
+        }
+    })
+    .await;
+    let grown = memory.looks.iter().max().unwrap() - memory.looks[0];
+    println!("{grown} kB more, of {} kB", memory.looks[0]);
+    assert!(grown < COMES, "{grown} kB more");
+
+    holder.rollback().await.unwrap();
+    let orders = world.adopt_all().await;
+    world.all_settled(5 * WITHIN, &orders).await;
     world.invariant_holds().await;
     // Other tests read the topics from their beginning.
     for topic in ["order", "reservation"] {
