@@ -161,11 +161,13 @@ impl Config {
             ("topic.metadata.refresh.interval.ms", "2000"),
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "50"),
-            // Bounded memory: a fetch begins when less than this waits, and brings 1 MiB at most, from all partitions together
+            // Bounded memory: a fetch begins when less than this waits, and brings so much at most, from all partitions together
             // (else from each). A message that is larger comes alone.
-            ("queued.max.messages.kbytes", "1024"),
-            ("fetch.max.bytes", "1048576"),
-            ("fetch.message.max.bytes", "1048576"),
+            ("queued.max.messages.kbytes", "256"),
+            ("fetch.max.bytes", "262144"),
+            ("fetch.message.max.bytes", "262144"),
+            // Of a producer, but librdkafka raises fetch.max.bytes to it.
+            ("message.max.bytes", "262144"),
             // No second of idling once the queue was full (the default).
             ("fetch.queue.backoff.ms", "10"),
             // A connection that died without a word is noticed and made again.
