@@ -96,12 +96,20 @@ impl Failure {
         }
     }
 
-    /// Whether the server cancelled a statement, which took too long.
+    /// Whether the server cancelled a statement, which took too long, or ended the session, which was left idle for too long.
+    /// Of the latter a statement that is larger than the connection takes at once learns only that nobody reads it: so it
+    /// does where the server went down, and then fewer messages at a time harm nothing.
     pub(super) fn is_too_slow(&self) -> bool {
         let Self::Transient(error) = self else {
             return false;
         };
-        matches!(error.downcast_ref(), Some(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
+        match error.downcast_ref() {
+            Some(sqlx::Error::Database(error)) => {
+                matches!(error.code().as_deref(), Some("57014" | "25P03"))
+            }
+            Some(sqlx::Error::Io(error)) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
     }
 }
 

@@ -67,8 +67,10 @@ enum Verdict {
     /// Refuses another event than it was given.
     Mistakes,
     Unspeakable,
-    /// Takes longer than a statement may.
-    Slow,
+    /// Takes longer than a statement may, among more events than that.
+    Slow(usize),
+    /// Leaves its connection idle for longer than the server waits, among more events than that; then sends so many bytes.
+    Idle(usize, usize),
 }
 
 /// Writes each event down, unless it is told otherwise.
@@ -116,15 +118,28 @@ impl Handler for Shared {
                     continue;
                 }
                 Some(Verdict::Unspeakable) => return Err(Failure::Unknown(Unspeakable.into())),
-                Some(Verdict::Slow) => {
+                Some(Verdict::Slow(above)) => {
                     sqlx::query("set local statement_timeout = 100")
                         .execute(&mut **tx)
                         .await?;
-                    if batch.len() > 2 {
+                    if batch.len() > above {
                         "select pg_sleep(60), $1::uuid"
                     } else {
                         "insert into note (id) values ($1)"
                     }
+                }
+                Some(Verdict::Idle(above, bytes)) => {
+                    if batch.len() > above {
+                        sqlx::query("set local idle_in_transaction_session_timeout = 50")
+                            .execute(&mut **tx)
+                            .await?;
+                        // Prepared, so that it is sent with its argument at once.
+                        let echo = || sqlx::query("select $1");
+                        echo().bind("").execute(&mut **tx).await?;
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                        echo().bind("x".repeat(bytes)).execute(&mut **tx).await?;
+                    }
+                    "insert into note (id) values ($1)"
                 }
                 Some(Verdict::Poison) => {
                     refusals.push(Refusal::poison(event_id, "never"));
@@ -413,12 +428,26 @@ async fn an_event_that_panics_as_it_is_read_is_put_aside() {
 #[tokio::test]
 async fn what_takes_too_long_together_is_applied_in_parts() {
     let desk = Desk::new().await;
-    desk.told(1, Some(Verdict::Slow));
-    desk.told(7, Some(Verdict::Slow));
+    desk.told(1, Some(Verdict::Slow(2)));
+    desk.told(7, Some(Verdict::Slow(2)));
     let batch: Vec<Message> = (1..=8).map(|event| note(event, None)).collect();
     let settled = desk.settle(None, &batch).await;
     assert_eq!((settled.applied, settled.lettered), (8, 0));
     assert_eq!(desk.notes().await, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn a_batch_that_leaves_its_connection_idle_for_too_long_is_applied_in_parts() {
+    // The second is too large to be sent before the connection is seen to be closed.
+    for bytes in [1, 10_000_000] {
+        let desk = Desk::new().await;
+        desk.told(1, Some(Verdict::Idle(2, bytes)));
+        desk.told(8, Some(Verdict::Idle(2, bytes)));
+        let batch: Vec<Message> = (1..=8).map(|event| note(event, None)).collect();
+        let settled = desk.settle(None, &batch).await;
+        assert_eq!((settled.applied, settled.lettered), (8, 0), "{bytes} bytes");
+        assert_eq!(desk.notes().await, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
 }
 
 #[tokio::test]
