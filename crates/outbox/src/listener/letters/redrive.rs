@@ -72,9 +72,16 @@ impl<H: Handler> Batcher<H> {
         let (outcome, usable) = self
             .guarded(self.try_once(&mut connection, id, patience, &mut letter))
             .await;
+        // Where it took too long, the server may have ended the session.
+        let usable = usable && !matches!(outcome, Err(Stop::TooSlow(_)));
         if !usable {
             connection.close_on_drop();
         }
+        let outcome = outcome.map_err(|stop| match stop {
+            // Tried like this for ever, it would keep its key locked most of the time.
+            Stop::TooSlow(error) if letter.is_some() => Failure::Unknown(error).into(),
+            stop => stop,
+        });
         match (outcome, letter) {
             (Ok(outcome), _) => Ok(outcome),
             (Err(Stop::Failure(failure @ Failure::Transient(_))), _) => Err(failure),

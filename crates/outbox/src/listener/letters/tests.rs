@@ -638,6 +638,31 @@ async fn a_deferred_letter_is_tried_by_itself_for_a_while_and_then_left() {
 }
 
 #[tokio::test]
+async fn a_letter_whose_try_takes_too_long_is_tried_for_a_while_and_then_left() {
+    let soon = Deferral {
+        first_ms: 1,
+        most_s: 1,
+        for_s: 2,
+    };
+    for verdict in [Verdict::Slow(0), Verdict::Idle(0, 1)] {
+        let desk = Desk::with(Breaker::default(), soon).await;
+        desk.told(1, Some(Verdict::Deferred));
+        desk.settle(None, &notes("a", &[1, 2])).await;
+        desk.told(1, Some(verdict));
+        let tries = desk.tries_what_is_due();
+        let tries = tokio::time::timeout(Duration::from_secs(60), tries);
+        tries.await.expect("it is not due for ever");
+        let left = desk.letters.find(id(1)).await.unwrap().unwrap();
+        assert_eq!((left.kind, left.retry_at), (Kind::Unknown, None));
+        assert!(left.attempts > 3, "{} attempts", left.attempts);
+        desk.told(1, None);
+        assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
+        desk.tries_what_is_due().await;
+        assert_eq!(desk.notes().await, [1, 2]);
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_arrives_while_its_key_is_redriven_comes_after_it() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
