@@ -521,6 +521,74 @@ async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
 }
 
 #[tokio::test]
+async fn a_flood_of_letters_that_stay_does_not_keep_one_that_can_be_applied() {
+    const HONEST: u128 = 3001;
+    let all = (1..=HONEST).map(|event| note(event, Some(&event.to_string())));
+    let all: Vec<Message> = all.collect();
+    // One that is put aside last, long after the flood has begun; one that waits already, while the flood comes.
+    for (of_flood, of_honest) in [((5, 60), (1, 0)), ((1, 0), (5, 60))] {
+        let desk = Desk::new().await;
+        for event in 1..=HONEST {
+            desk.told(event, Some(Verdict::Deferred));
+        }
+        desk.settle(None, &all).await;
+        let (tries, due_for) = of_flood;
+        for (is_honest, (tries, due_for)) in [(false, of_flood), (true, of_honest)] {
+            sqlx::query(
+                "update dead_letter set attempts = $3, retry_at = now() - make_interval(secs => $4)
+                 where (id = $1) = $2",
+            )
+            .bind(id(HONEST))
+            .bind(is_honest)
+            .bind(tries)
+            .bind(f64::from(due_for))
+            .execute(&desk.pool)
+            .await
+            .unwrap();
+        }
+        desk.told(HONEST, None);
+        let stop = CancellationToken::new();
+        let trying = tokio::spawn(keep_trying(Arc::clone(&desk.batcher), stop.clone()));
+        while desk.notes().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+        trying.await.unwrap();
+        let others: i64 = sqlx::query_scalar("select sum(attempts - $1) from dead_letter")
+            .bind(tries)
+            .fetch_one(&desk.pool)
+            .await
+            .unwrap();
+        assert!(
+            others < 200,
+            "{others} others were tried before it, {due_for}"
+        );
+    }
+}
+
+#[test]
+fn what_is_due_is_tried_without_a_rest_as_long_as_that_gets_anywhere() {
+    let pass = |full, applied, stayed, fails: bool| {
+        let failed = fails.then(|| (None, Failure::Transient("away".into())));
+        redrive::Pass {
+            full,
+            applied,
+            stayed,
+            failed,
+        }
+        .rest()
+    };
+    let (at_once, look, rest) = (Duration::ZERO, redrive::LOOK, redrive::REST);
+    assert_eq!(pass(true, 0, 100, false), at_once);
+    assert_eq!(pass(true, 0, 99, true), at_once);
+    assert_eq!(pass(false, 1, 0, true), at_once);
+    assert_eq!(pass(false, 0, 99, false), look);
+    assert_eq!(pass(true, 0, 0, false), look, "others are just trying them");
+    assert_eq!(pass(true, 0, 0, true), rest, "none can be tried");
+    assert_eq!(pass(false, 0, 99, true), rest);
+}
+
+#[tokio::test]
 async fn what_comes_later_of_a_letters_key_waits_and_others_flow() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
