@@ -22,7 +22,8 @@ pub enum Failure {
     #[error("poison: {0}")]
     Poison(#[source] BoxError),
     /// Anything else. The batch is split until the message stands alone; that one is tried again a few times, and put aside
-    /// where others can be applied meanwhile. Where none can, the batch is retried with back-off.
+    /// where others can be applied meanwhile, or where a hundred or more of its key leave no room for others. Else it is retried
+    /// with back-off, and only what is of its key waits.
     #[error("unknown: {0}")]
     Unknown(#[source] BoxError),
 }
