@@ -7,7 +7,7 @@ use outbox::listener::Handler;
 use outbox::listener::letters::Letters;
 use serde_json::json;
 
-use crate::{Chosen, Error, Output, STAYS};
+use crate::{Chosen, Error, Output, STAYS, shown};
 
 /// Drops `chosen`, the first of a key last: once it is gone, the running listener tries what waits behind it.
 pub(crate) async fn drop_all<H: Handler, W: Write>(
@@ -29,6 +29,14 @@ pub(crate) async fn drop_all<H: Handler, W: Write>(
                 output.line(|| format!("gone     {name}"))?;
                 gone.push(id);
             }
+            // The connection broke before the answer came, perhaps.
+            Err(source) if matches!(letters.find(id).await, Ok(None)) => {
+                output.line(|| {
+                    let source = shown::plain(&source.to_string());
+                    format!("gone     {name}, perhaps by this command: {source}")
+                })?;
+                gone.push(id);
+            }
             // The first letters of its key are not to go before it.
             Err(source) => {
                 failed = Some(Error::Drop { id, source });
@@ -38,9 +46,7 @@ pub(crate) async fn drop_all<H: Handler, W: Write>(
     }
     output.line(|| {
         let (dropped, gone) = (dropped.len(), gone.len());
-        format!(
-            "{dropped} dropped, {gone} gone before; the dropped ones are kept in dropped_letter"
-        )
+        format!("{dropped} dropped, {gone} gone; the dropped ones are kept in dropped_letter")
     })?;
     output.json(|| json!({ "dropped": dropped, "gone": gone }))?;
     match failed {

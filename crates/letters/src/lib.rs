@@ -31,12 +31,12 @@ pub enum Error {
     Database(#[from] sqlx::Error),
     /// Letters could not be tried.
     #[error(
-        "{0} letters could not be tried; they are as they were, and the command can be given again"
+        "{0} letters could not be tried, or nobody said what came of it; the command can be given again"
     )]
     Untried(usize),
     /// A letter could not be dropped.
     #[error(
-        "letter {id} could not be dropped; it and the rest are as they were, and the command can be given again"
+        "nobody said that letter {id} is dropped, and the rest are as they were; the command can be given again"
     )]
     Drop {
         /// The letter.

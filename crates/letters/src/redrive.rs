@@ -16,6 +16,8 @@ use crate::{Chosen, Error, Output, STAYS, shown};
 struct Tried {
     tries: usize,
     applied: Vec<Uuid>,
+    /// Nobody has said whether by a try of this command.
+    gone: Vec<Uuid>,
     failed: Vec<Value>,
     untried: Vec<Value>,
 }
@@ -35,6 +37,7 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
     // Whatever ended it, what was done is told.
     let Tried {
         applied,
+        gone,
         failed,
         untried,
         ..
@@ -43,7 +46,9 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
         let (applied, failed, untried) = (applied.len(), failed.len(), untried.len());
         format!("{applied} applied, {failed} failed, {untried} could not be tried")
     })?;
-    output.json(|| json!({ "applied": applied, "failed": failed, "untried": untried }))?;
+    output.json(
+        || json!({ "applied": applied, "gone": gone, "failed": failed, "untried": untried }),
+    )?;
     let stays = done?;
     if let Some(letter) = stays {
         output.line(|| format!("letters stay, such as {}", letter.name))?;
@@ -116,6 +121,14 @@ impl Tried {
                 }
                 // Somebody was faster, such as the listener itself.
                 Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => {}
+                // The connection broke before the answer came, perhaps.
+                Err(failure) if matches!(letters.find(id).await, Ok(None)) => {
+                    output.line(|| {
+                        let failure = shown::plain(&failure.to_string());
+                        format!("gone     {name}, perhaps applied by this try: {failure}")
+                    })?;
+                    self.gone.push(id);
+                }
                 // Perhaps it is this one that wants something that is not there: the other keys have their turn.
                 Err(failure) => {
                     let error = failure.to_string();

@@ -175,7 +175,8 @@ impl<H: Handler> Letters<H> {
     /// Tries a letter now, in one transaction with its removal. It must be the first of its key.
     ///
     /// # Errors
-    /// [`Failure::Transient`]: nothing has changed, and it can be tried again.
+    /// [`Failure::Transient`]: either nothing has changed, or the connection was lost before the database could say that the
+    /// letter is applied; then it is gone. It can be tried again in both cases.
     pub async fn redrive(&self, id: Uuid) -> Result<Outcome, Failure> {
         self.batcher.redrive(id, redrive::Patience::Wait).await
     }
@@ -184,7 +185,7 @@ impl<H: Handler> Letters<H> {
     /// tried by the running listener. Returns whether it was there.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's. Where the connection was lost as it committed, the letter may be gone.
     pub async fn drop(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
         redrive::drop(&self.batcher.pool, &self.batcher.listener, id, reason).await
     }
