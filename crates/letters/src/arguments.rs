@@ -1,5 +1,7 @@
 //! The commands' arguments.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, Subcommand};
 use outbox::listener::letters::{Filter, Kind};
 use uuid::Uuid;
@@ -13,8 +15,8 @@ pub enum Command {
         #[command(flatten)]
         which: Which,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
-        most: usize,
+        #[arg(long, default_value = "50")]
+        most: NonZeroUsize,
         /// One JSON array
         #[arg(long)]
         json: bool,
@@ -34,8 +36,8 @@ pub enum Command {
         #[command(flatten)]
         which: Which,
         /// At most so many tries
-        #[arg(long, default_value_t = 1000)]
-        most: usize,
+        #[arg(long, default_value = "1000")]
+        most: NonZeroUsize,
         /// Only say which
         #[arg(long)]
         dry_run: bool,
@@ -57,8 +59,8 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
         /// At most so many
-        #[arg(long, default_value_t = 1000)]
-        most: usize,
+        #[arg(long, default_value = "1000")]
+        most: NonZeroUsize,
         /// Only say which
         #[arg(long)]
         dry_run: bool,

@@ -11,6 +11,7 @@ mod redrive;
 mod shown;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use outbox::listener::Handler;
@@ -72,6 +73,29 @@ impl<W: Write> Output<W> {
         }
         Ok(())
     }
+
+    /// Writes which letters there are, without their messages; says how many.
+    async fn listed<H: Handler>(
+        &mut self,
+        letters: &Letters<H>,
+        which: &Which,
+        most: NonZeroUsize,
+    ) -> Result<usize, Error> {
+        let (filter, most) = (which.filter(), most.get());
+        if self.json {
+            let found = letters.list_as(&filter, most, |letter| shown::json(&letter));
+            let found = found.await?;
+            let count = found.len();
+            self.json(|| found.into())?;
+            return Ok(count);
+        }
+        let found = letters.list_as(&filter, most, |letter| shown::line(&letter));
+        let found = found.await?;
+        for line in &found {
+            self.line(|| line.clone())?;
+        }
+        Ok(found.len())
+    }
 }
 
 impl Command {
@@ -94,12 +118,8 @@ impl Command {
         match self {
             Self::List { which, most, json } => {
                 let mut output = Output { to, json };
-                let found = letters.list(&which.filter(), most).await?;
-                for letter in &found {
-                    output.line(|| shown::line(letter))?;
-                }
-                output.json(|| found.iter().map(shown::json).collect())?;
-                output.line(|| match found.len() {
+                let count = output.listed(letters, &which, most).await?;
+                output.line(|| match count {
                     0 => "no letters".to_owned(),
                     count => counted(count, most),
                 })?;
@@ -123,16 +143,14 @@ impl Command {
                 json,
             } => {
                 let mut output = Output { to, json };
-                let found = letters.list(&which.filter(), most).await?;
                 if dry_run {
-                    return would(
-                        &mut output,
-                        &found,
-                        most,
-                        "would be tried, each key from its first letter on",
-                    );
+                    let what = "would be tried, each key from its first letter on";
+                    return would(&mut output, letters, &which, most, what).await;
                 }
-                redrive::redrive(letters, &chosen(found), most, &mut output).await
+                let chosen = letters
+                    .list_as(&which.filter(), most.get(), Chosen::of)
+                    .await?;
+                redrive::redrive(letters, &chosen, most.get(), &mut output).await
             }
             Self::Drop {
                 which,
@@ -143,11 +161,12 @@ impl Command {
                 json,
             } => {
                 let mut output = Output { to, json };
-                let found = letters.list(&which.filter(), most).await?;
                 if dry_run {
-                    return would(&mut output, &found, most, "would be dropped");
+                    return would(&mut output, letters, &which, most, "would be dropped").await;
                 }
-                let chosen = chosen(found);
+                let chosen = letters
+                    .list_as(&which.filter(), most.get(), Chosen::of)
+                    .await?;
                 if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, most, asks)? {
                     output.line(|| "nothing is dropped".to_owned())?;
                     return Ok(STAYS.into());
@@ -173,38 +192,37 @@ struct Chosen {
     line: String,
 }
 
-fn chosen(found: Vec<Letter>) -> Vec<Chosen> {
-    let chosen = found.into_iter().map(|letter| Chosen {
-        id: letter.id,
-        name: shown::name(&letter),
-        line: shown::line(&letter),
-        topic: letter.message.at.topic,
-        key: letter.message.key,
-    });
-    chosen.collect()
+impl Chosen {
+    fn of(letter: Letter) -> Self {
+        Self {
+            id: letter.id,
+            name: shown::name(&letter),
+            line: shown::line(&letter),
+            topic: letter.message.at.topic,
+            key: letter.message.key,
+        }
+    }
 }
 
 /// `count` letters, and whether there may be more than `most` let in.
-fn counted(count: usize, most: usize) -> String {
-    if count == most {
+fn counted(count: usize, most: NonZeroUsize) -> String {
+    if count == most.get() {
         format!("{count} letters (there may be more, see --most)")
     } else {
         format!("{count} letters")
     }
 }
 
-fn would<W: Write>(
+async fn would<H: Handler, W: Write>(
     output: &mut Output<W>,
-    found: &[Letter],
-    most: usize,
+    letters: &Letters<H>,
+    which: &Which,
+    most: NonZeroUsize,
     what: &str,
 ) -> Result<ExitCode, Error> {
-    for letter in found {
-        output.line(|| shown::line(letter))?;
-    }
-    output.json(|| found.iter().map(shown::json).collect())?;
-    output.line(|| format!("{} {what}", counted(found.len(), most)))?;
-    Ok(if found.is_empty() {
+    let count = output.listed(letters, which, most).await?;
+    output.line(|| format!("{} {what}", counted(count, most)))?;
+    Ok(if count == 0 {
         STAYS.into()
     } else {
         ExitCode::SUCCESS
@@ -214,7 +232,7 @@ fn would<W: Write>(
 fn confirmed<W: Write>(
     output: &mut Output<W>,
     chosen: &[Chosen],
-    most: usize,
+    most: NonZeroUsize,
     asks: Option<impl BufRead>,
 ) -> Result<bool, Error> {
     let mut asks = asks

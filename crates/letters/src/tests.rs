@@ -274,6 +274,9 @@ async fn no_letter_is_an_answer_to_a_list_and_code_3_to_all_else() {
         "redrive --json",
         "drop --reason r --yes",
         "list --most",
+        "list --most 0",
+        "redrive --all --most 0",
+        "drop --all --reason r --most 0",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
@@ -398,4 +401,46 @@ async fn a_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
         desk.ids("select id from dropped_letter order by seq").await,
         [4, 3]
     );
+}
+
+/// The most memory that this process has had since it was [forgotten](forget_the_most), in megabytes.
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let most = most.unwrap().trim().trim_end_matches(" kB");
+    most.parse::<u64>().unwrap() / 1000
+}
+
+fn forget_the_most() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+#[tokio::test]
+async fn a_command_over_many_large_letters_holds_few_of_them_at_once() {
+    let desk = Desk::new().await;
+    for id in 1..=150 {
+        let key = id.to_string();
+        desk.letter(id, &key, "poison", "note", "note.taken").await;
+    }
+    let enlarge = "update dead_letter set value = convert_to(
+        format('{\"does\": \"note\", \"pad\": \"%s\"}', repeat('x', 900000)), 'UTF8')";
+    sqlx::raw_sql(enlarge).execute(&desk.pool).await.unwrap();
+    for line in [
+        "list --most 1000 --json",
+        "list --most 1000",
+        "redrive --all --dry-run",
+        "drop --all --dry-run --json",
+        "redrive --all --type note.taken --most 70",
+        "drop --all --reason r --yes",
+    ] {
+        forget_the_most();
+        let before = most_memory();
+        let (done, written) = desk.run(line).await;
+        let rises = most_memory() - before;
+        done.unwrap();
+        assert!(rises < 40, "{line} takes {rises} MB");
+        assert!(written.len() > 1000, "{written}");
+    }
+    assert_eq!(desk.put_aside().await, []);
+    assert_eq!(desk.ids("select id from note").await.len(), 70);
 }

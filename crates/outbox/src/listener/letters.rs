@@ -140,7 +140,22 @@ impl<H: Handler> Letters<H> {
     /// # Errors
     /// The database's.
     pub async fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Letter>, sqlx::Error> {
-        rows::list(&self.batcher.pool, &self.batcher.listener, filter, most).await
+        self.list_as(filter, most, |letter| letter).await
+    }
+
+    /// As [`list`](Self::list), but of each letter only what `of` makes of it is kept: they are read one by one, and each may be as
+    /// large as a message.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list_as<T>(
+        &self,
+        filter: &Filter,
+        most: usize,
+        of: impl FnMut(Letter) -> T,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let Batcher { pool, listener, .. } = &*self.batcher;
+        rows::list(pool, listener, filter, most, of).await
     }
 
     /// One of them, if it is there.

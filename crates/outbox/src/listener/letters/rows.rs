@@ -1,5 +1,6 @@
 //! Letters as rows.
 
+use futures::TryStreamExt;
 use sqlx::postgres::{PgRow, PgTransaction};
 use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder, Row};
 use uuid::Uuid;
@@ -97,7 +98,7 @@ impl FromRow<'_, PgRow> for Letter {
     }
 }
 
-/// Letters read at once: each may be as large as a message.
+/// Letters asked for at once. They are read one by one: each may be as large as a message.
 const PAGE: i64 = 100;
 
 /// How many there are of each kind.
@@ -116,14 +117,16 @@ pub(super) async fn count(
         .collect()
 }
 
-pub(super) async fn list(
+pub(super) async fn list<T>(
     pool: &PgPool,
     listener: &str,
     filter: &Filter,
     most: usize,
-) -> Result<Vec<Letter>, sqlx::Error> {
-    let (mut found, mut after) = (Vec::new(), 0);
-    while found.len() < most {
+    mut of: impl FnMut(Letter) -> T,
+) -> Result<Vec<T>, sqlx::Error> {
+    let (mut found, mut after, mut whole) = (Vec::new(), 0, true);
+    // A page that is not whole is the last.
+    while found.len() < most && whole {
         let mut query = select(listener, filter);
         query.push(" and seq > ").push_bind(after);
         // An event type is read from the letters themselves: nobody knows how many it takes.
@@ -132,15 +135,18 @@ pub(super) async fn list(
             Some(_) => PAGE,
         };
         query.push(" order by seq limit ").push_bind(page);
-        let page: Vec<Letter> = query.build_query_as().fetch_all(pool).await?;
-        let Some(last) = page.last() else {
-            break;
-        };
-        after = last.seq;
-        let chosen = page.into_iter().filter(|letter| {
-            filter.event_type.is_none() || letter.event_type() == filter.event_type
-        });
-        found.extend(chosen.take(most - found.len()));
+        let mut letters = query.build_query_as().fetch(pool);
+        let mut read = 0;
+        while found.len() < most
+            && let Some(letter) = letters.try_next().await?
+        {
+            let letter: Letter = letter;
+            (after, read) = (letter.seq, read + 1);
+            if filter.event_type.is_none() || letter.event_type() == filter.event_type {
+                found.push(of(letter));
+            }
+        }
+        whole = read == page;
     }
     Ok(found)
 }
