@@ -147,10 +147,15 @@ impl Desk {
     }
 
     async fn run(&self, line: &str) -> (Result<ExitCode, Error>, String) {
+        self.asks(line, None).await
+    }
+
+    /// As [`run`](Self::run), with somebody there who answers.
+    async fn asks(&self, line: &str, answer: Option<&str>) -> (Result<ExitCode, Error>, String) {
         let mut written = Vec::new();
         let command = parse(line).unwrap();
-        let nobody = None::<&[u8]>;
-        let done = command.write(&self.letters, &mut written, nobody).await;
+        let answer = answer.map(str::as_bytes);
+        let done = command.write(&self.letters, &mut written, answer).await;
         (done, String::from_utf8(written).unwrap())
     }
 
@@ -443,4 +448,30 @@ async fn a_command_over_many_large_letters_holds_few_of_them_at_once() {
     }
     assert_eq!(desk.put_aside().await, []);
     assert_eq!(desk.ids("select id from note").await.len(), 70);
+}
+
+#[tokio::test]
+async fn only_a_yes_drops() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "poison"), (2, "note")]).await;
+    for answer in ["no\n", "\n", "y\n", "yes, but\n", ""] {
+        let (done, written) = desk.asks("drop --all --reason r", Some(answer)).await;
+        assert_eq!(done.unwrap(), ExitCode::from(STAYS), "{answer:?}");
+        assert!(written.contains("Drop these 2 letters?"), "{written}");
+        assert!(written.ends_with("nothing is dropped\n"), "{written}");
+        assert_eq!(desk.put_aside().await, [1, 2], "{answer:?}");
+    }
+    // Nobody is there, or whoever reads the answer is a program.
+    for (line, answer) in [
+        ("drop --all --reason r", None),
+        ("drop --all --reason r --json", Some("yes\n")),
+    ] {
+        let (done, _) = desk.asks(line, answer).await;
+        assert!(matches!(done, Err(Error::NotAsked(2))), "{done:?}");
+        assert_eq!(desk.put_aside().await, [1, 2], "{line}");
+    }
+    let (done, written) = desk.asks("drop --all --reason r", Some("yes\n")).await;
+    assert_eq!(done.unwrap(), ExitCode::SUCCESS, "{written}");
+    assert_eq!(desk.put_aside().await, []);
+    assert_eq!(desk.ids("select id from dropped_letter").await.len(), 2);
 }
