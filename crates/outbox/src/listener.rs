@@ -90,7 +90,8 @@ pub trait Handler: Send + Sync + 'static {
     /// exactly one transaction that commits; one that does not commit leaves nothing behind, and the batch comes
     /// again. A transaction may take 30 s, a statement as long as the server's `statement_timeout`, and what lies between two
     /// statements (other work, a call elsewhere) as long as its `idle_in_transaction_session_timeout`; a batch that takes longer
-    /// comes again in halves. Returns the events to publish, which are appended within the same transaction.
+    /// comes again in halves, and an event that takes longer alone fails as for an unknown reason. Returns the events to publish,
+    /// which are appended within the same transaction.
     ///
     /// # Errors
     /// [`Failure`] says what becomes of the batch. `?` on a `sqlx::Error` classifies it.

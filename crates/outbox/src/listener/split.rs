@@ -215,7 +215,6 @@ impl<'a> Split<'a> {
             (Stop::TooManyLetters, Some(_)) => {
                 return Err(Failure::Transient("the circuit breaker is open".into()));
             }
-            (Stop::TooSlow(error), Some(_)) => return Err(Failure::Transient(error)),
             (
                 Stop::TooManyLetters
                 | Stop::TooSlow(_)
@@ -229,7 +228,8 @@ impl<'a> Split<'a> {
             (Stop::Failure(Failure::Poison(error)), Some(message)) => {
                 self.put_aside(message, Kind::Poison, error)?;
             }
-            (Stop::Failure(Failure::Unknown(error)), Some(message)) => {
+            // Others may not take too long.
+            (Stop::TooSlow(error) | Stop::Failure(Failure::Unknown(error)), Some(message)) => {
                 let tries = self
                     .suspects
                     .get(&message)
@@ -322,6 +322,8 @@ mod tests {
         poison: BTreeSet<usize>,
         /// Fails, nobody knows why, as many times.
         strange: BTreeMap<usize, u32>,
+        /// Takes too long.
+        slow: BTreeSet<usize>,
         /// Indices in the order in which they were settled, and whether they were applied.
         log: Vec<(usize, bool)>,
         runs: usize,
@@ -358,6 +360,7 @@ mod tests {
                 },
                 poison: BTreeSet::new(),
                 strange: BTreeMap::new(),
+                slow: BTreeSet::new(),
                 log: Vec::new(),
                 runs: 0,
             }
@@ -383,6 +386,10 @@ mod tests {
                     .collect();
                 if wanted.iter().any(|message| self.poison.contains(message)) {
                     split.failed(part, Stop::Failure(Failure::Poison("23514".into())))?;
+                    continue;
+                }
+                if wanted.iter().any(|message| self.slow.contains(message)) {
+                    split.failed(part, Stop::TooSlow("57014".into()))?;
                     continue;
                 }
                 let strange = wanted
@@ -474,6 +481,19 @@ mod tests {
         assert_eq!(rig.of_key('a'), [0, 2, 5]);
         assert!(rig.log.contains(&(0, false)));
         assert_eq!(settled.next.into_values().collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
+    fn one_that_takes_too_long_alone_is_put_aside_where_others_can_be_applied() {
+        let mut rig = Rig::new("abab-a");
+        rig.slow = [0].into();
+        let settled = rig.run().unwrap();
+        assert_eq!((settled.applied, settled.lettered), (5, 1));
+        assert_eq!(rig.of_key('a'), [0, 2, 5]);
+        rig = Rig::new("ab");
+        rig.slow = [0, 1].into();
+        let unsettled = rig.run().unwrap_err();
+        assert!(matches!(unsettled.failure, Failure::Unknown(_)));
     }
 
     #[test]
