@@ -52,6 +52,17 @@ enum Hand {
     Waiting(Vec<Message>, Instant),
 }
 
+impl Hand {
+    /// What is not settled yet.
+    fn messages(&self) -> &[Message] {
+        match self {
+            Self::Settling(work, _) => &work.messages,
+            Self::Waiting(messages, _) => messages,
+            Self::Empty => &[],
+        }
+    }
+}
+
 pub(super) struct Run<H: Handler> {
     consumer: Consumer,
     batcher: Arc<Batcher<H>>,
@@ -63,10 +74,12 @@ pub(super) struct Run<H: Handler> {
     rewind: BTreeSet<Partition>,
     /// Lost, perhaps only for a moment, since the batch in hand was taken.
     gone: BTreeSet<Partition>,
-    /// Where each partition held goes on.
-    next: BTreeMap<Partition, i64>,
+    /// Where each partition held goes on after what is settled, but for what is in hand.
+    reached: BTreeMap<Partition, i64>,
     buffer: Buffer,
     hand: Hand,
+    /// Whether the batch in hand has what an earlier one left over.
+    carries: bool,
     retry: Duration,
     paused: bool,
     polled: Instant,
@@ -89,9 +102,10 @@ impl<H: Handler> Run<H> {
             epochs: BTreeMap::new(),
             rewind: BTreeSet::new(),
             gone: BTreeSet::new(),
-            next: BTreeMap::new(),
+            reached: BTreeMap::new(),
             buffer: Buffer::new(2 * listener.max_batch),
             hand: Hand::Empty,
+            carries: false,
             retry: RETRY_FIRST,
             paused: false,
             polled: Instant::now(),
@@ -186,12 +200,7 @@ impl<H: Handler> Run<H> {
                 *unfetched = 0;
             }
         }
-        let in_hand = match &self.hand {
-            Hand::Settling(work, _) => work.messages.as_slice(),
-            Hand::Waiting(messages, _) => messages,
-            Hand::Empty => &[],
-        };
-        for message in self.buffer.iter().chain(in_hand) {
+        for message in self.buffer.iter().chain(self.hand.messages()) {
             *lag.entry(message.partition()).or_default() += 1;
         }
         let (unreached, trouble) = (self.consumer.unreached(), self.consumer.trouble());
@@ -234,6 +243,7 @@ impl<H: Handler> Run<H> {
         // What waits has come since: nothing of what was lost is among it.
         self.gone.clear();
         let full = is_full(&messages, most);
+        self.carries = !messages.is_empty();
         self.buffer.fill(&mut messages, most);
         if messages.is_empty() {
             self.calm();
@@ -296,15 +306,17 @@ impl<H: Handler> Run<H> {
                     left,
                 } = *unsettled;
                 let done = work.messages.len() - left.len();
-                if done > 0 {
-                    // What waits need not wait for what failed.
-                    self.retry = RETRY_FIRST;
-                    self.move_on(settled, done);
-                }
                 let mut messages = Arc::unwrap_or_clone(work).messages;
                 let (mut left, mut index) = (left.into_iter().peekable(), 0..);
                 messages.retain(|_| left.next_if_eq(&index.next().unwrap_or_default()).is_some());
+                if done > 0 {
+                    // What waits need not wait for what failed.
+                    self.retry = RETRY_FIRST;
+                }
                 self.wait(messages, &failure);
+                if done > 0 {
+                    self.move_on(settled, done);
+                }
             }
             Err(error) => {
                 let messages = Arc::unwrap_or_clone(work).messages;
@@ -333,11 +345,21 @@ impl<H: Handler> Run<H> {
         }
         let mut next = settled.next;
         next.retain(|partition, _| self.is_mine(partition));
-        self.consumer.commit(&next, CommitMode::Async);
+        for (partition, offset) in &next {
+            let reached = self.reached.entry(partition.clone()).or_insert(*offset);
+            *reached = if self.carries {
+                // What is left over is settled after what came later.
+                (*reached).max(*offset)
+            } else {
+                *offset
+            };
+        }
+        let mut offsets = self.next();
+        offsets.retain(|partition, _| next.contains_key(partition));
+        self.consumer.commit(&offsets, CommitMode::Async);
         if !next.is_empty() {
             Step::OffsetsSent.reached();
         }
-        self.next.extend(next);
         for partition in settled.superseded {
             tracing::warn!(
                 topic = partition.0,
@@ -346,12 +368,24 @@ impl<H: Handler> Run<H> {
             );
             if self.is_mine(&partition) {
                 self.epochs.remove(&partition);
+                self.reached.remove(&partition);
                 self.rewind.insert(partition);
             }
         }
         self.progress
             .send_modify(|progress| progress.commit(messages));
         self.look_at_breaker();
+    }
+
+    /// The offsets to commit: what is in hand comes again.
+    fn next(&self) -> BTreeMap<Partition, i64> {
+        let mut next = self.reached.clone();
+        for message in self.hand.messages() {
+            if let Some(next) = next.get_mut(&message.partition()) {
+                *next = message.at.offset.min(*next);
+            }
+        }
+        next
     }
 
     fn look_at_breaker(&self) {
@@ -388,7 +422,7 @@ impl<H: Handler> Run<H> {
         }
         self.assigned.retain(|held| !partitions.contains(held));
         self.rewind.retain(|held| !partitions.contains(held));
-        self.next.retain(|held, _| !partitions.contains(held));
+        self.reached.retain(|held, _| !partitions.contains(held));
         self.gone.extend(partitions.iter().cloned());
         self.epochs.retain(|held, _| !partitions.contains(held));
         self.buffer
@@ -438,7 +472,8 @@ impl<H: Handler> Run<H> {
                 tracing::warn!("the last batch did not finish in time; it comes again");
             }
         }
-        self.consumer.close(self.next, self.closing).await;
+        let next = self.next();
+        self.consumer.close(next, self.closing).await;
     }
 }
 

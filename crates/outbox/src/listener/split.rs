@@ -286,7 +286,7 @@ impl<'a> Split<'a> {
 
     /// What the batch has come to.
     pub(super) fn ended(self, outcome: Result<(), Failure>) -> Result<Settled, Box<Unsettled>> {
-        let (messages, mut settled) = (self.messages, self.total);
+        let (messages, settled) = (self.messages, self.total);
         let Err(failure) = outcome else {
             return Ok(settled);
         };
@@ -296,12 +296,6 @@ impl<'a> Split<'a> {
             !self.done[*message] && !settled.superseded.contains(&partition)
         });
         let left: Vec<usize> = left.collect();
-        for message in &left {
-            let message = &messages[*message];
-            if let Some(next) = settled.next.get_mut(&message.partition()) {
-                *next = message.at.offset.min(*next);
-            }
-        }
         Err(Box::new(Unsettled {
             failure,
             settled,
@@ -538,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_settled_is_not_tried_again_and_offsets_stop_before_what_is_left() {
+    fn what_was_settled_is_not_tried_again() {
         let mut rig = Rig::new("abcd");
         rig.work.messages[3].at.partition = 1;
         rig.work.most = 1;
@@ -567,7 +561,6 @@ mod tests {
         let lost = Failure::Transient("connection lost".into());
         let unsettled = split.ended(Err(lost)).unwrap_err();
         assert_eq!(unsettled.left, [1]);
-        assert_eq!(unsettled.settled.next, [(("t".to_owned(), 0), 1)].into());
         assert_eq!(unsettled.settled.superseded.len(), 1, "and are read again");
     }
 

@@ -32,10 +32,20 @@ pub(crate) async fn passes(again: bool) -> Result<(), String> {
         waiting = Sent::Again(0, 0);
     }
     let mut messages = vec![new(1, Manner::Curable(Flaw::Strange))];
-    messages.extend(std::iter::repeat_n(waiting, OF_KEY));
+    messages.extend(std::iter::repeat_n(waiting.clone(), OF_KEY));
     messages.extend([0; 3].map(|key| new(key, Manner::Applies)));
     office.does(&produce(messages)).await;
     applies(&office, 3 + i64::from(again)).await?;
+    commits(&office).await?;
+    if again {
+        // Settled alone, after what came later.
+        let mut messages = vec![new(3, Manner::Curable(Flaw::Strange))];
+        messages.extend(std::iter::repeat_n(waiting, 20));
+        office.does(&produce(messages)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        office.does(&Action::Heal(u8::MAX)).await;
+        commits(&office).await?;
+    }
     office.settles().await
 }
 
@@ -57,6 +67,21 @@ async fn applies(office: &Office, count: i64) -> Result<(), String> {
         }
         if began.elapsed() > WITHIN {
             return Err(format!("{notes} of {count} are applied"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until the offsets after the last messages are committed.
+async fn commits(office: &Office) -> Result<(), String> {
+    let (group, began) = (office.group(&office.clerks[0]), Instant::now());
+    loop {
+        let committed = office.topic.committed(&group).await;
+        if committed == office.topic.ends() {
+            return Ok(());
+        }
+        if began.elapsed() > WITHIN {
+            return Err(format!("{committed:?} is committed"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
