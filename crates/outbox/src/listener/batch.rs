@@ -174,7 +174,17 @@ impl<H: Handler> Batcher<H> {
                         .send_modify(|progress| progress.settle(settled.fresh, settled.lettered));
                     split.settled(&part, settled);
                 }
-                Err(stop) => split.failed(part, stop)?,
+                Err(stop) => {
+                    if let Stop::TooSlow(error) = &stop {
+                        tracing::warn!(
+                            listener = self.listener,
+                            error,
+                            messages = messages.len(),
+                            "a transaction takes too long; it is tried with fewer messages"
+                        );
+                    }
+                    split.failed(part, stop)?;
+                }
             }
         }
         Ok(())
