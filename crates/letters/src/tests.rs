@@ -441,7 +441,8 @@ async fn a_command_over_many_large_letters_holds_few_of_them_at_once() {
         forget_the_most();
         let before = most_memory();
         let (done, written) = desk.run(line).await;
-        let rises = most_memory() - before;
+        // The kernel counts roughly: it may be less.
+        let rises = most_memory().saturating_sub(before);
         done.unwrap();
         assert!(rises < 40, "{line} takes {rises} MB");
         assert!(written.len() > 1000, "{written}");
