@@ -62,6 +62,8 @@ impl World {
             stack,
             http: reqwest::Client::builder()
                 .no_proxy()
+                // A service closes a connection that is idle for some seconds, perhaps just as it is used again.
+                .pool_idle_timeout(Duration::from_secs(1))
                 .timeout(Duration::from_secs(30))
                 .build()
                 .unwrap(),
