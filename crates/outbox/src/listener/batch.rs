@@ -148,9 +148,7 @@ impl<H: Handler> Batcher<H> {
         let outcome = self.settle_parts(work, &mut split).await;
         if let Err(Failure::Unknown(_)) = outcome {
             let turn = self.circuit().fail(Instant::now());
-            if let Some(turn) = turn {
-                self.turned(turn);
-            }
+            self.turned(turn);
         }
         split.ended(outcome)
     }
@@ -166,9 +164,7 @@ impl<H: Handler> Batcher<H> {
                 Ok(settled) => {
                     let (applied, faulty) = (settled.applied, settled.faulty());
                     let turn = self.circuit().note(applied, faulty, Instant::now());
-                    if let Some(turn) = turn {
-                        self.turned(turn);
-                    }
+                    self.turned(turn);
                     // Part by part: a batch that fails in the end has come to this all the same.
                     self.progress
                         .send_modify(|progress| progress.settle(settled.fresh, settled.lettered));
@@ -180,7 +176,7 @@ impl<H: Handler> Batcher<H> {
                             listener = self.listener,
                             error,
                             messages = messages.len(),
-                            "a transaction takes too long; it is tried with fewer messages"
+                            "a transaction takes too long"
                         );
                     }
                     split.failed(part, stop)?;
@@ -190,15 +186,16 @@ impl<H: Handler> Batcher<H> {
         Ok(())
     }
 
-    fn turned(&self, turn: Turn) {
+    fn turned(&self, turn: Option<Turn>) {
         match turn {
-            Turn::Opened(pause) => tracing::error!(
+            None => {}
+            Some(Turn::Opened(pause)) => tracing::error!(
                 listener = self.listener,
                 ?pause,
                 "the circuit breaker is open: too many messages were put aside; see the letters' errors. After the \
                  pause one message is tried"
             ),
-            Turn::Closed => tracing::info!(
+            Some(Turn::Closed) => tracing::info!(
                 listener = self.listener,
                 "the circuit breaker is closed: a message was applied"
             ),

@@ -36,8 +36,9 @@ impl Buffer {
             && bytes < MOST_BYTES
             && let Some(message) = self.messages.pop_front()
         {
-            self.bytes -= size(&message);
-            bytes += size(&message);
+            let size = size(&message);
+            self.bytes -= size;
+            bytes += size;
             hand.push(message);
         }
     }

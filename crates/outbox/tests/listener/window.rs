@@ -58,30 +58,36 @@ fn produce(messages: Vec<Sent>) -> Action {
 
 /// Waits until so many are applied.
 async fn applies(office: &Office, count: i64) -> Result<(), String> {
-    let began = Instant::now();
-    loop {
+    eventually(async || {
         let notes = sqlx::query_scalar("select count(*) from note");
         let notes: i64 = notes.fetch_one(&office.pool).await.unwrap();
         if notes >= count {
             return Ok(());
         }
-        if began.elapsed() > WITHIN {
-            return Err(format!("{notes} of {count} are applied"));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        Err(format!("{notes} of {count} are applied"))
+    })
+    .await
 }
 
 /// Waits until the offsets after the last messages are committed.
 async fn commits(office: &Office) -> Result<(), String> {
-    let (group, began) = (office.group(&office.clerks[0]), Instant::now());
-    loop {
+    let group = office.group(&office.clerks[0]);
+    eventually(async || {
         let committed = office.topic.committed(&group).await;
         if committed == office.topic.ends() {
             return Ok(());
         }
-        if began.elapsed() > WITHIN {
-            return Err(format!("{committed:?} is committed"));
+        Err(format!("{committed:?} is committed"))
+    })
+    .await
+}
+
+async fn eventually(holds: impl AsyncFn() -> Result<(), String>) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        match holds().await {
+            Err(_) if began.elapsed() <= WITHIN => {}
+            outcome => return outcome,
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
+use sqlx::{Postgres, Transaction};
 use stack::testing::{Binary, Service, pid};
 use stack::topic;
 use uuid::Uuid;
@@ -207,6 +208,28 @@ async fn place_at_once(world: &World, product: Uuid, count: i32) {
     .unwrap();
 }
 
+/// Has a backlog gather in Kafka while the database holds the workers up; they go on once that is rolled back.
+async fn backlog_waits(
+    world: &World,
+    product: Uuid,
+    backlog: i32,
+    mut meanwhile: impl FnMut(),
+) -> Transaction<'static, Postgres> {
+    let kafka = &world.stack.kafka;
+    let carried = topic::count(kafka, "order").unwrap();
+    let holder = world.hold(&[product]).await;
+    place_at_once(world, product, backlog).await;
+    eventually(10 * WITHIN, "Kafka has the backlog", async || {
+        meanwhile();
+        match topic::count(kafka, "order").unwrap() - carried {
+            more if more >= i64::from(backlog) => Ok(()),
+            more => Err(format!("{more} of {backlog}")),
+        }
+    })
+    .await;
+    holder
+}
+
 /// A service's memory, each time it was looked at.
 struct Memory {
     part: &'static str,
@@ -234,19 +257,8 @@ impl Memory {
 async fn memory_stays_flat(backlog: i32) {
     let world = World::alone().await;
     let product = world.product(PRICE, backlog).await;
-    let kafka = &world.stack.kafka;
     let mut services = ["inventory-worker", "order"].map(|part| Memory::of(&world, part));
-    let carried = topic::count(kafka, "order").unwrap();
-    let holder = world.hold(&[product]).await;
-    place_at_once(&world, product, backlog).await;
-    eventually(10 * WITHIN, "Kafka has the backlog", async || {
-        services[0].look();
-        match topic::count(kafka, "order").unwrap() - carried {
-            more if more >= i64::from(backlog) => Ok(()),
-            more => Err(format!("{more} of {backlog}")),
-        }
-    })
-    .await;
+    let holder = backlog_waits(&world, product, backlog, || services[0].look()).await;
     let worker = &world.stack.worker_url;
     let paused = |shown: &Value| shown["paused"] == true && shown["retrying"] == "transient";
     world.shows(worker, "listener", "it rests", paused).await;
@@ -307,16 +319,7 @@ async fn partitions_that_come_during_a_pause_wait_outside() {
             .shows(url, "listener", "it holds half of the partitions", half)
             .await;
     }
-    let carried = topic::count(&world.stack.kafka, "order").unwrap();
-    let holder = world.hold(&[product]).await;
-    place_at_once(&world, product, BACKLOG).await;
-    eventually(10 * WITHIN, "Kafka has the backlog", async || {
-        match topic::count(&world.stack.kafka, "order").unwrap() - carried {
-            more if more >= i64::from(BACKLOG) => Ok(()),
-            more => Err(format!("{more} of {BACKLOG}")),
-        }
-    })
-    .await;
+    let holder = backlog_waits(&world, product, BACKLOG, || {}).await;
     let retries = |shown: &Value| shown["retries"].as_u64().unwrap();
     let (_, body) = world.readiness(first).await;
     let before = retries(&body["checks"]["listener"]);
