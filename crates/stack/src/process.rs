@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -155,16 +156,25 @@ impl Drop for Group {
     }
 }
 
-/// Asks the kernel to kill the child when the thread that started it ends, however that comes.
+/// Asks the kernel to kill the child when the thread that started it ends, however that comes. A child whose parent has
+/// died before it could ask does not start.
 #[expect(
     unsafe_code,
     reason = "there is no safe way to run code between fork and exec"
 )]
 pub(crate) fn die_with_parent(command: &mut std::process::Command) {
-    // SAFETY: prctl is async-signal-safe, and the closure allocates nothing. It runs after the change of user, which
-    // would undo it.
+    let parent = Pid::this();
+    // SAFETY: prctl and getppid are async-signal-safe, and the closure allocates nothing. It runs after the change of
+    // user, which would undo it.
     unsafe {
-        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if Pid::parent() == parent {
+                Ok(())
+            } else {
+                Err(Errno::ESRCH.into())
+            }
+        });
     }
 }
 
@@ -349,5 +359,51 @@ impl Keeper {
                 None => pids.remove(self.spec.name),
             };
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    /// Set for the process that this test starts to be the parent that dies.
+    const PARENT: &str = "STACK_TEST_PARENT";
+
+    #[test]
+    #[expect(
+        unsafe_code,
+        reason = "the parent has to die between the child's fork and its asking"
+    )]
+    fn a_child_whose_parent_died_before_it_asked_does_not_start() {
+        if env::var_os(PARENT).is_some() {
+            let parent = Pid::this();
+            let mut child = std::process::Command::new("echo");
+            child.arg("it started");
+            // SAFETY: kill and getppid are async-signal-safe, and the closure allocates nothing.
+            unsafe {
+                child.pre_exec(move || {
+                    kill(parent, Signal::SIGKILL)?;
+                    while Pid::parent() == parent {
+                        std::hint::spin_loop();
+                    }
+                    Ok(())
+                });
+            }
+            die_with_parent(&mut child);
+            let _ = child.status();
+            unreachable!("this process was killed");
+        }
+        let parent = std::process::Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("process::tests::a_child_whose_parent_died_before_it_asked_does_not_start")
+            .env(PARENT, "")
+            .output() // ends when the child, too, has closed it
+            .unwrap();
+        assert_eq!(parent.status.signal(), Some(Signal::SIGKILL as i32));
+        let said = String::from_utf8_lossy(&parent.stdout);
+        assert!(!said.contains("it started"), "{said}");
     }
 }
