@@ -2,7 +2,7 @@
 
 use outbox::listener;
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Http, Log};
+use service::config::{Database, Files, Http, Log};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "INVENTORY_WORKER";
@@ -44,13 +44,16 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks all settings over, and every file that they name, without connecting anywhere.
+    /// Looks all settings over, and every file that they name if it is here, without connecting anywhere.
     ///
     /// # Errors
     /// The first [`Problem`].
-    pub fn check(&self) -> Result<(), Problem> {
-        self.database.check()?;
-        self.kafka.check()?;
+    pub fn check(&self, files: Files) -> Result<(), Problem> {
+        self.database.check(files)?;
+        match files {
+            Files::Here => self.kafka.check()?,
+            Files::Elsewhere => self.kafka.check_without_files()?,
+        }
         Ok(self.log.check()?)
     }
 }

@@ -51,7 +51,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
                 .run(&Letters::new(name, pool, Orders, deferral))
                 .await?);
         }
-        Command::CheckConfig(command) => command.run(&config, config.check())?,
+        Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
     }
     Ok(ExitCode::SUCCESS)
 }

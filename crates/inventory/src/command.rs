@@ -61,7 +61,7 @@ impl Arguments {
                 outbox::keeper::accept(&mut database).await?;
                 cli::print("the database is taken for the outbox's own");
             }
-            Command::CheckConfig(command) => command.run(&config, config.check())?,
+            Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use outbox::keeper::Limits;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Http, Log, Role};
+use service::config::{Database, Files, Http, Log, Role};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "INVENTORY";
@@ -48,14 +48,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks all settings over, and every file that they name, without connecting anywhere.
+    /// Looks all settings over, and every file that they name if it is here, without connecting anywhere.
     ///
     /// # Errors
     /// The first [`Problem`](service::config::Problem).
-    pub fn check(&self) -> Result<(), service::config::Problem> {
-        self.database.check()?;
-        self.owner.check("owner.password_file")?;
-        self.keeper.check("keeper.password_file")?;
+    pub fn check(&self, files: Files) -> Result<(), service::config::Problem> {
+        self.database.check(files)?;
+        self.owner.check("owner.password_file", files)?;
+        self.keeper.check("keeper.password_file", files)?;
         self.log.check()
     }
 

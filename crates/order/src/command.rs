@@ -76,7 +76,7 @@ impl Arguments {
                     .run(&Letters::new(name, pool, Outcomes, deferral))
                     .await?);
             }
-            Command::CheckConfig(command) => command.run(&config, config.check())?,
+            Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,7 +6,7 @@ use outbox::listener;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Http, Log, Role};
+use service::config::{Database, Files, Http, Log, Role};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "ORDER";
@@ -74,15 +74,18 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks all settings over, and every file that they name, without connecting anywhere.
+    /// Looks all settings over, and every file that they name if it is here, without connecting anywhere.
     ///
     /// # Errors
     /// The first [`Problem`].
-    pub fn check(&self) -> Result<(), Problem> {
-        self.database.check()?;
-        self.owner.check("owner.password_file")?;
-        self.keeper.check("keeper.password_file")?;
-        self.kafka.check()?;
+    pub fn check(&self, files: Files) -> Result<(), Problem> {
+        self.database.check(files)?;
+        self.owner.check("owner.password_file", files)?;
+        self.keeper.check("keeper.password_file", files)?;
+        match files {
+            Files::Here => self.kafka.check()?,
+            Files::Elsewhere => self.kafka.check_without_files()?,
+        }
         Ok(self.log.check()?)
     }
 

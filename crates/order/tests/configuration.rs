@@ -133,3 +133,38 @@ fn what_is_wrong_is_told_by_its_setting_and_nothing_is_connected_to() {
         assert!(!good && told.contains(setting), "{variable}: {told}");
     }
 }
+
+#[test]
+fn files_may_be_on_another_machine_names_and_values_are_looked_at_all_the_same() {
+    let elsewhere = [
+        ("ORDER__DATABASE__PASSWORD_FILE", "/nowhere"),
+        ("ORDER__DATABASE__SSLMODE", "verify-full"),
+        ("ORDER__DATABASE__SSLROOTCERT", "/nowhere"),
+        ("ORDER__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL"),
+        ("ORDER__KAFKA__PROPERTIES__SSL_CA_LOCATION", "/nowhere"),
+        ("ORDER__KAFKA__PROPERTY_FILES__SSL_KEY_PEM", "/nowhere"),
+    ];
+    let (good, _, told) = check(&["--without-files"], &elsewhere);
+    assert!(good, "{told}");
+    for (variable, text, setting) in [
+        (
+            "ORDER__KAFKA__PROPERTY_FILES__SASL_PASWORD",
+            "/nowhere",
+            "sasl.pasword",
+        ),
+        (
+            "ORDER__DATABASE__SSLMODE",
+            "require",
+            "database.sslrootcert",
+        ),
+        ("ORDER__LOG__FILTER", "order=loud", "log.filter"),
+    ] {
+        let variables: Vec<_> = elsewhere
+            .into_iter()
+            .filter(|(other, _)| *other != variable)
+            .chain([(variable, text)])
+            .collect();
+        let (good, _, told) = check(&["--without-files"], &variables);
+        assert!(!good && told.contains(setting), "{variable}: {told}");
+    }
+}

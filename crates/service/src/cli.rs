@@ -7,6 +7,8 @@ use std::process::{ExitCode, Termination};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Files;
+
 /// Options of every command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -21,9 +23,22 @@ pub struct CheckConfig {
     /// Print all settings as they are in effect, as a file that `--config` takes; secrets are not in it
     #[arg(long)]
     print: bool,
+    /// Look only at the settings themselves, for another machine: the files that they name need not be here
+    #[arg(long)]
+    without_files: bool,
 }
 
 impl CheckConfig {
+    /// Where the files are that the settings name.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        if self.without_files {
+            Files::Elsewhere
+        } else {
+            Files::Here
+        }
+    }
+
     /// Prints `config` if asked to, then says what was found about it.
     ///
     /// # Errors

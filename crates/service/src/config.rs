@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgSslMode;
 
-pub use check::Problem;
 pub(crate) use check::secret;
+pub use check::{Files, Problem};
 pub use load::{Error, Unknown, load, to_toml};
 
 /// The HTTP listener.

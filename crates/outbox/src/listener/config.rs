@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Breaker, Deferral, Error};
@@ -102,6 +103,29 @@ impl Config {
         client.create::<BaseConsumer>().map(drop).map_err(refused)
     }
 
+    /// Looks the names and values of properties over, for a machine that lacks the files that they name: of
+    /// `property_files` the names alone, and nothing of what goes together.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Reserved`], [`Error::Secret`], [`Error::Twice`] or [`Error::Property`].
+    pub fn check_without_files(&self) -> Result<(), Error> {
+        self.refuse()?;
+        self.plain().create_native_config().map_err(refused)?;
+        for property in self.property_files.keys() {
+            // Whether there is such a property; what it may be, only the file's content tells.
+            let found = ClientConfig::new()
+                .set(property, "1")
+                .create_native_config();
+            if let Err(
+                error @ KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..),
+            ) = found
+            {
+                return Err(refused(error));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses what would void the listener's guarantees in silence, and secrets.
     pub(super) fn refuse(&self) -> Result<(), Error> {
         if self.name.is_empty() || self.name.chars().count() > MOST_NAME {
@@ -142,6 +166,20 @@ impl Config {
     /// # Errors
     /// [`Error::PropertyFile`].
     pub fn client(&self) -> Result<ClientConfig, Error> {
+        let mut client = self.plain();
+        for (property, path) in &self.property_files {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::PropertyFile {
+                property: property.clone(),
+                path: path.clone(),
+                source,
+            })?;
+            client.set(property, text.trim_end_matches(['\r', '\n']));
+        }
+        Ok(client)
+    }
+
+    /// The same without what the files hold.
+    fn plain(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         let settings = [
             ("bootstrap.servers", self.bootstrap_servers.as_str()),
@@ -187,15 +225,7 @@ impl Config {
         for (key, value) in &self.properties {
             client.set(key, value);
         }
-        for (property, path) in &self.property_files {
-            let text = std::fs::read_to_string(path).map_err(|source| Error::PropertyFile {
-                property: property.clone(),
-                path: path.clone(),
-                source,
-            })?;
-            client.set(property, text.trim_end_matches(['\r', '\n']));
-        }
-        Ok(client)
+        client
     }
 }
 
@@ -307,6 +337,28 @@ mod tests {
             told.contains("ssl.ca.location") && told.contains("/nowhere"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn names_and_values_are_looked_over_where_the_files_are_not() {
+        let mut tls = with(&[
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("ssl.ca.location", "/nowhere"),
+        ]);
+        let mut file = |property: &str| {
+            tls.property_files
+                .insert(property.to_owned(), "/nowhere".into());
+            tls.check_without_files()
+        };
+        file("sasl.password").unwrap();
+        file("ssl.key.pem").unwrap();
+        let told = file("sasl.pasword").unwrap_err().to_string();
+        assert!(told.contains("sasl.pasword"), "{told}");
+        for name in ["session.timeout", "sasl.password", "group.id"] {
+            let told = with(&[(name, "1")]).check_without_files().unwrap_err();
+            assert!(told.to_string().contains(name), "{told}");
+        }
     }
 
     #[test]

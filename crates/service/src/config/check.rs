@@ -1,9 +1,18 @@
-//! Looking settings over without connecting anywhere: every file that they name is read, contradictions are told.
+//! Looking settings over without connecting anywhere: contradictions are told, every file that they name is read.
 
 use std::path::{Path, PathBuf};
 
 use super::{Database, Log, Role};
 use crate::telemetry::{self, BadFilter};
+
+/// Where the files are that settings name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// On this machine: they are read.
+    Here,
+    /// On the machine that the settings are for: only the settings are looked at.
+    Elsewhere,
+}
 
 /// A setting that cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +95,15 @@ impl Database {
     ///
     /// # Errors
     /// The first [`Problem`].
-    pub fn check(&self) -> Result<(), Problem> {
+    pub fn check(&self, files: Files) -> Result<(), Problem> {
+        if files == Files::Elsewhere {
+            return self.contradicts();
+        }
         password("database.password_file", self.password_file.as_deref())?;
         self.check_tls()
     }
 
-    pub(crate) fn check_tls(&self) -> Result<(), Problem> {
+    fn contradicts(&self) -> Result<(), Problem> {
         let contradiction = |setting, why| Err(Problem::Contradiction { setting, why });
         if self.sslrootcert.is_some() && !self.sslmode.verifies() {
             return contradiction(
@@ -114,6 +126,11 @@ impl Database {
                 "would not be shown: database.sslmode is disable",
             );
         }
+        Ok(())
+    }
+
+    pub(crate) fn check_tls(&self) -> Result<(), Problem> {
+        self.contradicts()?;
         let certificate = ("certificate in PEM", "-----BEGIN CERTIFICATE-----");
         for (setting, path, (what, mark)) in [
             ("database.sslrootcert", &self.sslrootcert, certificate),
@@ -135,8 +152,11 @@ impl Role {
     ///
     /// # Errors
     /// The first [`Problem`].
-    pub fn check(&self, setting: &'static str) -> Result<(), Problem> {
-        password(setting, self.password_file.as_deref())
+    pub fn check(&self, setting: &'static str, files: Files) -> Result<(), Problem> {
+        match files {
+            Files::Here => password(setting, self.password_file.as_deref()),
+            Files::Elsewhere => Ok(()),
+        }
     }
 }
 
@@ -163,7 +183,7 @@ mod tests {
     fn told(change: impl FnOnce(&mut Database)) -> String {
         let mut database = Database::local(5433, "order_db", "order_service");
         change(&mut database);
-        let problem = database.check().unwrap_err();
+        let problem = database.check(Files::Here).unwrap_err();
         let cause = std::error::Error::source(&problem).map(ToString::to_string);
         format!("{problem} {}", cause.unwrap_or_default())
     }
@@ -217,8 +237,12 @@ mod tests {
                 password_file: missing(),
                 ..Role::new("order_owner")
             };
-            let told = owner.check("owner.password_file").unwrap_err().to_string();
+            let told = owner.check("owner.password_file", Files::Here).unwrap_err();
+            let told = told.to_string();
             assert!(told.contains("owner.password_file"), "{told}");
+            owner
+                .check("owner.password_file", Files::Elsewhere)
+                .unwrap();
         });
     }
 
@@ -237,9 +261,14 @@ mod tests {
             );
             assert!(told(|d| d.sslcert = authority()).contains("needs database.sslkey"));
             let mut good = Database::local(5433, "order_db", "order_service");
-            good.check().unwrap();
+            good.check(Files::Here).unwrap();
             (good.sslmode, good.sslrootcert) = (SslMode::VerifyFull, authority());
-            good.check().unwrap();
+            good.check(Files::Here).unwrap();
+            good.sslrootcert = Some("/nowhere/file".into());
+            good.check(Files::Elsewhere).unwrap();
+            good.sslmode = SslMode::Require;
+            let told = good.check(Files::Elsewhere).unwrap_err().to_string();
+            assert!(told.contains("would not be looked at"), "{told}");
         });
     }
 
