@@ -15,6 +15,7 @@ let
           inherit name;
           text = ''
             case "''${1:-}" in
+              -h | --help | -V | --version) ;;
               "" | -*)
                 set -- serve "$@"
                 echo "${name}: settings come from --config FILE and ${variables}, \`nix run .#${name} -- check-config --print\` shows them; everything at once: \`nix run .#demo\`" >&2

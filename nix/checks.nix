@@ -41,16 +41,18 @@ packages
   );
   # Every test that needs no Kafka, on real PostgreSQL servers; the other ones are for the virtual machines.
   nextest = craneLib.cargoNextest (
-    documented
+    built
     // {
       cargoNextestExtraArgs = "--profile postgresql";
       # A server a test: as many at once as there are processors.
-      env = documented.env // demo.environment;
+      env = built.env // demo.environment;
       preCheck = ''
         export STACK_HOME=$TMPDIR/stack
       '';
     }
   );
+  # Those that hold the README to the code.
+  readme = craneLib.cargoTest (documented // { cargoTestExtraArgs = "--lib the_readme"; });
   doctest = craneLib.cargoDocTest documented;
   doc = craneLib.cargoDoc (
     documented

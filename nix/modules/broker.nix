@@ -5,7 +5,9 @@ let
   inherit (lib) mkOption types;
   inherit (parts.routes) ports heap;
   cfg = config.services.outbox-cdc.broker;
+  address = import ./kafka-connect/address.nix { inherit lib; };
   loopback = port: "127.0.0.1:${toString port}";
+  isLoopback = host: host == "::1" || host == "localhost" || lib.hasPrefix "127." host;
 in
 {
   options.services.outbox-cdc.broker = {
@@ -15,7 +17,7 @@ in
       type = types.str;
       default = "127.0.0.1";
       example = "0.0.0.0";
-      description = "Where services reach the broker, at port ${toString ports.kafka}. What is on the broker's own machine has port ${toString ports.kafka_internal} on loopback besides.";
+      description = "Where services reach the broker, at port ${toString ports.kafka}, which asks nobody who he is and encrypts nothing. What is on the broker's own machine has port ${toString ports.kafka_internal} on loopback besides.";
     };
 
     advertisedHost = mkOption {
@@ -44,7 +46,11 @@ in
     assertions = [
       {
         assertion = parts.accepted.kafka config.services.apache-kafka.package.version;
-        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not accepted (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka})";
+        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not accepted (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka}); see services.apache-kafka.package";
+      }
+      {
+        assertion = isLoopback cfg.advertisedHost -> isLoopback cfg.listenAddress && !cfg.openFirewall;
+        message = "services.outbox-cdc.broker.advertisedHost: `${cfg.advertisedHost}` sends services on other machines to themselves; give the name or address by which they find the broker";
       }
     ];
 
@@ -67,12 +73,12 @@ in
           "controller.quorum.voters" = [ "1@${loopback ports.kafka_controller}" ];
           listeners = [
             "INTERNAL://${loopback ports.kafka_internal}"
-            "EXTERNAL://${cfg.listenAddress}:${toString ports.kafka}"
+            "EXTERNAL://${address.host cfg.listenAddress}:${toString ports.kafka}"
             "CONTROLLER://${loopback ports.kafka_controller}"
           ];
           "advertised.listeners" = [
             "INTERNAL://${loopback ports.kafka_internal}"
-            "EXTERNAL://${cfg.advertisedHost}:${toString ports.kafka}"
+            "EXTERNAL://${address.host cfg.advertisedHost}:${toString ports.kafka}"
           ];
           "listener.security.protocol.map" = [
             "INTERNAL:PLAINTEXT"

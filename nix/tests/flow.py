@@ -69,6 +69,7 @@ with subtest("what is for one machine only is not there for others"):
         machine.succeed(f"timeout 60 bash -c 'exec 3<> /dev/tcp/{host}/{PORTS[port]}'")
 
 with subtest("no secret is in the store, in a process, in a log, in an answer"):
+    # They came while the machines ran; what is written when a configuration is built is for refused.nix.
     named = "-oE '/nix/store/[a-z0-9]{32}-[A-Za-z0-9+._?=-]+'"
     for machine in [order, inventory, kafka]:
 
@@ -115,6 +116,11 @@ with subtest("units are as hard as they are meant to be"):
     for machine in [order, inventory, kafka]:
         # systemd says so of a setting that it does not know, and goes on without it.
         machine.fail("journalctl --no-pager | grep -E 'systemd\\[1\\]: .*(outbox-cdc|kafka-connect).*(Unknown|Failed to parse|ignoring)'")
+
+with subtest("an operator has the programs with the settings and the secrets of their units"):
+    order.succeed(f"{FACTS['order_command']} check-outbox")
+    letters = inventory.succeed(f"{FACTS['worker_command']} letters list --all --json")
+    t.assertEqual(json.loads(letters), [])
 
 with subtest("topics are as the connectors declare them"):
     described = kafka.succeed(

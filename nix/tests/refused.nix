@@ -54,6 +54,35 @@ let
       services.kafka-connect.settings."sasl.jaas.config" =
         "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"connect\" password=\"secret\";";
     };
+    "a secret's name goes on after the word" = {
+      says = "plain: aws.secret.access.key.id would be in the store";
+      services.kafka-connect.connectors.plain.config."aws.secret.access.key.id" = "secret";
+    };
+    "a password is in a service's settings" = {
+      says = "services.outbox-cdc.order.settings: sasl.password would be in the store";
+      services.outbox-cdc.order.settings.kafka.properties."sasl.password" = "secret";
+    };
+    "a password is in the connector of a service" = {
+      says = "services.outbox-cdc.order.settings: connector.password would be in the store";
+      services.outbox-cdc.order.settings.connector.password = "secret";
+    };
+    "a service listens at no port" = {
+      says = "`0.0.0.0` has no port at its end";
+      services.outbox-cdc.order.settings.http.listen = "0.0.0.0";
+      services.outbox-cdc.order.openFirewall = true;
+    };
+    "a broker sends others to themselves" = {
+      says = "`127.0.0.1` sends services on other machines to themselves";
+      services.outbox-cdc.broker.listenAddress = "0.0.0.0";
+    };
+    "the rules of access are overridden" = {
+      says = "its access rules are not in services.postgresql.authentication";
+      services.postgresql.authentication = lib.mkForce "host all all 127.0.0.1/32 trust";
+    };
+    "the write-ahead log says too little" = {
+      says = "wal_level is not `logical`";
+      services.postgresql.settings.wal_level = "replica";
+    };
     "a role has no password where the database is made" = {
       says = "every role needs a password";
       services.outbox-cdc.order.passwordFiles.order_keeper = null;
@@ -97,10 +126,48 @@ let
         ];
       };
     };
+    "a client's address has no mask" = {
+      bad = "192.0.2.7";
+      good = "192.0.2.7/32";
+      module = address: { services.outbox-cdc.order.database.clients = [ { inherit address; } ]; };
+    };
+    "no role at all may come from elsewhere" = {
+      bad = [ ];
+      good = [ "order_cdc" ];
+      module = roles: {
+        services.outbox-cdc.order.database.clients = [
+          {
+            address = "2001:db8::/32";
+            inherit roles;
+          }
+        ];
+      };
+    };
     "a port is none" = {
       bad = 65536;
       good = 65535;
       module = port: { services.outbox-cdc.inventory.settings.database.port = port; };
+    };
+  };
+  # None of the files is where the settings are built.
+  tls = {
+    services.outbox-cdc.order = {
+      settings = {
+        database = {
+          sslmode = "verify-full";
+          sslrootcert = "/run/keys/authority.pem";
+          sslcert = "/run/keys/order.pem";
+        };
+        kafka.properties = {
+          "security.protocol" = "SSL";
+          "ssl.ca.location" = "/run/keys/authority.pem";
+          "ssl.certificate.location" = "/run/keys/order.pem";
+        };
+      };
+      credentials = {
+        "database.sslkey" = "/run/keys/order.key";
+        "kafka.property_files.ssl.key.pem" = "/run/keys/order.key";
+      };
     };
   };
   # What anybody may want.
@@ -112,12 +179,20 @@ let
     "a place to get tokens at" = {
       services.kafka-connect.settings."sasl.oauthbearer.token.endpoint.url" = "https://example.org/token";
     };
-    "a client's certificate, and its key as a credential" = {
-      services.outbox-cdc.order = {
-        settings.database.sslcert = "/run/keys/order.pem";
-        credentials."database.sslkey" = "/run/keys/order.key";
+    "a provider of secrets, called so" = {
+      services.kafka-connect.settings = {
+        "config.providers" = "dir,secrets";
+        "config.providers.secrets.class" = "org.example.Secrets";
       };
     };
+    "a database that is made and migrated elsewhere" = {
+      services.outbox-cdc.order = {
+        database.createLocally = lib.mkForce false;
+        migrations.enable = false;
+        passwordFiles.order_owner = null;
+      };
+    };
+    "TLS to both, with the machine's own files" = tls;
   };
   refuses =
     { says, ... }@mistake:
@@ -140,28 +215,46 @@ let
     )
     ++ lib.attrNames (lib.filterAttrs (_: module: said module != [ ]) right);
 
-  # What the module says of settings that it finds wrong only when it builds them.
+  # What a module says of what it finds wrong only when it builds it.
   saidOf =
-    settings:
-    let
-      config = with' { services.outbox-cdc.order = { inherit settings; }; };
-    in
-    config.services.outbox-cdc.order.settingsFile.overrideAttrs (build: {
-      name = "said-of-settings";
+    package:
+    package.overrideAttrs (build: {
+      name = "said-of-${build.name}";
       module = build.buildCommand;
       buildCommand = ''
         if bash -euc "$module" 2> said; then
-          echo "the module takes settings that it must refuse" >&2
+          echo "the module takes what it must refuse" >&2
           exit 1
         fi
+        rm -rf $out
         mv said $out
       '';
     });
+  settingsOf = module: (with' module).services.outbox-cdc.order.settingsFile;
+  saidOfSettings =
+    settings:
+    saidOf (settingsOf {
+      services.outbox-cdc.order = { inherit settings; };
+    });
+  saidOfConnectors =
+    credentials:
+    saidOf
+      (with' { services.kafka-connect.credentials = lib.mkForce credentials; })
+      .services.kafka-connect.connectorsFolder;
 in
 {
   settings-refuse = pkgs.runCommand "settings-refuse" { } ''
-    grep -F 'did you mean kafka.max_batch' ${saidOf { kafka.max_bacth = 7; }}
-    grep -F database.max_connections ${saidOf { database.max_connections = "many"; }}
+    grep -F 'did you mean kafka.max_batch' ${saidOfSettings { kafka.max_bacth = 7; }}
+    grep -F database.max_connections ${saidOfSettings { database.max_connections = "many"; }}
+    grep -F verify-full ${saidOfSettings { database.sslrootcert = "/run/keys/authority.pem"; }}
+    grep -F verify-full ${settingsOf tls}
+    touch $out
+  '';
+
+  connectors-refuse = pkgs.runCommand "connectors-refuse" { } ''
+    grep -F 'inventory-outbox refers to the credential inventory_cdc' ${
+      saidOfConnectors { order_cdc = "/run/secrets/order_cdc"; }
+    }
     touch $out
   '';
 

@@ -158,6 +158,8 @@ in
         topics = "${pkgs.apacheKafka}/bin/kafka-topics.sh";
         order_db = nodes.order.services.outbox-cdc.order.settings.database.port;
         inventory_db = nodes.inventory.services.outbox-cdc.inventory.settings.database.port;
+        order_command = lib.getExe nodes.order.services.outbox-cdc.order.command;
+        worker_command = lib.getExe nodes.inventory.services.outbox-cdc.inventory-worker.command;
         inherit (parts.routes) ports;
         secrets = secretsDirectory;
         roles = {

@@ -39,7 +39,8 @@ let
     );
   files = lib.mapAttrsToList file cfg.connectors ++ cfg.connectorFiles;
 
-  # All of them in one folder, once each is found to be a connector and no two are of one name.
+  # All of them in one folder, once each is found to be a connector that refers to credentials that are there, and no two are
+  # of one name.
   folder = pkgs.runCommand "kafka-connect-connectors" { nativeBuildInputs = [ pkgs.jq ]; } ''
     mkdir $out
     for file in ${lib.escapeShellArgs files}; do
@@ -48,24 +49,43 @@ let
         echo "connector $name is declared twice" >&2
         exit 1
       fi
+      # Kafka Connect would log in with the reference itself.
+      jq -r --arg folder ${cfg.credentialsDirectory} '
+        .config[] | strings | scan("[$][{]dir:([^:}]+):([^}]+)[}]") | select(.[0] == $folder) | .[1]' "$file" > names
+      while read -r credential; do
+        if [[ " ${toString (lib.attrNames cfg.credentials)} " != *" $credential "* ]]; then
+          echo "connector $name refers to the credential $credential, which is not among services.kafka-connect.credentials" >&2
+          exit 1
+        fi
+      done < names
       ln -s "$file" "$out/$name.json"
     done
   '';
 
   # Only what a client of Kafka knows too; secrets are found where its own unit has them.
   clientSettings =
-    lib.mapAttrs (_: lib.replaceStrings [ cfg.credentialsDirectory ] [ topicsCredentials ])
-      (
-        lib.filterAttrs (
-          name: _:
-          lib.any (prefix: lib.hasPrefix prefix name) [
-            "security."
-            "sasl."
-            "ssl."
-            "config.providers"
-          ]
-        ) cfg.settings
-      );
+    lib.mapAttrs (_: lib.replaceStrings [ cfg.credentialsDirectory ] [ topicsCredentials ]) (
+      lib.filterAttrs (
+        name: _:
+        lib.any (prefix: lib.hasPrefix prefix name) [
+          "security."
+          "sasl."
+          "ssl."
+          "config.providers"
+        ]
+      ) cfg.settings
+    )
+    # The provider wants a folder that is there.
+    // lib.optionalAttrs (topicsSecrets == { }) {
+      "config.providers.dir.param.allowed.paths" = "${pkgs.runCommand "no-credentials" { } "mkdir $out"}";
+    };
+  # Those that they refer to; no connector's.
+  topicsSecrets = lib.filterAttrs (
+    name: _:
+    lib.any (lib.hasInfix "${cfg.credentialsDirectory}:${name}}") (
+      map text (lib.attrValues cfg.settings)
+    )
+  ) cfg.credentials;
   topicsCredentials = "/run/credentials/kafka-connect-topics.service";
   # A file for each topic, with an argument a line.
   topics = pkgs.runCommand "kafka-connect-topics" { nativeBuildInputs = [ pkgs.jq ]; } ''
@@ -95,6 +115,7 @@ let
       touch "$RUNTIME_DIRECTORY/made"
     '';
   };
+  awaitKafka = import ./await-kafka.nix { inherit lib pkgs; } cfg.settings."bootstrap.servers";
   awaitTopics = pkgs.writeShellScript "kafka-connect-topics-made" ''
     until [ -e /run/kafka-connect-topics/made ]; do
       ${pkgs.coreutils}/bin/sleep 0.5
@@ -244,10 +265,11 @@ in
         Type = "oneshot";
         RemainAfterExit = true;
         RuntimeDirectory = "kafka-connect-topics";
+        ExecStartPre = "${awaitKafka}";
         ExecStart = lib.getExe makeTopics;
         User = "kafka-connect";
         Group = "kafka-connect";
-        LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
+        LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") topicsSecrets;
         Restart = "on-failure";
         RestartSec = "5s";
       };

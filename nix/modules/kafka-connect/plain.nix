@@ -4,8 +4,14 @@ properties:
 let
   text = value: if lib.isBool value then lib.boolToString value else toString value;
   is = pattern: what: builtins.match pattern what != null;
-  # By its name, as crates/outbox/src/property.rs has it, and what HTTP clients call theirs.
-  bearsSecret = is ".*(password|passphrase|secret|jaas\\.config|key\\.pem|keystore\\.key|authorization|token)";
+  # By its name, as crates/outbox/src/property.rs has it, and what other services' clients call theirs.
+  bearsSecret =
+    name:
+    is ".*(password|passphrase|secret|jaas\\.config|key\\.pem|keystore\\.key|access\\.key|private\\.key|api\\.key|authorization|token)" name
+    # A provider of secrets may be called so.
+    ||
+      is ".*(password|passphrase|secret|jaas\\.config).*" name
+      && !(lib.hasPrefix "config.providers" name);
   reference = "[$][{][A-Za-z0-9_-]+:[^}]+[}]";
   # A JAAS configuration names much besides; of its own options each password is a reference.
   hidden =

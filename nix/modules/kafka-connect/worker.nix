@@ -14,6 +14,7 @@ let
   address = import ./address.nix { inherit lib; };
   plain = import ./plain.nix { inherit lib; } cfg.settings;
   properties = pkgs.formats.javaProperties { };
+  awaitKafka = import ./await-kafka.nix { inherit lib pkgs; } cfg.settings."bootstrap.servers";
   # The provider wants the folder to be there, and systemd makes none without a credential.
   noCredentials = pkgs.runCommand "no-credentials" { } "mkdir $out";
   # DirectoryConfigProvider takes a file as it is; keys in PEM, of several lines, end as they like.
@@ -162,7 +163,7 @@ in
     assertions = [
       {
         assertion = parts.accepted.kafka cfg.package.version;
-        message = "services.kafka-connect: Kafka ${cfg.package.version} is not accepted (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka})";
+        message = "services.kafka-connect: Kafka ${cfg.package.version} is not accepted (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka}); see services.kafka-connect.package";
       }
       {
         assertion = plain == [ ];
@@ -213,7 +214,7 @@ in
       # The worker ends when no broker answers; one that comes late is waited for.
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = hardening.jvm // {
-        ExecStartPre = lib.optional (cfg.credentials != { }) "${refuseNewlines}";
+        ExecStartPre = lib.optional (cfg.credentials != { }) "${refuseNewlines}" ++ [ "${awaitKafka}" ];
         ExecStart = lib.concatStringsSep " " (
           [
             "${cfg.jre}/bin/java"

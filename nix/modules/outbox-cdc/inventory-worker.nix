@@ -10,11 +10,14 @@ let
 in
 {
   # Where that is on this machine.
-  config.services.outbox-cdc.inventory-worker.settings.database =
+  config.services.outbox-cdc.inventory-worker =
     lib.mkIf (inventory.enable && inventory.database.createLocally)
       {
-        port = lib.mkDefault inventory.settings.database.port;
-        name = lib.mkDefault inventory.settings.database.name;
+        settings.database = {
+          port = lib.mkDefault inventory.settings.database.port;
+          name = lib.mkDefault inventory.settings.database.name;
+        };
+        passwordFiles.inventory_worker = lib.mkDefault inventory.passwordFiles.inventory_worker;
       };
   imports = [
     modules.secrets

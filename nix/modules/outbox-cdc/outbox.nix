@@ -14,7 +14,7 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.outbox-cdc.${context};
-  postgresql = config.services.postgresql;
+  inherit (config.services) postgresql;
   hardening = import ../hardening.nix;
   database = cfg.settings.database.name;
   owner = lib.head roles;
@@ -60,6 +60,16 @@ let
     ''
   );
 
+  # An empty password would be none, without a word.
+  refuseEmpty = pkgs.writeShellScript "${names.database}-passwords" ''
+    for role in ${toString roles}; do
+      if [ -z "$(${pkgs.coreutils}/bin/cat "$CREDENTIALS_DIRECTORY/$role")" ]; then
+        echo "the password of $role is empty; write it to its file" >&2
+        exit 1
+      fi
+    done
+  '';
+
   # The first line that matches decides, and the server's own lines come last: nobody but these roles gets in, they get in
   # nowhere else, and only Debezium's may come from elsewhere. Logical replication matches the database's own line.
   allRoles = lib.concatStringsSep "," roles;
@@ -73,7 +83,9 @@ let
         "::1/128"
       ]
     + lib.concatMapStrings (client: ''
-      host ${database} ${lib.concatStringsSep "," client.roles} ${client.address} scram-sha-256
+      ${
+        if client.tls then "hostssl" else "host"
+      } ${database} ${lib.concatStringsSep "," client.roles} ${client.address} scram-sha-256
     '') cfg.database.clients
     + ''
       local ${database} postgres peer
@@ -119,12 +131,19 @@ in
           types.submodule {
             options = {
               address = mkOption {
-                type = types.str;
+                # With anything else the server would not read its rules at all.
+                type = types.strMatching "[0-9A-Fa-f.:]+/[0-9]{1,3}";
                 example = "192.0.2.7/32";
                 description = "Addresses in CIDR notation. Where a name stands for an IPv6 address too, both are needed.";
               };
+              tls = mkOption {
+                type = types.bool;
+                default = false;
+                example = true;
+                description = "Whether they must encrypt, for which `services.postgresql.settings.ssl` gives the server a certificate.";
+              };
               roles = mkOption {
-                type = types.listOf (types.enum roles);
+                type = types.nonEmptyListOf (types.enum roles);
                 default = [ cdc ];
                 example = [ "${context}_service" ];
                 description = "The roles that may come from there.";
@@ -144,6 +163,16 @@ in
         description = "Whether other machines may reach PostgreSQL's port.";
       };
     };
+
+    migrations.enable = mkOption {
+      type = types.bool;
+      default = true;
+      example = false;
+      description = ''
+        Whether this machine migrates the database's tables, in a unit that alone has the owner's password. Where several
+        machines use one database, one of them does.
+      '';
+    };
   };
 
   config = lib.mkMerge [
@@ -153,7 +182,7 @@ in
         lib.mkDefault "\${dir:${config.services.kafka-connect.credentialsDirectory}:${cdc}}";
     }
 
-    (lib.mkIf cfg.enable {
+    (lib.mkIf (cfg.enable && cfg.migrations.enable) {
       users.users.${names.owner} = {
         isSystemUser = true;
         group = names.owner;
@@ -204,6 +233,14 @@ in
           assertion = builtins.match "[a-z_][a-z0-9_]*" database != null;
           message = "services.outbox-cdc.${context}.settings.database.name: `${database}` would need quotes; use small letters, digits and underscores";
         }
+        {
+          assertion = lib.hasInfix access postgresql.authentication;
+          message = "services.outbox-cdc.${context}: its access rules are not in services.postgresql.authentication; add rules without mkForce or mkOverride";
+        }
+        {
+          assertion = postgresql.settings.wal_level == "logical";
+          message = "services.outbox-cdc.${context}: services.postgresql.settings.wal_level is not `logical`, which Debezium reads";
+        }
       ];
 
       services.outbox-cdc.${context}.settings.database.port = lib.mkDefault postgresql.settings.port;
@@ -218,7 +255,8 @@ in
       systemd.services.${names.database} = {
         description = "roles and database of ${context}";
         wantedBy = [ "multi-user.target" ];
-        requires = [ "postgresql.target" ];
+        # Not required: a server that failed once, and runs now, would have ended this for good.
+        wants = [ "postgresql.target" ];
         after = [ "postgresql.target" ];
         path = [
           pkgs.coreutils
@@ -229,6 +267,7 @@ in
         serviceConfig = hardening.service // {
           Type = "oneshot";
           RemainAfterExit = true;
+          ExecStartPre = "${refuseEmpty}";
           ExecStart = "${postgresql.finalPackage}/bin/psql --no-psqlrc --quiet --dbname=postgres --file=${setup}";
           # Its peer must be the user that the server knows.
           PrivateUsers = false;

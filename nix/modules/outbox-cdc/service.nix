@@ -33,6 +33,30 @@ let
   variable = import ./variable.nix { inherit lib name; };
   credentials = import ./credentials.nix { inherit lib name; };
   migrations = "outbox-cdc-${context}-migrations.service";
+  # What must not come to the store in plain text.
+  plain = import ../kafka-connect/plain.nix { inherit lib; } (
+    lib.filterAttrs (_: lib.isString) (
+      cfg.settings.kafka.properties or { }
+      // cfg.settings.connector.properties or { }
+      // lib.optionalAttrs (cfg.settings ? connector.password) {
+        "connector.password" = cfg.settings.connector.password;
+      }
+    )
+  );
+
+  command = pkgs.writeShellApplication {
+    name = unit;
+    text =
+      lib.concatLines (
+        lib.mapAttrsToList (
+          setting: { file, ... }: "export ${variable setting}=${lib.escapeShellArg file}"
+        ) secrets
+      )
+      + ''
+        exec ${lib.getExe cfg.package} --config ${settingsFile} "$@"
+      '';
+  };
+  httpPort = builtins.match ".*:0*([0-9]+)" cfg.settings.http.listen;
 
   # Setting -> the file that holds its secret, and the name of its credential.
   secrets =
@@ -42,27 +66,23 @@ let
     )
     // credentials.named cfg.credentials;
 
-  # What a secret may look like to whoever looks settings over: a password, or in PEM.
-  placeholder = pkgs.writeText "placeholder" ''
-    -----BEGIN CERTIFICATE-----
-    -----BEGIN PRIVATE KEY-----
-  '';
+  # The files that settings name, secrets among them, are on the machine alone.
   settingsFile =
     pkgs.runCommand "${name}.toml"
       {
         settings = toml.generate "${name}-unchecked.toml" cfg.settings;
-        env = lib.mapAttrs' (setting: _: lib.nameValuePair (variable setting) "${placeholder}") secrets;
+        env = credentials.environment unit secrets;
       }
       ''
         ${lib.optionalString (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) ''
-          ${lib.getExe cfg.package} check-config --config "$settings"
+          ${lib.getExe cfg.package} check-config --without-files --config "$settings"
         ''}
         cp "$settings" $out
       '';
 in
 {
   options.services.outbox-cdc.${name} = {
-    enable = lib.mkEnableOption title;
+    enable = lib.mkEnableOption "${title}, with its commands as `${unit}`";
 
     package = mkOption {
       type = types.package;
@@ -131,8 +151,8 @@ in
       '';
       description = ''
         Settings, as `${name} check-config --print` shows them; those that are not given have the service's own defaults.
-        They are looked over by `${name} check-config` when the configuration is built. They are in the store, which
-        everybody may read: secrets belong to `passwordFiles` and `credentials`.
+        They are looked over by `${name} check-config --without-files` when the configuration is built. They are in the
+        store, which everybody may read: secrets belong to `passwordFiles` and `credentials`.
       '';
     };
 
@@ -173,6 +193,18 @@ in
       description = "Whether other machines may reach the service's HTTP port.";
     };
 
+    command = mkOption {
+      type = types.package;
+      readOnly = true;
+      default = command;
+      defaultText = lib.literalMD "made from `settings` and the files of secrets";
+      example = lib.literalExpression "config.services.outbox-cdc.${name}.command";
+      description = ''
+        The service's program with the settings and the secrets of its unit, for those who may read the files: it is on
+        the machine's path as `${unit}`, such as in `${unit} check-config`.
+      '';
+    };
+
     settingsFile = mkOption {
       type = types.package;
       readOnly = true;
@@ -184,6 +216,19 @@ in
   };
 
   config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = httpPort != null;
+        message = "services.outbox-cdc.${name}.settings.http.listen: `${cfg.settings.http.listen}` has no port at its end";
+      }
+      {
+        assertion = plain == [ ];
+        message = "services.outbox-cdc.${name}.settings: ${lib.concatStringsSep ", " plain} would be in the store; give a file to services.outbox-cdc.${name}.credentials";
+      }
+    ];
+
+    environment.systemPackages = [ command ];
+
     users.users.${unit} = {
       isSystemUser = true;
       group = unit;
@@ -217,8 +262,8 @@ in
       };
     };
 
-    networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall [
-      (lib.toInt (lib.last (lib.splitString ":" cfg.settings.http.listen)))
-    ];
+    networking.firewall.allowedTCPPorts = lib.optional (cfg.openFirewall && httpPort != null) (
+      lib.toInt (lib.head httpPort)
+    );
   };
 }
