@@ -374,7 +374,9 @@ impl<H: Handler> Batcher<H> {
         };
         Step::Handled.reached();
         ledger::put_aside(&mut tx, &self.listener, &letters).await?;
-        Step::Lettered.reached();
+        if !letters.is_empty() {
+            Step::Lettered.reached();
+        }
         append(&mut tx, &outgoing).await?;
         Step::Appended.reached();
         finish(tx).await?;

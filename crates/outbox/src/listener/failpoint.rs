@@ -1,5 +1,6 @@
 //! Steps at which a test can have the process die, as if it were killed there: `OUTBOX_FAILPOINT=STEP` or `STEP:N`, the Nth
-//! time that the step is reached. Builds without debug assertions know nothing of it.
+//! time that the step is reached. Of several, `STEP:N,STEP:N`, each counts from where the one before it was reached, and it dies
+//! at the last: at `Lettered,Committed` once letters are committed. Builds without debug assertions know nothing of it.
 
 /// The steps, in the order in which a batch takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(super) enum Step {
     Settled,
     /// The handler has done its work.
     Handled,
-    /// Letters are written.
+    /// Letters are written, if there are any.
     Lettered,
     /// The outgoing events are appended.
     Appended,
@@ -32,19 +33,30 @@ pub(super) enum Step {
 impl Step {
     /// Dies here, if that was asked for.
     pub(super) fn reached(self) {
-        use std::sync::LazyLock;
-        use std::sync::atomic::{AtomicU32, Ordering};
+        use std::sync::{LazyLock, Mutex, PoisonError};
 
-        static ASKED: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
-            let asked = std::env::var("OUTBOX_FAILPOINT").ok()?;
-            let (step, time) = asked.split_once(':').unwrap_or((&asked, "1"));
-            Some((step.to_owned(), time.parse().unwrap_or(1)))
+        /// The last is the first to be reached.
+        static LEFT: LazyLock<Mutex<Vec<(String, u32)>>> = LazyLock::new(|| {
+            let asked = std::env::var("OUTBOX_FAILPOINT").unwrap_or_default();
+            let steps = asked.rsplit(',').map(|step| {
+                let (step, times) = step.split_once(':').unwrap_or((step, "1"));
+                (step.to_owned(), times.parse().unwrap_or(1))
+            });
+            Mutex::new(steps.collect())
         });
-        static REACHED: AtomicU32 = AtomicU32::new(0);
-        if let Some((step, time)) = &*ASKED
-            && *step == format!("{self:?}")
-            && REACHED.fetch_add(1, Ordering::SeqCst) + 1 == *time
-        {
+        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, times)) = left
+            .last_mut()
+            .filter(|(step, _)| *step == format!("{self:?}"))
+        else {
+            return;
+        };
+        *times = times.saturating_sub(1);
+        if *times > 0 {
+            return;
+        }
+        left.pop();
+        if left.is_empty() {
             // Nothing of the process runs after this: no destructor, no other thread.
             std::process::abort();
         }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::world::{World, eventually};
 
 const WITHIN: Duration = Duration::from_secs(30);
-const PRICE: i32 = 6;
+pub(crate) const PRICE: i32 = 6;
 
 impl World {
     /// Runs a service's command over its letters, as an operator does.
@@ -55,28 +55,72 @@ impl World {
     }
 }
 
+/// Messages of one key, the first of which can never be applied.
+pub(crate) struct Followed {
+    key: String,
+    events: [Uuid; 3],
+    orders: [Uuid; 3],
+}
+
 impl World {
-    /// Makes letters that waiting workers are to try: parked ones whose first letter is given up.
-    pub(crate) async fn letters_are_due(&self, product: Uuid) {
-        for _ in 0..8 {
-            let key = Uuid::now_v7().to_string();
-            for quantity in [0, 1, 1] {
-                let value = placed(Uuid::now_v7(), product, quantity);
-                self.produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
-                    .await;
-            }
-            let ids = self
-                .eventually_put_aside(&key, &["poison", "parked", "parked"])
+    pub(crate) async fn send_poison_and_followers(&self, product: Uuid) -> Followed {
+        let ids = || [(); 3].map(|()| Uuid::now_v7());
+        let (key, events, orders) = (Uuid::now_v7().to_string(), ids(), ids());
+        for (index, quantity) in [0, 1, 1].into_iter().enumerate() {
+            let value = placed_as(events[index], orders[index], product, quantity);
+            self.produce("order", Some(&key), Some(value.as_bytes()), &TYPED)
                 .await;
-            let arguments = ["drop", &ids[0], "--reason", "a test", "--yes"];
-            let dropped = self.operate(Binary::InventoryWorker, &arguments).await;
-            assert!(dropped.status.success(), "{dropped:?}");
         }
+        Followed {
+            key,
+            events,
+            orders,
+        }
+    }
+
+    /// Waits until each of them is a letter, once and in their order, then gives the first one up.
+    pub(crate) async fn give_up_poison(&self, followed: &Followed) {
+        let ids = self
+            .eventually_put_aside(&followed.key, &["poison", "parked", "parked"])
+            .await;
+        assert_eq!(ids, followed.events.map(|event| event.to_string()));
+        let arguments = ["drop", &ids[0], "--reason", "a test", "--yes"];
+        let dropped = self.operate(Binary::InventoryWorker, &arguments).await;
+        assert!(dropped.status.success(), "{dropped:?}");
+    }
+
+    /// Waits until no letter of the key is left, then asserts that what followed was applied, once and in its order.
+    pub(crate) async fn followers_are_applied(&self, followed: &Followed) {
+        self.eventually_put_aside(&followed.key, &[]).await;
+        let orders = followed.orders.map(|order| order.to_string());
+        let outcomes: Vec<String> = sqlx::query_scalar(
+            "select aggregateid from outbox where aggregatetype = 'reservation' and aggregateid = any($1) order by seq",
+        )
+        .bind(&orders[..])
+        .fetch_all(&self.inventory_db)
+        .await
+        .unwrap();
+        assert_eq!(outcomes, orders[1..]);
+    }
+
+    /// Makes letters that waiting workers are to try: parked ones whose first letter is given up.
+    pub(crate) async fn letters_are_due(&self, product: Uuid) -> Vec<Followed> {
+        let mut due = Vec::new();
+        for _ in 0..8 {
+            let followed = self.send_poison_and_followers(product).await;
+            self.give_up_poison(&followed).await;
+            due.push(followed);
+        }
+        due
     }
 }
 
 fn placed(order: Uuid, product: Uuid, quantity: i32) -> String {
-    json!({ "event_id": Uuid::now_v7(), "order_id": order, "item_id": product, "quantity": quantity,
+    placed_as(Uuid::now_v7(), order, product, quantity)
+}
+
+fn placed_as(event: Uuid, order: Uuid, product: Uuid, quantity: i32) -> String {
+    json!({ "event_id": event, "order_id": order, "item_id": product, "quantity": quantity,
         "estimated_price": PRICE, "placed_at": "2026-01-02T03:04:05Z" })
     .to_string()
 }
