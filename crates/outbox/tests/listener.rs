@@ -11,6 +11,8 @@
 
 #[path = "listener/clerk.rs"]
 mod clerk;
+#[path = "listener/death.rs"]
+mod death;
 #[path = "listener/invariant.rs"]
 mod invariant;
 #[path = "listener/office.rs"]
@@ -121,5 +123,21 @@ fn one_that_fails_strangely_holds_up_nobody_however_much_comes_again_after_it() 
     Runtime::new()
         .unwrap()
         .block_on(window::passes(true))
+        .unwrap();
+}
+
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "only builds with debug assertions die where they are told to"
+)]
+fn a_process_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
+    if let Ok(charge) = std::env::var(death::WORKER) {
+        death::listens(&charge);
+        return;
+    }
+    Runtime::new()
+        .unwrap()
+        .block_on(death::at_any_step())
         .unwrap();
 }

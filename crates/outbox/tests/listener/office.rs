@@ -31,7 +31,7 @@ struct Known {
 }
 
 pub(crate) struct Office {
-    database: Database,
+    pub(crate) database: Database,
     pub(crate) pool: PgPool,
     /// The operators'.
     theirs: PgPool,
@@ -210,13 +210,18 @@ impl Office {
         })
     }
 
+    pub(crate) fn config(&self, clerk: &Clerk, max_batch: u8) -> Config {
+        let mut config = Config::new(&self.kafka, &self.group(clerk), &self.topic.name);
+        clerk.listener.clone_into(&mut config.name);
+        config.max_batch = max_batch.into();
+        config
+    }
+
     fn start(&mut self, clerk: usize, max_batch: u8, dwell_ms: u8) {
         let clerk = &self.clerks[clerk];
         self.started += 1;
         let name = format!("worker {}", self.started);
-        let mut config = Config::new(&self.kafka, &self.group(clerk), &self.topic.name);
-        clerk.listener.clone_into(&mut config.name);
-        config.max_batch = max_batch.into();
+        let config = self.config(clerk, max_batch);
         let hand = Hand::new(clerk, dwell_ms);
         self.workers
             .push(Worker::start(&name, config, &self.database, hand));
