@@ -175,6 +175,17 @@ struct Desk {
 }
 
 const LISTENER: &str = "clerk";
+/// What a test waits for has come by then, or never will.
+const WITHIN: Duration = Duration::from_secs(60);
+
+async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let waits = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, waits).await.expect(what);
+}
 
 impl Desk {
     async fn new() -> Self {
@@ -276,22 +287,17 @@ impl Desk {
     async fn somebody_waits(&self) {
         let waiting = "select count(*) from pg_stat_activity
                        where datname = current_database() and wait_event_type = 'Lock'";
-        while self.count(waiting).await == 0 {
-            tokio::task::yield_now().await;
-        }
+        let waits = async || self.count(waiting).await > 0;
+        eventually("somebody waits for a lock", waits).await;
     }
 
     /// Tries all that is due until nothing is.
     async fn tries_what_is_due(&self) {
         let stop = CancellationToken::new();
         let trying = tokio::spawn(keep_trying(Arc::clone(&self.batcher), stop.clone()));
-        while self
-            .count("select count(*) from dead_letter where retry_at < now() + interval '1 minute'")
-            .await
-            > 0
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let due = "select count(*) from dead_letter where retry_at < now() + interval '1 minute'";
+        let tried = async || self.count(due).await == 0;
+        eventually("nothing is due", tried).await;
         stop.cancel();
         trying.await.unwrap();
     }
@@ -508,9 +514,7 @@ async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
     let stop = CancellationToken::new();
     let trying = tokio::spawn(keep_trying(Arc::clone(&desk.batcher), stop.clone()));
     let applied = async |events: &[u128]| {
-        while desk.notes().await != events {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("it is applied", async || desk.notes().await == events).await;
     };
     applied(&[2]).await;
     assert_eq!(desk.put_aside().await, [(1, Kind::Deferred)]);
@@ -549,9 +553,7 @@ async fn a_flood_of_letters_that_stay_does_not_keep_one_that_can_be_applied() {
         desk.told(HONEST, None);
         let stop = CancellationToken::new();
         let trying = tokio::spawn(keep_trying(Arc::clone(&desk.batcher), stop.clone()));
-        while desk.notes().await.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("it is applied", async || !desk.notes().await.is_empty()).await;
         stop.cancel();
         trying.await.unwrap();
         let others: i64 = sqlx::query_scalar("select sum(attempts - $1) from dead_letter")
@@ -717,9 +719,7 @@ async fn a_letter_whose_try_takes_too_long_is_tried_for_a_while_and_then_left() 
         desk.told(1, Some(Verdict::Deferred));
         desk.settle(None, &notes("a", &[1, 2])).await;
         desk.told(1, Some(verdict));
-        let tries = desk.tries_what_is_due();
-        let tries = tokio::time::timeout(Duration::from_secs(60), tries);
-        tries.await.expect("it is not due for ever");
+        desk.tries_what_is_due().await;
         let left = desk.letters.find(id(1)).await.unwrap().unwrap();
         assert_eq!((left.kind, left.retry_at), (Kind::Unknown, None));
         assert!(left.attempts > 3, "{} attempts", left.attempts);
