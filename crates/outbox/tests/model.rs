@@ -10,8 +10,8 @@
 //! that is neither applied nor a letter nor dropped. From every state a settled one can be reached without another
 //! fault: so there is no state that only an operator's restart or a rebalance helps out of, and no deadlock.
 //!
-//! What the model does not know: that PostgreSQL ends a deadlock, the order of ids (that of the events), retries of an
-//! unknown error, the bound of a deferred event's redrives.
+//! What the model does not know: that PostgreSQL ends a deadlock, the order of ids (that of the events), the letter that
+//! becomes of an unknown error, the bound of a deferred event's redrives.
 #![expect(
     clippy::print_stdout,
     reason = "it tells how many states it has seen, and what a mistake leads to"
@@ -39,7 +39,7 @@ mod world;
 use std::time::Instant;
 
 use action::Action;
-use bounds::{grown, keyed, keyless, longer, sent_twice, small, split};
+use bounds::{grown, keyed, keyless, longer, sent_twice, small, split, strange};
 use checker::{Checked, check};
 use world::Manner::{Applies, Deferred, Poison, Unnamed};
 use world::Redriver::{Listener, Operator};
@@ -128,6 +128,17 @@ fn parked_messages_keep_their_order() {
 #[test]
 fn a_batch_is_split_around_what_nobody_names() {
     holds("split", &split());
+}
+
+#[test]
+fn what_is_left_over_is_tried_with_what_comes_and_is_not_committed_before() {
+    holds("left over", &strange());
+}
+
+#[test]
+fn an_offset_that_is_committed_past_what_is_left_over_loses() {
+    let variant = Some(Variant::CommitsPastLeft);
+    found("commits past what is left", variant, "lost", strange());
 }
 
 #[test]

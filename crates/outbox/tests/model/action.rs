@@ -16,7 +16,7 @@ pub(crate) enum Action {
     Rewind(usize, usize),
     Forget(usize),
     Take(usize, Set),
-    Retry(usize),
+    Leave(usize),
     Epochs(usize),
     Inbox(usize),
     Keys(usize),
@@ -103,7 +103,7 @@ impl Display for Action {
             Self::Take(w, messages) => {
                 write!(f, "{} takes {} in hand", Worker(w), Messages(messages))
             }
-            Self::Retry(w) => write!(f, "{} tries its batch again", Worker(w)),
+            Self::Leave(w) => write!(f, "{} leaves over what fails, nobody knows why", Worker(w)),
             Self::Epochs(w) => write!(f, "{} locks (or claims) its epoch rows", Worker(w)),
             Self::Inbox(w) => write!(
                 f,

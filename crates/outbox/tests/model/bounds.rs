@@ -1,6 +1,6 @@
 //! What the tests begin with.
 
-use super::world::Manner::{self, Applies, Poison, Unnamed};
+use super::world::Manner::{self, Applies, Poison, Strange, Unnamed};
 use super::world::Redriver::Operator;
 use super::world::{Event, World};
 
@@ -63,6 +63,16 @@ pub(crate) fn split() -> World {
         events: vec![keyed(0, Unnamed), keyed(1, Applies), keyed(0, Applies)],
         log: [vec![0, 1, 2], vec![]],
         batch: 3,
+        ..small()
+    }
+}
+
+/// One that fails for no known reason, before one that is settled without it, and one that waits behind it.
+pub(crate) fn strange() -> World {
+    World {
+        events: vec![keyed(0, Strange), keyless(Applies), keyed(0, Applies)],
+        log: [vec![0, 1, 2], vec![]],
+        redrivers: vec![],
         ..small()
     }
 }

@@ -73,7 +73,7 @@ fn partition_steps(
             });
             add(Action::Assign(w, partition), false, to);
         }
-        Some(held) if held.rewind && worker.hand.is_none() => {
+        Some(held) if held.rewind && !worker.is_settling() => {
             to.workers[w].held[partition] = Some(Held {
                 next,
                 rewind: false,

@@ -45,6 +45,8 @@ pub(crate) struct Outcome {
     letters: Vec<Letter>,
     /// Keys of the new letters that block theirs.
     pub(crate) keys: Set,
+    /// It may as well have failed, and nobody knows why.
+    pub(crate) strange: bool,
 }
 
 pub(crate) fn run(world: &World, hand: &Hand) -> Run {
@@ -69,7 +71,13 @@ pub(crate) fn run(world: &World, hand: &Hand) -> Run {
         } else {
             match world.events[event].manner {
                 Manner::Applies => outcome.applied |= Set::of(event),
-                Manner::Unnamed if hand.parts[0].len() > 1 => return Run::Failed,
+                Manner::Unnamed | Manner::Strange if hand.parts[0].len() > 1 => {
+                    return Run::Failed;
+                }
+                Manner::Strange => {
+                    outcome.applied |= Set::of(event);
+                    outcome.strange = true;
+                }
                 _ => return Run::Refused(event),
             }
         }
@@ -259,16 +267,14 @@ pub(crate) fn commit(
             .iter()
             .filter(|slot| transaction.held.has(slot / DEPTH))
         {
-            hand.next[slot / DEPTH] = Some(slot % DEPTH + 1);
+            let next = &mut hand.next[slot / DEPTH];
+            *next = (*next).max(Some(slot % DEPTH + 1));
         }
         for partition in transaction.claimed.iter() {
             hand.known[partition] = Known::Current;
         }
-        hand.parts = [hand.parts[1], hand.parts[2], hand.parts[3], Set::default()];
-        hand.run_again();
-        if hand.parts[0].is_empty() {
-            hand.stage = Stage::Answered;
-        } else if world.is(Variant::HalvesClaim) {
+        hand.go_on();
+        if hand.stage == Stage::Epochs && world.is(Variant::HalvesClaim) {
             hand.known = Default::default();
         }
     });

@@ -28,6 +28,8 @@ pub(crate) struct Held {
     pub(crate) rewind: bool,
     /// What is buffered was received long ago.
     pub(crate) old: bool,
+    /// The offset after the last message settled while earlier ones were left over.
+    pub(crate) reached: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -60,6 +62,18 @@ impl Worker {
         }
     }
 
+    /// Whether a batch is in hand, and not just waiting.
+    pub(crate) fn is_settling(&self) -> bool {
+        let hand = self.hand.as_ref();
+        hand.is_some_and(|hand| hand.stage != Stage::Waiting)
+    }
+
+    /// Nothing is left over: what is settled next says alone how far it has come.
+    fn leave_nothing(&mut self) {
+        let held = self.held.iter_mut().flatten();
+        held.for_each(|held| held.reached = 0);
+    }
+
     fn is_mine(&self, partition: usize, gone: Set) -> bool {
         self.held[partition].is_some() && !gone.has(partition)
     }
@@ -73,8 +87,10 @@ impl Worker {
 /// The statement that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
-    /// The transaction has failed; the batch is to be tried again.
+    /// Not all of it could be settled; the listener's loop has not heard of it yet.
     Failed,
+    /// What is left over waits to be tried again.
+    Waiting,
     Epochs,
     Inbox,
     Keys,
@@ -92,6 +108,8 @@ pub(crate) struct Hand {
     pub(crate) whole: Set,
     /// The messages of the transaction in hand, then those of the halves that come after it.
     pub(crate) parts: [Set; 4],
+    /// Messages that failed alone, nobody knows why, and what came after them of their keys.
+    left: Set,
     pub(crate) known: [Known; PARTITIONS],
     /// Some of it was received long ago.
     pub(crate) old: bool,
@@ -111,6 +129,7 @@ impl Hand {
         Self {
             whole,
             parts: [whole, Set::default(), Set::default(), Set::default()],
+            left: Set::default(),
             known,
             old: false,
             gone: Set::default(),
@@ -146,6 +165,37 @@ impl Hand {
         self.run_again();
     }
 
+    /// Goes on with the next part, if there is one.
+    pub(crate) fn go_on(&mut self) {
+        let mut parts = self.parts.into_iter().skip(1);
+        self.parts = std::array::from_fn(|_| {
+            let next = parts.find(|part| !part.is_empty());
+            next.unwrap_or_default()
+        });
+        self.run_again();
+        if self.parts[0].is_empty() {
+            self.stage = if self.left.is_empty() {
+                Stage::Answered
+            } else {
+                Stage::Failed
+            };
+        }
+    }
+
+    /// Leaves the message of the transaction over, with what comes after it of its key.
+    fn leave(&mut self, world: &World) {
+        self.left |= self.parts[0];
+        let key = |slot: usize| world.key(world.event(slot));
+        let keys: Set = self.parts[0].iter().filter_map(key).collect();
+        let behind = |slot: &usize| key(*slot).is_some_and(|key| keys.has(key));
+        for part in &mut self.parts[1..] {
+            let held: Set = part.iter().filter(behind).collect();
+            self.left |= held;
+            *part = *part - held;
+        }
+        self.go_on();
+    }
+
     /// Messages of the transaction whose partitions are held, in order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = usize> {
         let held = self.transaction.held;
@@ -167,10 +217,8 @@ pub(crate) fn steps(
     };
     let mut to = state.clone();
     match hand.stage {
-        Stage::Failed => {
-            retry(&mut to, w);
-            add(Action::Retry(w), false, to);
-        }
+        // It is taken in hand again.
+        Stage::Waiting => {}
         Stage::Epochs => {
             if lock_epochs(world, state, &mut to, w) {
                 add(Action::Epochs(w), false, to);
@@ -198,7 +246,13 @@ pub(crate) fn steps(
                 in_hand(&mut to, w, Hand::split);
                 add(Action::Split(w), false, to);
             }
-            Run::Done(outcome) if outcome.keys.is_empty() => commit(world, state, w, outcome, add),
+            Run::Done(outcome) if outcome.keys.is_empty() => {
+                if outcome.strange {
+                    in_hand(&mut to, w, |hand| hand.leave(world));
+                    add(Action::Leave(w), false, to);
+                }
+                commit(world, state, w, outcome, add);
+            }
             Run::Done(outcome) => {
                 if block_keys(world, state, &mut to, w, outcome.keys) {
                     add(Action::Block(w), false, to);
@@ -217,8 +271,8 @@ pub(crate) fn steps(
                 commit(world, state, w, outcome, add);
             }
         }
-        Stage::Answered => {
-            move_on(world, &mut to, w);
+        Stage::Answered | Stage::Failed => {
+            hear(world, &mut to, w);
             add(Action::Answered(w), false, to);
         }
     }
@@ -235,30 +289,20 @@ pub(crate) fn in_hand(state: &mut State, w: usize, change: impl FnOnce(&mut Hand
     }
 }
 
-/// Tries the batch in hand again: what of it is still the worker's, with the epochs known now.
-fn retry(to: &mut State, w: usize) {
+/// The loop hears what the batch has come to: what is left over waits, and is not committed.
+fn hear(world: &World, to: &mut State, w: usize) {
     let worker = &mut to.workers[w];
     let Some(hand) = worker.hand.take() else {
         return;
     };
-    let mine = hand
-        .whole
+    let undone = hand
+        .parts
         .iter()
-        .filter(|slot| worker.is_mine(slot / DEPTH, hand.gone));
-    let whole: Set = mine.collect();
-    if !whole.is_empty() {
-        let Hand { gone, old, .. } = hand;
-        let again = Hand::new(whole, worker.known());
-        worker.hand = Some(Hand { old, gone, ..again });
-    }
-}
-
-/// The loop hears what the batch has come to.
-fn move_on(world: &World, to: &mut State, w: usize) {
-    let worker = &mut to.workers[w];
-    let Some(hand) = worker.hand.take() else {
-        return;
-    };
+        .fold(hand.left, |undone, part| undone | *part);
+    let left: Set = undone
+        .iter()
+        .filter(|slot| !hand.superseded.has(slot / DEPTH))
+        .collect();
     for partition in (0..PARTITIONS).filter(|partition| !hand.gone.has(*partition)) {
         let Some(held) = &mut worker.held[partition] else {
             continue;
@@ -269,16 +313,34 @@ fn move_on(world: &World, to: &mut State, w: usize) {
         if hand.superseded.has(partition) && !world.is(Variant::GoesOn) {
             held.known = Known::Unclaimed;
             held.rewind = !world.is(Variant::ClaimsWithoutSeek);
+            held.reached = 0;
         }
         if let Some(next) = hand.next[partition]
             && !world.is(Variant::OffsetFirst)
         {
+            let reached = held.reached.max(next);
+            held.reached = reached;
+            let first = left.iter().find(|slot| slot / DEPTH == partition);
+            let next = first
+                .filter(|_| !world.is(Variant::CommitsPastLeft))
+                .map_or(reached, |first| reached.min(first % DEPTH));
             worker.send(partition, next);
         }
     }
+    if left.is_empty() {
+        worker.leave_nothing();
+    } else {
+        let Hand { gone, old, .. } = hand;
+        worker.hand = Some(Hand {
+            old,
+            gone,
+            stage: Stage::Waiting,
+            ..Hand::new(left, Default::default())
+        });
+    }
 }
 
-/// Takes the next messages in hand.
+/// Takes the next messages in hand, with what is left over of the last ones and still the worker's.
 pub(crate) fn take(
     world: &World,
     state: &State,
@@ -286,23 +348,29 @@ pub(crate) fn take(
     add: &mut impl FnMut(Action, bool, State),
 ) {
     let worker = &state.workers[w];
-    if worker.hand.is_some() || worker.held.iter().flatten().any(|held| held.rewind) {
+    if worker.is_settling() || worker.held.iter().flatten().any(|held| held.rewind) {
         return;
     }
+    let again = worker.hand.as_ref();
+    let left: Set = again.map_or_else(Set::default, |hand| {
+        let mine = |slot: &usize| worker.is_mine(slot / DEPTH, hand.gone);
+        hand.whole.iter().filter(mine).collect()
+    });
     let waiting = |partition: usize| {
         let next = worker.held[partition].map_or(DEPTH, |held| held.next);
         world.log[partition].len().saturating_sub(next)
     };
     for first in 0..=waiting(0) {
         for second in 0..=waiting(1) {
-            let counts = [first, second];
-            if !(1..=world.batch).contains(&(first + second)) {
+            let further = first + second;
+            let is_nothing = again.is_none() && further == 0;
+            if is_nothing || further > world.batch.saturating_sub(left.len()) {
                 continue;
             }
             let mut to = state.clone();
             let worker = &mut to.workers[w];
-            let (mut whole, mut old) = (Set::default(), false);
-            for (partition, count) in counts.into_iter().enumerate() {
+            let (mut whole, mut old) = (left, again.is_some_and(|hand| hand.old));
+            for (partition, count) in [first, second].into_iter().enumerate() {
                 if let Some(held) = &mut worker.held[partition]
                     && count > 0
                 {
@@ -315,7 +383,10 @@ pub(crate) fn take(
                     }
                 }
             }
-            worker.hand = Some(Hand {
+            if left.is_empty() {
+                worker.leave_nothing();
+            }
+            worker.hand = (!whole.is_empty()).then(|| Hand {
                 old,
                 ..Hand::new(whole, worker.known())
             });

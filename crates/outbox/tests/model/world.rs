@@ -91,6 +91,8 @@ pub(crate) enum Manner {
     Unnamed,
     /// Refused by name as not yet due, until it is redriven.
     Deferred,
+    /// Fails whatever it is tried with, and alone perhaps, for no reason that anybody knows. No letter is made of it.
+    Strange,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +130,8 @@ pub(crate) enum Variant {
     HalvesClaim,
     /// The `blocked_key` row of a letter is not locked where it is there already: `on conflict do nothing`.
     IgnoresPresentKey,
+    /// The offset after what is settled is committed whatever is left over before it.
+    CommitsPastLeft,
 }
 
 /// What is to be checked: bounds, and what may happen within them.
