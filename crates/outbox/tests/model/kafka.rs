@@ -101,8 +101,8 @@ fn partition_steps(
 }
 
 /// The inbox forgets an event that was settled so long ago that Kafka delivers it no more: every message of it is
-/// committed, no member of the group is still at it, and no transaction is as old as that. A worker that has been given
-/// up may still have it in hand.
+/// committed, no member of the group is still at it, and no transaction is as old as that; and it has no letter. A worker
+/// that has been given up may still have it in hand.
 fn forget(world: &World, state: &State, add: &mut impl FnMut(Action, bool, State)) {
     let mut hands = state
         .workers
@@ -111,7 +111,9 @@ fn forget(world: &World, state: &State, add: &mut impl FnMut(Action, bool, State
     if hands.any(Hand::is_in_transaction) {
         return;
     }
-    for event in state.database.inbox.iter() {
+    let database = &state.database;
+    let has_no_letter = |event: &usize| database.letter(*event).is_none();
+    for event in database.inbox.iter().filter(has_no_letter) {
         let over = |slot: usize| {
             let (partition, offset) = (slot / DEPTH, slot % DEPTH);
             let members = state.workers.iter().filter(|worker| !worker.expelled);

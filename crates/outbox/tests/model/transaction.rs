@@ -151,7 +151,7 @@ pub(crate) fn enter_inbox(world: &World, state: &State, to: &mut State, w: usize
                 return;
             }
             transaction.looked |= Set::of(event);
-            if !database.inbox.has(event) && database.letter(event).is_none() {
+            if !database.inbox.has(event) {
                 transaction.fresh |= Set::of(event);
             }
         }
