@@ -151,7 +151,7 @@ pub(super) struct Letter<'a> {
     pub(super) message: &'a Message,
 }
 
-/// Letters in one statement; a row has 15 values, and a statement at most 65,535.
+/// Letters in one statement; a row has 14 values, and a statement at most 65,535.
 const LETTERS_AT_ONCE: usize = 1000;
 
 /// Puts messages aside, whole: error, position, headers and raw bytes. What comes later of their keys waits behind them.
@@ -214,7 +214,9 @@ pub(super) async fn put_aside(
                 .push_bind(message.value.as_deref());
         });
         statement.push(" on conflict do nothing");
-        statement.build().execute(&mut **tx).await?;
+        // Each count of letters is another text: prepared for good, they would fill the connection's cache and the server's memory.
+        let once = statement.build().persistent(false);
+        once.execute(&mut **tx).await?;
     }
     Ok(())
 }

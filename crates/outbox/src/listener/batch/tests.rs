@@ -192,6 +192,23 @@ async fn what_does_not_decode_is_put_aside_whole_and_the_rest_is_applied() {
 }
 
 #[tokio::test]
+async fn letters_of_any_number_leave_no_prepared_statement_behind() {
+    let fixture = Fixture::new(Till::default()).await;
+    // On the one connection that there is.
+    let others: Vec<_> = futures::future::join_all((1..4).map(|_| fixture.pool.acquire())).await;
+    for last in 1..5 {
+        let garbage: Vec<Message> = (0..last)
+            .map(|offset| message(offset + 10 * last, "payment.lost", "{}"))
+            .collect();
+        let settled = fixture.batcher.settle(&work(None, &garbage)).await;
+        assert_eq!(i64::try_from(settled.unwrap().lettered).unwrap(), last);
+    }
+    let prepared = "select count(*) from pg_prepared_statements where statement like 'insert into dead_letter%'";
+    assert_eq!(fixture.count(prepared).await, 0);
+    drop(others);
+}
+
+#[tokio::test]
 async fn what_the_handler_refuses_is_put_aside_and_the_rest_is_applied() {
     let refusals = vec![
         Refusal::deferred(id(2), "no such account"),
