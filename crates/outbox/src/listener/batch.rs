@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransaction;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -213,7 +214,7 @@ impl<H: Handler> Batcher<H> {
         if probes && messages.len() > 1 {
             return Err(Stop::TooManyLetters);
         }
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let work = self.transact(&mut connection, messages, split, room);
         let (outcome, usable) = self.guarded(work).await;
         if !usable {
@@ -221,6 +222,12 @@ impl<H: Handler> Batcher<H> {
             connection.close_on_drop();
         }
         outcome
+    }
+
+    /// A connection. Whatever the server answers where there is none, no message is to blame.
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        let connection = self.pool.acquire().await;
+        connection.map_err(|error| Failure::Transient(error.into()))
     }
 
     /// Runs a transaction within its time, a panic of the handler caught; says whether the connection can be used again.

@@ -97,7 +97,8 @@ impl Failure {
         }
     }
 
-    /// Whether the server cancelled a statement, which took too long, or ended the session, which was left idle for too long.
+    /// Whether the server cancelled a statement, which took too long, or ended the session, which was left idle, or whose
+    /// transaction went on, for too long.
     /// Of the latter a statement that is larger than the connection takes at once learns only that nobody reads it: so it
     /// does where the server went down, and then fewer messages at a time harm nothing.
     pub(super) fn is_too_slow(&self) -> bool {
@@ -106,7 +107,7 @@ impl Failure {
         };
         match error.downcast_ref() {
             Some(sqlx::Error::Database(error)) => {
-                matches!(error.code().as_deref(), Some("57014" | "25P03"))
+                matches!(error.code().as_deref(), Some("57014" | "25P03" | "25P04"))
             }
             Some(sqlx::Error::Io(error)) => error.kind() == std::io::ErrorKind::BrokenPipe,
             _ => false,
@@ -132,12 +133,12 @@ impl From<crate::Unpublishable> for Failure {
     }
 }
 
-/// Whether waiting helps, by SQLSTATE (PostgreSQL's documentation, appendix A).
+/// Whether waiting helps, by SQLSTATE (PostgreSQL's documentation, appendix A). Not with [`sqlx::Error::Protocol`]: so sqlx
+/// says that a statement has more arguments than it can, which fewer messages cure.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
@@ -149,18 +150,27 @@ fn is_transient(error: &sqlx::Error) -> bool {
 fn is_transient_state(code: &str) -> bool {
     let class = code.get(..2).unwrap_or_default();
     match class {
-        // Invalid transaction state (25P03, the idle-in-transaction time-out; 25006, a standby), but for the one that a handler
-        // brings about when it goes on after an error.
-        "25" => code != "25P02",
-        // Connection; authorization; transaction rollback (serialization, deadlock); insufficient resources; operator
-        // intervention (time-outs, shutdown); system error.
-        "08" | "28" | "40" | "53" | "57" | "58" => true,
-        _ => matches!(
-            code,
-            // Lock not available; privilege, table, column, schema or database missing: a deployment on its way.
-            "55P03" | "55000" | "42501" | "42P01" | "42703" | "3F000" | "3D000"
-        ),
+        // Connection, but for a violation of the protocol: so the server answers a statement with an argument too few.
+        "08" => code != "08P01",
+        // Of the invalid transaction states a standby, and the time-outs of an idle and of a long transaction; the others are
+        // brought about by a handler, such as 25P02, where it goes on after an error.
+        "25" => matches!(code, "25006" | "25P03" | "25P04"),
+        // Authorization; transaction rollback (serialization, deadlock); insufficient resources; operator intervention
+        // (time-outs, shutdown); system error.
+        "28" | "40" | "53" | "57" | "58" => true,
+        // Lock not available. The other states of an object (55000) are as likely a handler's mistake, such as lastval before
+        // nextval: that would be tried for ever, and hold up all; where it is none, and nothing can be applied, it is so anyway.
+        _ => code == "55P03" || is_missing(code),
     }
+}
+
+/// Whether a privilege, or a table, column, function, type, schema or database is missing: a deployment on its way, or one that
+/// was forgotten.
+fn is_missing(code: &str) -> bool {
+    matches!(
+        code,
+        "42501" | "42P01" | "42703" | "42883" | "42704" | "3F000" | "3D000"
+    )
 }
 
 /// Whether data break a rule: data exception, integrity constraint violation.
@@ -174,22 +184,84 @@ fn is_poison(error: &sqlx::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::error::Error;
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
     use super::*;
 
     #[test]
     fn what_waiting_cures_is_transient() {
         for code in [
-            "08006", "40001", "40P01", "55P03", "57014", "57P01", "25P03", "53300", "42501",
-            "42P01",
+            "08006", "40001", "40P01", "55P03", "57014", "57P01", "25006", "25P03", "25P04",
+            "53300", "42501", "42P01", "42703", "42883", "42704", "3F000", "3D000",
         ] {
             assert!(is_transient_state(code), "{code}");
         }
         for code in [
-            "22003", "22P05", "23505", "23514", "25P02", "42601", "XX000", "",
+            "08P01", "22003", "22P05", "23505", "23514", "25001", "25P02", "42601", "55000",
+            "XX000", "",
         ] {
             assert!(!is_transient_state(code), "{code}");
         }
         assert!(is_transient(&sqlx::Error::PoolTimedOut));
         assert!(!is_transient(&sqlx::Error::RowNotFound));
+    }
+
+    #[test]
+    fn more_arguments_than_a_statement_takes_are_cured_by_fewer_messages() {
+        let many = sqlx::Error::protocol("too many arguments for query: 65536 sent");
+        assert!(matches!(Failure::from(many), Failure::Unknown(_)));
+    }
+
+    #[test]
+    fn what_the_server_ends_for_its_length_is_too_slow() {
+        for (code, slow) in [
+            ("57014", true),
+            ("25P03", true),
+            ("25P04", true),
+            ("57P01", false),
+        ] {
+            assert_eq!(failed(code, "").is_too_slow(), slow, "{code}");
+        }
+    }
+
+    fn failed(code: &'static str, message: &'static str) -> Failure {
+        sqlx::Error::database(Answer { code, message }).into()
+    }
+
+    /// What a server answers.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{message}")]
+    struct Answer {
+        code: &'static str,
+        message: &'static str,
+    }
+
+    impl DatabaseError for Answer {
+        fn message(&self) -> &str {
+            self.message
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.code.into())
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
     }
 }

@@ -79,7 +79,7 @@ impl<H: Handler> Batcher<H> {
         id: Uuid,
         patience: Patience,
     ) -> Result<Outcome, Failure> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let mut letter = None;
         let (outcome, usable) = self
             .guarded(self.try_once(&mut connection, id, patience, &mut letter))
@@ -101,7 +101,7 @@ impl<H: Handler> Batcher<H> {
                 if !usable {
                     // It may be the only one that there can be.
                     std::mem::drop(connection);
-                    connection = self.pool.acquire().await?;
+                    connection = self.connection().await?;
                 }
                 self.stays(connection, &letter, failure).await
             }
@@ -220,7 +220,7 @@ impl<H: Handler> Batcher<H> {
 
     /// Tries what is due, until `shutdown` is cancelled.
     async fn redrive_due(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let due = sqlx::query_scalar(DUE)
             .bind(&self.listener)
             .bind(AT_ONCE)
@@ -254,7 +254,7 @@ impl<H: Handler> Batcher<H> {
 
     /// A letter that could not be tried says why, and is not due for a moment.
     async fn rests(&self, id: Uuid, failure: &Failure) -> Result<(), Failure> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let noted = sqlx::query(
             "update dead_letter set error = $3, retry_at = now() + make_interval(secs => $4)
              where listener = $1 and id = $2 and retry_at <= now()",
@@ -270,7 +270,7 @@ impl<H: Handler> Batcher<H> {
 
     /// Has the numbers say how many letters wait.
     async fn count(&self) -> Result<(), Failure> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let counted = timeout(
             TRANSACTION_TIMEOUT,
             rows::count(&mut connection, &self.listener),
