@@ -354,7 +354,7 @@ impl<H: Handler> Batcher<H> {
             letters.push(Letter {
                 id,
                 kind,
-                error,
+                error: ledger::text(&error),
                 retry_in: matches!(kind, Kind::Deferred | Kind::Unknown)
                     .then(|| self.deferral.first()),
                 message,

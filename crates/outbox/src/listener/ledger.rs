@@ -145,6 +145,7 @@ async fn block(
 pub(super) struct Letter<'a> {
     pub(super) id: Uuid,
     pub(super) kind: Kind,
+    /// As [`text`] gives it.
     pub(super) error: String,
     /// When it is tried again by itself, from now.
     pub(super) retry_in: Option<Duration>,
@@ -188,7 +189,7 @@ pub(super) async fn put_aside(
             row.push_bind(listener)
                 .push_bind(letter.id)
                 .push_bind(letter.kind.as_str())
-                .push_bind(text(&letter.error))
+                .push_bind(&letter.error)
                 .push_bind(match letter.kind {
                     Kind::Parked => 0,
                     Kind::Poison | Kind::Deferred => 1,
@@ -221,7 +222,29 @@ pub(super) async fn put_aside(
     Ok(())
 }
 
-/// PostgreSQL's text has no NUL, and an error may quote bytes that have.
+/// The most characters of an error that are kept: it may quote a message whole.
+const TEXT_MOST: usize = 2000;
+
+/// An error for `dead_letter.error` and the log. PostgreSQL's text has no NUL, and an error may quote bytes that have. Of a
+/// long one only the beginning is kept, with a word of how long it was.
 pub(super) fn text(error: &str) -> String {
-    error.replace('\0', "\u{fffd}")
+    let text = error.replace('\0', "\u{fffd}");
+    match text.char_indices().nth(TEXT_MOST) {
+        Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_no_nul_and_a_bound() {
+        assert_eq!(text("a\0b"), "a\u{fffd}b");
+        let whole = "ä".repeat(TEXT_MOST);
+        assert_eq!(text(&whole), whole);
+        let cut = text(&format!("{whole}ö"));
+        assert_eq!(cut, format!("{whole}… (2001 characters)"));
+    }
 }

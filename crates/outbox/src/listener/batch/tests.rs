@@ -192,6 +192,21 @@ async fn what_does_not_decode_is_put_aside_whole_and_the_rest_is_applied() {
 }
 
 #[tokio::test]
+async fn a_letter_does_not_quote_its_message_whole() {
+    let fixture = Fixture::new(Till::default()).await;
+    let mut garbage = payment(0, 1, 5);
+    let id = "x".repeat(100_000).into_bytes();
+    garbage.headers.push(("id".to_owned(), Some(id)));
+    fixture
+        .batcher
+        .settle(&work(None, &[garbage]))
+        .await
+        .unwrap();
+    let length = "select length(error)::bigint from dead_letter where error like '%characters)'";
+    assert!((2000..2100).contains(&fixture.count(length).await));
+}
+
+#[tokio::test]
 async fn letters_of_any_number_leave_no_prepared_statement_behind() {
     let fixture = Fixture::new(Till::default()).await;
     // On the one connection that there is.

@@ -178,6 +178,7 @@ impl<H: Handler> Batcher<H> {
                 (Kind::Unknown, error.to_string())
             }
         };
+        let error = ledger::text(&error);
         let wait = match kind {
             Kind::Deferred | Kind::Unknown => self.deferral.next(attempts),
             Kind::Poison | Kind::Parked => None,
@@ -202,7 +203,7 @@ impl<H: Handler> Batcher<H> {
                 .bind(&self.listener)
                 .bind(letter.id)
                 .bind(kind.as_str())
-                .bind(ledger::text(&error))
+                .bind(&error)
                 .bind(wait.map(|wait| wait.as_secs_f64()))
                 .execute(&mut *tx)
                 .await?;
