@@ -1,0 +1,292 @@
+//! Batches in parts, without a database.
+
+use super::*;
+use crate::message::Position;
+
+/// Messages of these keys; what fails is known by its index.
+struct Rig {
+    work: Work,
+    /// Never to be applied.
+    poison: BTreeSet<usize>,
+    /// Fails, nobody knows why, as many times.
+    strange: BTreeMap<usize, u32>,
+    /// Takes too long.
+    slow: BTreeSet<usize>,
+    /// Indices in the order in which they were settled, and whether they were applied.
+    log: Vec<(usize, bool)>,
+    runs: usize,
+}
+
+fn by_offset(message: &Message) -> Uuid {
+    Uuid::from_u128(message.at.offset.try_into().unwrap())
+}
+
+impl Rig {
+    fn new(keys: &str) -> Self {
+        let messages: Vec<Message> = keys
+            .chars()
+            .zip(0..)
+            .map(|(key, offset)| Message {
+                at: Position {
+                    topic: "t".to_owned(),
+                    partition: 0,
+                    offset,
+                },
+                timestamp: None,
+                key: (key != '-').then(|| key.to_string().into_bytes()),
+                headers: Vec::new(),
+                value: None,
+            })
+            .collect();
+        Self {
+            work: Work {
+                messages,
+                epochs: [(("t".to_owned(), 0), None)].into(),
+                taken: Moment::now(),
+                most: 500,
+                full: false,
+            },
+            poison: BTreeSet::new(),
+            strange: BTreeMap::new(),
+            slow: BTreeSet::new(),
+            log: Vec::new(),
+            runs: 0,
+        }
+    }
+
+    fn run(&mut self) -> Result<Settled, Box<Unsettled>> {
+        let work = self.work.clone();
+        let mut split = Split::new(&work, by_offset);
+        let outcome = self.parts(&mut split);
+        split.ended(outcome)
+    }
+
+    fn parts(&mut self, split: &mut Split<'_>) -> Result<(), Failure> {
+        let ids: Vec<Uuid> = self.work.messages.iter().map(by_offset).collect();
+        while let Some(part) = split.next()? {
+            self.runs += 1;
+            assert!(self.runs < 10_000, "it goes round in circles");
+            let wanted: Vec<usize> = part
+                .messages
+                .iter()
+                .copied()
+                .filter(|m| !split.refused.contains_key(&ids[*m]))
+                .collect();
+            if wanted.iter().any(|message| self.poison.contains(message)) {
+                split.failed(part, Stop::Failure(Failure::Poison("23514".into())))?;
+                continue;
+            }
+            if wanted.iter().any(|message| self.slow.contains(message)) {
+                split.failed(part, Stop::TooSlow("57014".into()))?;
+                continue;
+            }
+            let strange = wanted
+                .iter()
+                .find(|m| self.strange.get(m).is_some_and(|left| *left > 0));
+            if let Some(strange) = strange {
+                if part.messages.len() == 1 {
+                    *self.strange.get_mut(strange).unwrap() -= 1;
+                }
+                split.failed(part, Stop::Failure(Failure::Unknown("XX000".into())))?;
+                continue;
+            }
+            self.log.extend(
+                part.messages
+                    .iter()
+                    .map(|message| (*message, wanted.contains(message))),
+            );
+            let settled = Settled {
+                held: [(("t".to_owned(), 0), 7)].into(),
+                next: part
+                    .messages
+                    .last()
+                    .map(|last| (("t".to_owned(), 0), i64::try_from(*last).unwrap() + 1))
+                    .into_iter()
+                    .collect(),
+                applied: wanted.len(),
+                fresh: part.messages.len(),
+                lettered: part.messages.len() - wanted.len(),
+                ..Settled::default()
+            };
+            split.settled(&part, settled);
+        }
+        Ok(())
+    }
+
+    fn of_key(&self, key: char) -> Vec<usize> {
+        let key = Some(key.to_string().into_bytes());
+        let of_key = self
+            .log
+            .iter()
+            .filter(|(message, _)| self.work.messages[*message].key == key);
+        of_key.map(|(message, _)| *message).collect()
+    }
+}
+
+#[test]
+fn a_batch_without_failure_is_one_run() {
+    let mut rig = Rig::new("abc-a");
+    let settled = rig.run().unwrap();
+    assert_eq!((rig.runs, settled.applied), (1, 5));
+    assert_eq!(settled.next.into_values().collect::<Vec<_>>(), [5]);
+}
+
+#[test]
+fn poison_is_found_in_a_few_runs_and_everything_else_is_applied_in_order() {
+    let mut rig = Rig::new(&"abcdefgh".repeat(60));
+    rig.poison = [17, 300].into();
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (478, 2));
+    assert!(rig.runs < 45, "{} runs", rig.runs);
+    let order: Vec<usize> = rig.log.iter().map(|(message, _)| *message).collect();
+    assert!(order.is_sorted(), "parts are run in order");
+    assert_eq!(settled.next.into_values().collect::<Vec<_>>(), [480]);
+}
+
+#[test]
+fn all_may_be_poison() {
+    let mut rig = Rig::new(&"ab".repeat(8));
+    rig.poison = (0..16).collect();
+    assert_eq!(rig.run().unwrap().lettered, 16);
+}
+
+#[test]
+fn what_fails_strangely_is_tried_a_few_times_while_others_go_on_and_its_key_waits() {
+    let mut rig = Rig::new("abab-a");
+    rig.strange = [(0, 2)].into();
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (6, 0));
+    assert_eq!(rig.of_key('a'), [0, 2, 5], "in order");
+    assert!(
+        rig.log.first().is_some_and(|(first, _)| *first == 1),
+        "b did not wait"
+    );
+
+    rig = Rig::new("abab-a");
+    rig.strange = [(0, u32::MAX)].into();
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (5, 1));
+    assert_eq!(rig.of_key('a'), [0, 2, 5]);
+    assert!(rig.log.contains(&(0, false)));
+    assert_eq!(settled.next.into_values().collect::<Vec<_>>(), [6]);
+}
+
+#[test]
+fn one_that_takes_too_long_alone_is_put_aside_where_others_can_be_applied() {
+    let mut rig = Rig::new("abab-a");
+    rig.slow = [0].into();
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (5, 1));
+    assert_eq!(rig.of_key('a'), [0, 2, 5]);
+    rig = Rig::new("ab");
+    rig.slow = [0, 1].into();
+    let unsettled = rig.run().unwrap_err();
+    assert!(matches!(unsettled.failure, Failure::Unknown(_)));
+}
+
+#[test]
+fn two_that_fail_strangely_of_one_key_end_in_order() {
+    let mut rig = Rig::new("aaab");
+    rig.strange = [(0, u32::MAX), (2, u32::MAX)].into();
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (2, 2));
+    assert_eq!(rig.of_key('a'), [0, 1, 2]);
+}
+
+#[test]
+fn where_nothing_can_be_applied_nothing_is_put_aside() {
+    let mut rig = Rig::new("ab-");
+    rig.strange = [(0, u32::MAX), (1, u32::MAX), (2, u32::MAX)].into();
+    for full in [false, true] {
+        rig.work.full = full;
+        let unsettled = rig.run().unwrap_err();
+        assert!(matches!(unsettled.failure, Failure::Unknown(_)));
+        assert_eq!(unsettled.left, [0, 1, 2]);
+    }
+    assert!(rig.log.is_empty());
+}
+
+#[test]
+fn one_that_fails_strangely_and_leaves_no_room_for_others_is_put_aside() {
+    let mut rig = Rig::new("aaaa");
+    rig.strange = [(0, u32::MAX)].into();
+    assert_eq!(rig.run().unwrap_err().left, [0, 1, 2, 3]);
+    rig.work.full = true;
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (3, 1));
+    assert_eq!(rig.of_key('a'), [0, 1, 2, 3]);
+}
+
+#[test]
+fn no_part_is_larger_than_a_transaction_may_be() {
+    let mut rig = Rig::new("abcdefg");
+    rig.work.most = 3;
+    rig.run().unwrap();
+    assert_eq!((rig.runs, rig.log.len()), (3, 7));
+}
+
+#[test]
+fn what_was_settled_is_not_tried_again() {
+    let mut rig = Rig::new("abcd");
+    rig.work.messages[3].at.partition = 1;
+    rig.work.most = 1;
+    let mut split = Split::new(&rig.work, by_offset);
+    let settled = |offset| Settled {
+        next: [(("t".to_owned(), 0), offset + 1)].into(),
+        applied: 1,
+        ..Settled::default()
+    };
+    for (message, fails) in [(0, false), (1, true), (2, false), (3, false)] {
+        let part = split.next().unwrap().unwrap();
+        assert_eq!(part.messages, [message]);
+        if fails {
+            let strange = Stop::Failure(Failure::Unknown("XX000".into()));
+            split.failed(part, strange).unwrap();
+        } else if message == 3 {
+            let superseded = Settled {
+                superseded: [("t".to_owned(), 1)].into(),
+                ..Settled::default()
+            };
+            split.settled(&part, superseded);
+        } else {
+            split.settled(&part, settled(i64::try_from(message).unwrap()));
+        }
+    }
+    let lost = Failure::Transient("connection lost".into());
+    let unsettled = split.ended(Err(lost)).unwrap_err();
+    assert_eq!(unsettled.left, [1]);
+    assert_eq!(unsettled.settled.superseded.len(), 1, "and are read again");
+}
+
+#[test]
+fn a_message_that_fails_though_it_was_left_out_is_not_to_blame() {
+    let work = Rig::new("a").work;
+    let mut split = Split::new(&work, by_offset);
+    for _ in 0..2 {
+        let part = split.next().unwrap().unwrap();
+        let outcome = split.failed(
+            part,
+            Stop::Failure(Failure::Poison("disk full of NULs".into())),
+        );
+        if let Err(failure) = outcome {
+            assert!(matches!(failure, Failure::Unknown(_)));
+            return;
+        }
+    }
+    panic!("it was believed");
+}
+
+#[test]
+fn what_was_claimed_meanwhile_is_left_out() {
+    let work = Rig::new("ab").work;
+    let mut split = Split::new(&work, by_offset);
+    let part = split.next().unwrap().unwrap();
+    split.failed(part, Stop::TooManyLetters).unwrap();
+    let part = split.next().unwrap().unwrap();
+    let superseded = Settled {
+        superseded: [("t".to_owned(), 0)].into(),
+        ..Settled::default()
+    };
+    split.settled(&part, superseded);
+    assert_eq!(split.next().unwrap(), None);
+}
