@@ -64,6 +64,14 @@ impl Refusal {
     }
 }
 
+/// An error in words that passes only if somebody does something.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+struct Advised {
+    words: String,
+    advice: &'static str,
+}
+
 impl Failure {
     /// The kind, for people; what the error says may quote what is nobody's business.
     pub(super) fn class(&self) -> &'static str {
@@ -74,14 +82,33 @@ impl Failure {
             Self::Unknown(_) => "unknown",
         }
     }
-}
 
-impl Failure {
+    /// What somebody is to do, or it never passes.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        let Self::Transient(error) = self else {
+            return None;
+        };
+        if let Some(Advised { advice, .. }) = error.downcast_ref() {
+            return Some(advice);
+        }
+        match error.downcast_ref() {
+            Some(sqlx::Error::Database(error)) => advice(&error.code()?),
+            _ => None,
+        }
+    }
+
     /// With every error said in words, once: a handler's own may panic as it is shown.
     pub(super) fn in_words(self) -> Self {
         let words = |error: BoxError| -> BoxError { error.to_string().into() };
+        let advice = self.advice();
         match self {
-            Self::Transient(error) => Self::Transient(words(error)),
+            Self::Transient(error) => Self::Transient(match advice {
+                Some(advice) => {
+                    let words = error.to_string();
+                    Advised { words, advice }.into()
+                }
+                None => words(error),
+            }),
             Self::Poison(error) => Self::Poison(words(error)),
             Self::Unknown(error) => Self::Unknown(words(error)),
             Self::Refused(named) => Self::Refused(
@@ -160,17 +187,21 @@ fn is_transient_state(code: &str) -> bool {
         "28" | "40" | "53" | "57" | "58" => true,
         // Lock not available. The other states of an object (55000) are as likely a handler's mistake, such as lastval before
         // nextval: that would be tried for ever, and hold up all; where it is none, and nothing can be applied, it is so anyway.
-        _ => code == "55P03" || is_missing(code),
+        _ => code == "55P03" || advice(code).is_some(),
     }
 }
 
-/// Whether a privilege, or a table, column, function, type, schema or database is missing: a deployment on its way, or one that
-/// was forgotten.
-fn is_missing(code: &str) -> bool {
-    matches!(
-        code,
-        "42501" | "42P01" | "42703" | "42883" | "42704" | "3F000" | "3D000"
-    )
+/// What somebody is to do where the database lacks what is asked for: a deployment is on its way, or was forgotten.
+fn advice(code: &str) -> Option<&'static str> {
+    match code {
+        "42501" => Some("the database's user lacks a right: grant it"),
+        // Table, column, function, type, schema.
+        "42P01" | "42703" | "42883" | "42704" | "3F000" => {
+            Some("the database's schema lacks what is asked for: run `migrate`")
+        }
+        "3D000" => Some("the database is not there: create it"),
+        _ => None,
+    }
 }
 
 /// Whether data break a rule: data exception, integrity constraint violation.
@@ -225,6 +256,27 @@ mod tests {
         ] {
             assert_eq!(failed(code, "").is_too_slow(), slow, "{code}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_comes_with_advice_in_words_too() {
+        for (code, advice) in [
+            ("42501", "grant"),
+            ("42P01", "migrate"),
+            ("42883", "migrate"),
+            ("3D000", "create"),
+        ] {
+            let failure = failed(code, "no");
+            assert!(failure.advice().unwrap().contains(advice), "{code}");
+            let words = failure.in_words();
+            assert!(words.advice().unwrap().contains(advice), "{code}");
+            assert_eq!(
+                words.to_string(),
+                "transient: error returned from database: no"
+            );
+        }
+        assert_eq!(failed("40001", "").advice(), None);
+        assert_eq!(failed("40001", "").in_words().advice(), None);
     }
 
     fn failed(code: &'static str, message: &'static str) -> Failure {

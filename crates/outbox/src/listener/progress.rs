@@ -46,6 +46,9 @@ pub struct Progress {
     pub retrying: Option<&'static str>,
     /// What keeps it from its messages: a topic that is not there, or a right that it lacks.
     pub trouble: Option<String>,
+    /// What somebody is to do about that.
+    #[serde(skip)]
+    advice: Option<&'static str>,
     #[serde(skip)]
     shown: BTreeSet<Partition>,
     #[serde(skip)]
@@ -71,6 +74,7 @@ impl Progress {
             retries: 0,
             breaker_open: false,
             retrying: None,
+            advice: None,
             trouble: None,
             shown: BTreeSet::new(),
             reached: Instant::now(),
@@ -86,7 +90,8 @@ impl Progress {
             return Some(text.to_owned());
         }
         if let Some(why) = &self.retrying {
-            return Some(format!("a batch is retried ({why}); the log says why"));
+            let hint = self.advice.unwrap_or("the log says why");
+            return Some(format!("a batch is retried ({why}); {hint}"));
         }
         let unreached = self.reached.elapsed();
         if unreached > UNREACHED {
@@ -164,10 +169,11 @@ impl Progress {
             .set(u8::from(open));
     }
 
-    /// Takes note of a batch that failed and comes again.
-    pub(super) fn retry(&mut self, why: &'static str) {
+    /// Takes note of a batch that failed and comes again, and of what somebody is to do about it.
+    pub(super) fn retry(&mut self, why: &'static str, advice: Option<&'static str>) {
         self.retries += 1;
         self.retrying = Some(why);
+        self.advice = advice;
         counter!(RETRIES, "listener" => self.listener.clone()).increment(1);
     }
 }
@@ -210,7 +216,10 @@ mod tests {
         progress.open(true);
         assert!(progress.warning().unwrap().contains("circuit breaker"));
         progress.open(false);
-        progress.retry("transient");
-        assert!(progress.warning().unwrap().contains("transient"));
+        progress.retry("transient", Some("run `migrate`"));
+        let warning = progress.warning().unwrap();
+        assert!(warning.contains("transient") && warning.contains("migrate"));
+        progress.retry("transient", None);
+        assert!(progress.warning().unwrap().ends_with("the log says why"));
     }
 }

@@ -326,10 +326,16 @@ impl<H: Handler> Run<H> {
     }
 
     fn wait(&mut self, messages: Vec<Message>, failure: &Failure) {
-        tracing::warn!(error = %failure, messages = messages.len(), wait = ?self.retry,
-            "batch failed; it is retried");
+        let (advice, count) = (failure.advice(), messages.len());
+        if let Some(advice) = advice {
+            tracing::error!(error = %failure, advice, messages = count, wait = ?self.retry,
+                "batch failed; it is retried, in vain until somebody does something");
+        } else {
+            tracing::warn!(error = %failure, messages = count, wait = ?self.retry,
+                "batch failed; it is retried");
+        }
         self.progress
-            .send_modify(|progress| progress.retry(failure.class()));
+            .send_modify(|progress| progress.retry(failure.class(), advice));
         self.look_at_breaker();
         let (now, open) = (Instant::now(), self.batcher.open_until());
         let closes = open.map_or(now, Instant::from_std);

@@ -27,6 +27,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(500);
 pub(super) const REST: Duration = Duration::from_secs(2);
 /// How often letters are counted.
 const COUNT: Duration = Duration::from_secs(10);
+/// How often it is said that somebody is to do something, or no letter can be tried.
+const TELL: Duration = Duration::from_secs(30);
 /// Letters that are tried between two looks.
 const AT_ONCE: i64 = 100;
 
@@ -444,7 +446,7 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
     batcher: Arc<Batcher<H>>,
     shutdown: CancellationToken,
 ) {
-    let mut well = true;
+    let mut told: Option<Instant> = None;
     let mut counted: Option<Instant> = None;
     loop {
         if counted.is_none_or(|then| then.elapsed() > COUNT) {
@@ -461,12 +463,20 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
         });
         let wait = pass.rest();
         let failed = pass.failed;
-        if let Some((id, error)) = &failed
-            && std::mem::take(&mut well)
-        {
-            tracing::warn!(%error, ?id, listener = batcher.listener, "letters cannot be tried now");
+        if let Some((id, error)) = &failed {
+            let (listener, advice) = (&batcher.listener, error.advice());
+            if told.is_none_or(|then| advice.is_some() && then.elapsed() > TELL) {
+                told = Some(Instant::now());
+                if let Some(advice) = advice {
+                    tracing::error!(%error, advice, ?id, listener,
+                        "letters cannot be tried until somebody does something");
+                } else {
+                    tracing::warn!(%error, ?id, listener, "letters cannot be tried now");
+                }
+            }
+        } else {
+            told = None;
         }
-        well |= failed.is_none();
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(wait) => {}

@@ -386,6 +386,18 @@ async fn what_fails_strangely_is_put_aside_only_where_others_can_be_applied() {
 }
 
 #[tokio::test]
+async fn what_is_missing_is_waited_for_and_somebody_is_told_what_to_do() {
+    let desk = Desk::new().await;
+    desk.told(1, Some(Verdict::Lacks));
+    let batch = work(None, &notes("a", &[1, 2]));
+    let unsettled = desk.batcher.settle(&batch).await.unwrap_err();
+    let failure = unsettled.failure;
+    assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
+    assert!(failure.advice().unwrap().contains("migrate"));
+    assert_eq!(unsettled.left, [0, 1]);
+}
+
+#[tokio::test]
 async fn what_a_handler_gets_wrong_of_one_message_holds_up_no_other() {
     for (verdict, kind) in [
         (Verdict::Swallows, Kind::Unknown),
