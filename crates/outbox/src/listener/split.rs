@@ -61,6 +61,8 @@ pub(super) struct Part {
 /// A message that failed alone, and nobody knows why.
 struct Suspect {
     tries: u32,
+    /// Messages that had been applied when it failed first.
+    since: usize,
     error: BoxError,
 }
 
@@ -77,6 +79,8 @@ pub(super) struct Unsettled {
 /// A batch on its way.
 pub(super) struct Split<'a> {
     messages: &'a [Message],
+    /// The most messages in one transaction.
+    most: usize,
     /// Nothing further can come beside what failed before.
     full: bool,
     /// By which id the inbox knows a message. To find it is to read the message, and only what fails needs it.
@@ -90,8 +94,8 @@ pub(super) struct Split<'a> {
     suspects: BTreeMap<usize, Suspect>,
     /// What came after a suspect of its key.
     held: BTreeSet<usize>,
-    /// Whether anything was applied: then a suspect is itself to blame.
-    others: bool,
+    /// Messages that were applied: where some were since a suspect failed first, it is itself to blame.
+    applied: usize,
     /// Whether each message is settled.
     done: Vec<bool>,
     total: Settled,
@@ -102,6 +106,7 @@ impl<'a> Split<'a> {
         let all: Vec<usize> = (0..work.messages.len()).collect();
         Self {
             messages: &work.messages,
+            most: work.most,
             full: work.full,
             identify,
             epochs: work.epochs.clone(),
@@ -110,7 +115,7 @@ impl<'a> Split<'a> {
             waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
             suspects: BTreeMap::new(),
             held: BTreeSet::new(),
-            others: false,
+            applied: 0,
             done: vec![false; all.len()],
             total: Settled::default(),
         }
@@ -138,9 +143,11 @@ impl<'a> Split<'a> {
                 }));
             }
         }
-        if let Some((message, Suspect { tries, .. })) = self.suspects.first_key_value()
-            && self.judges()
-        {
+        let judged = self
+            .suspects
+            .iter()
+            .find(|(_, suspect)| self.judges(suspect));
+        if let Some((message, Suspect { tries, .. })) = judged {
             return Ok(Some(Part {
                 messages: vec![*message],
                 wait: FIRST_WAIT * 2_u32.pow(tries.saturating_sub(1)),
@@ -152,10 +159,10 @@ impl<'a> Split<'a> {
         }
     }
 
-    /// Whether a suspect may be put aside: others could be applied; or what waits behind a single one leaves no room for others,
-    /// and all would wait for it for ever.
-    fn judges(&self) -> bool {
-        self.others || (self.full && self.suspects.len() == 1)
+    /// Whether a suspect may be put aside: others could be applied since it failed first, so it is not that nothing can be
+    /// applied any more; or what waits behind a single one leaves no room for others, and all would wait for it for ever.
+    fn judges(&self, suspect: &Suspect) -> bool {
+        self.applied > suspect.since || (self.full && self.suspects.len() == 1)
     }
 
     /// Neither a suspect nor behind one of its key.
@@ -181,7 +188,7 @@ impl<'a> Split<'a> {
         for message in &part.messages {
             self.done[*message] = true;
         }
-        self.others |= settled.applied > 0;
+        self.applied += settled.applied;
         self.total.add(settled);
         if let [message] = part.messages.as_slice()
             && self.suspects.remove(message).is_some()
@@ -192,8 +199,9 @@ impl<'a> Split<'a> {
 
     /// What waited behind a suspect may be run.
     fn release(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.waiting.push(held.into_iter().collect());
+        let held: Vec<usize> = std::mem::take(&mut self.held).into_iter().collect();
+        self.waiting
+            .extend(held.chunks(self.most).rev().map(<[_]>::to_vec));
     }
 
     /// Takes note of a part that was not settled.
@@ -230,16 +238,17 @@ impl<'a> Split<'a> {
             }
             // Others may not take too long.
             (Stop::TooSlow(error) | Stop::Failure(Failure::Unknown(error)), Some(message)) => {
-                let tries = self
-                    .suspects
-                    .get(&message)
-                    .map_or(0, |suspect| suspect.tries)
-                    + 1;
-                if tries < TRIES || !self.judges() {
-                    self.suspects.insert(message, Suspect { tries, error });
+                let before = self.suspects.get(&message);
+                let suspect = Suspect {
+                    tries: before.map_or(0, |suspect| suspect.tries) + 1,
+                    since: before.map_or(self.applied, |suspect| suspect.since),
+                    error,
+                };
+                if suspect.tries < TRIES || !self.judges(&suspect) {
+                    self.suspects.insert(message, suspect);
                     return Ok(());
                 }
-                self.put_aside(message, Kind::Unknown, error)?;
+                self.put_aside(message, Kind::Unknown, suspect.error)?;
             }
         }
         self.waiting.push(part.messages);

@@ -66,6 +66,7 @@ impl Rig {
         while let Some(part) = split.next()? {
             self.runs += 1;
             assert!(self.runs < 10_000, "it goes round in circles");
+            assert!(part.messages.len() <= self.work.most);
             let wanted: Vec<usize> = part
                 .messages
                 .iter()
@@ -188,9 +189,28 @@ fn one_that_takes_too_long_alone_is_put_aside_where_others_can_be_applied() {
 fn two_that_fail_strangely_of_one_key_end_in_order() {
     let mut rig = Rig::new("aaab");
     rig.strange = [(0, u32::MAX), (2, u32::MAX)].into();
+    let Unsettled { settled, left, .. } = *rig.run().unwrap_err();
+    assert_eq!((settled.applied, settled.lettered), (2, 1));
+    assert_eq!((rig.of_key('a'), left), (vec![0, 1], vec![2]));
+    // It comes again, with what has come since.
+    rig = Rig::new("ab");
+    rig.strange = [(0, u32::MAX)].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (2, 2));
-    assert_eq!(rig.of_key('a'), [0, 1, 2]);
+    assert_eq!((settled.applied, settled.lettered), (1, 1));
+}
+
+#[test]
+fn where_nothing_can_be_applied_any_more_nothing_is_put_aside() {
+    let mut rig = Rig::new("abcdef");
+    rig.work.most = 2;
+    rig.strange = [(4, u32::MAX), (5, u32::MAX)].into();
+    let Unsettled { settled, left, .. } = *rig.run().unwrap_err();
+    assert_eq!((settled.applied, settled.lettered), (4, 0));
+    assert_eq!(left, [4, 5]);
+    // One that can be applied after them shows that they are to blame.
+    rig.strange.insert(0, 2);
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (4, 2));
 }
 
 #[test]
@@ -223,6 +243,14 @@ fn no_part_is_larger_than_a_transaction_may_be() {
     rig.work.most = 3;
     rig.run().unwrap();
     assert_eq!((rig.runs, rig.log.len()), (3, 7));
+    // Nor what is run after one that it waited for.
+    for most in 1..3 {
+        rig = Rig::new("aaaaaab");
+        rig.work.most = most;
+        rig.strange = [(0, 2)].into();
+        rig.run().unwrap();
+        assert_eq!(rig.of_key('a'), [0, 1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]
