@@ -74,12 +74,11 @@ pub(super) struct Run<H: Handler> {
     rewind: BTreeSet<Partition>,
     /// Lost, perhaps only for a moment, since the batch in hand was taken.
     gone: BTreeSet<Partition>,
-    /// Where each partition held goes on after what is settled, but for what is in hand.
+    /// Where each partition held goes on after what was taken in hand last. What comes later is lower where the topic was made
+    /// again.
     reached: BTreeMap<Partition, i64>,
     buffer: Buffer,
     hand: Hand,
-    /// Whether the batch in hand has what an earlier one left over.
-    carries: bool,
     retry: Duration,
     paused: bool,
     polled: Instant,
@@ -105,7 +104,6 @@ impl<H: Handler> Run<H> {
             reached: BTreeMap::new(),
             buffer: Buffer::new(2 * listener.max_batch),
             hand: Hand::Empty,
-            carries: false,
             retry: RETRY_FIRST,
             paused: false,
             polled: Instant::now(),
@@ -243,8 +241,14 @@ impl<H: Handler> Run<H> {
         // What waits has come since: nothing of what was lost is among it.
         self.gone.clear();
         let full = is_full(&messages, most);
-        self.carries = !messages.is_empty();
+        let left_over = messages.len();
         self.buffer.fill(&mut messages, most);
+        for message in &messages[left_over..] {
+            let partition = message.partition();
+            if self.assigned.contains(&partition) {
+                self.reached.insert(partition, message.at.offset + 1);
+            }
+        }
         if messages.is_empty() {
             self.calm();
             return;
@@ -349,21 +353,10 @@ impl<H: Handler> Run<H> {
                 self.epochs.insert(partition, epoch);
             }
         }
-        let mut next = settled.next;
-        next.retain(|partition, _| self.is_mine(partition));
-        for (partition, offset) in &next {
-            let reached = self.reached.entry(partition.clone()).or_insert(*offset);
-            *reached = if self.carries {
-                // What is left over is settled after what came later.
-                (*reached).max(*offset)
-            } else {
-                *offset
-            };
-        }
         let mut offsets = self.next();
-        offsets.retain(|partition, _| next.contains_key(partition));
+        offsets.retain(|partition, _| settled.next.contains_key(partition));
         self.consumer.commit(&offsets, CommitMode::Async);
-        if !next.is_empty() {
+        if !offsets.is_empty() {
             Step::OffsetsSent.reached();
         }
         for partition in settled.superseded {
@@ -383,9 +376,10 @@ impl<H: Handler> Run<H> {
         self.look_at_breaker();
     }
 
-    /// The offsets to commit: what is in hand comes again.
+    /// The offsets to commit, of partitions of which anything was settled: what is in hand comes again.
     fn next(&self) -> BTreeMap<Partition, i64> {
         let mut next = self.reached.clone();
+        next.retain(|partition, _| self.epochs.contains_key(partition));
         for message in self.hand.messages() {
             if let Some(next) = next.get_mut(&message.partition()) {
                 *next = message.at.offset.min(*next);
@@ -494,3 +488,6 @@ async fn settled(hand: &mut Hand) -> Option<Outcome> {
         Hand::Empty => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
