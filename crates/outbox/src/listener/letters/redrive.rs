@@ -129,6 +129,10 @@ impl<H: Handler> Batcher<H> {
             Err(outcome) => return Ok(outcome),
         };
         if !letter.first {
+            if letter.retry_at.is_some() {
+                park(&mut tx, &self.listener, letter.id).await?;
+                finish(tx).await?;
+            }
             return Ok(Outcome::Behind);
         }
         *told = Some(letter.clone());
@@ -368,6 +372,19 @@ async fn lock(
     } else {
         Outcome::Busy
     }))
+}
+
+/// Has a letter that is locked wait behind the first of its key, where two partitions put aside a first one of it at once: it is
+/// not due, or each look would find it, until it is the first.
+async fn park(tx: &mut PgTransaction<'_>, listener: &str, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update dead_letter set kind = 'parked', retry_at = null where listener = $1 and id = $2",
+    )
+    .bind(listener)
+    .bind(id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Removes a letter that is locked. What waits behind it is due, or its key is free.

@@ -1,6 +1,8 @@
 //! Letters, parked keys and redrive, on real PostgreSQL. Interleavings are forced: a handler stops within its transaction
 //! until it is let go, and others are seen to wait for its locks.
 
+mod due;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
