@@ -58,7 +58,7 @@ pub enum Command {
         /// Do not ask
         #[arg(long)]
         yes: bool,
-        /// At most so many
+        /// At most so many; if there are more, none is dropped
         #[arg(long, default_value = "1000")]
         most: NonZeroUsize,
         /// Only say which

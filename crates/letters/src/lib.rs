@@ -15,8 +15,8 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use outbox::listener::Handler;
-use outbox::listener::letters::{Letter, Letters};
-use serde_json::Value;
+use outbox::listener::letters::{Filter, Letter, Letters};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use arguments::{Command, Which};
@@ -45,6 +45,11 @@ pub enum Error {
         /// Why.
         source: sqlx::Error,
     },
+    /// More letters match than may be dropped at once.
+    #[error(
+        "more letters match than --most {0}, and none is dropped, since the listener applies what is left of a key: raise --most, or say more narrowly which"
+    )]
+    TooMany(NonZeroUsize),
     /// Nobody can be asked.
     #[error("dropping {0} letters has to be confirmed: add --yes")]
     NotAsked(usize),
@@ -74,27 +79,29 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
-    /// Writes which letters there are, without their messages; says how many.
+    /// Letters without their messages, at most `most`, each as it is written; and whether there are more.
     async fn listed<H: Handler>(
-        &mut self,
+        &self,
         letters: &Letters<H>,
-        which: &Which,
-        most: NonZeroUsize,
-    ) -> Result<usize, Error> {
-        let (filter, most) = (which.filter(), most.get());
-        if self.json {
-            let found = letters.list_as(&filter, most, |letter| shown::json(&letter));
-            let found = found.await?;
-            let count = found.len();
-            self.json(|| found.into())?;
-            return Ok(count);
+        filter: &Filter,
+        most: usize,
+    ) -> Result<(Vec<Value>, bool), Error> {
+        let json = self.json;
+        let row = |letter: Letter| {
+            if json {
+                shown::json(&letter)
+            } else {
+                shown::line(&letter).into()
+            }
+        };
+        bounded(letters, filter, most, row).await
+    }
+
+    fn lines(&mut self, rows: &[Value]) -> std::io::Result<()> {
+        for row in rows {
+            self.line(|| row.as_str().unwrap_or_default().to_owned())?;
         }
-        let found = letters.list_as(&filter, most, |letter| shown::line(&letter));
-        let found = found.await?;
-        for line in &found {
-            self.line(|| line.clone())?;
-        }
-        Ok(found.len())
+        Ok(())
     }
 }
 
@@ -118,11 +125,13 @@ impl Command {
         match self {
             Self::List { which, most, json } => {
                 let mut output = Output { to, json };
-                let count = output.listed(letters, &which, most).await?;
-                output.line(|| match count {
+                let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
+                output.lines(&rows)?;
+                output.line(|| match rows.len() {
                     0 => "no letters".to_owned(),
-                    count => counted(count, most),
+                    count => counted(count, more),
                 })?;
+                output.json(|| rows.into())?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Show { id, json } => {
@@ -145,7 +154,8 @@ impl Command {
                 let mut output = Output { to, json };
                 if dry_run {
                     let what = "would be tried, each key from its first letter on";
-                    return would(&mut output, letters, &which, most, what).await;
+                    let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
+                    return would(&mut output, &rows, more, what);
                 }
                 let chosen = letters
                     .list_as(&which.filter(), most.get(), Chosen::of)
@@ -162,12 +172,25 @@ impl Command {
             } => {
                 let mut output = Output { to, json };
                 if dry_run {
-                    return would(&mut output, letters, &which, most, "would be dropped").await;
+                    let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
+                    let what = if more {
+                        "match, and none would be dropped"
+                    } else {
+                        "would be dropped"
+                    };
+                    let code = would(&mut output, &rows, more, what)?;
+                    return if more {
+                        Err(Error::TooMany(most))
+                    } else {
+                        Ok(code)
+                    };
                 }
-                let chosen = letters
-                    .list_as(&which.filter(), most.get(), Chosen::of)
-                    .await?;
-                if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, most, asks)? {
+                let (chosen, more) =
+                    bounded(letters, &which.filter(), most.get(), Chosen::of).await?;
+                if more {
+                    return Err(Error::TooMany(most));
+                }
+                if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, asks)? {
                     output.line(|| "nothing is dropped".to_owned())?;
                     return Ok(STAYS.into());
                 }
@@ -204,25 +227,39 @@ impl Chosen {
     }
 }
 
-/// `count` letters, and whether there may be more than `most` let in.
-fn counted(count: usize, most: NonZeroUsize) -> String {
-    if count == most.get() {
-        format!("{count} letters (there may be more, see --most)")
+/// What `of` makes of the letters that `filter` lets pass, at most `most`; and whether there are more.
+async fn bounded<H: Handler, T>(
+    letters: &Letters<H>,
+    filter: &Filter,
+    most: usize,
+    of: impl FnMut(Letter) -> T,
+) -> Result<(Vec<T>, bool), Error> {
+    let asked = most.saturating_add(1);
+    let mut found = letters.list_as(filter, asked, of).await?;
+    let more = found.len() > most;
+    found.truncate(most);
+    Ok((found, more))
+}
+
+fn counted(count: usize, more: bool) -> String {
+    if more {
+        format!("{count} letters (there are more, see --most)")
     } else {
         format!("{count} letters")
     }
 }
 
-async fn would<H: Handler, W: Write>(
+/// Writes what a command would take, and whether there is more that it would not.
+fn would<W: Write>(
     output: &mut Output<W>,
-    letters: &Letters<H>,
-    which: &Which,
-    most: NonZeroUsize,
+    rows: &[Value],
+    more: bool,
     what: &str,
 ) -> Result<ExitCode, Error> {
-    let count = output.listed(letters, which, most).await?;
-    output.line(|| format!("{} {what}", counted(count, most)))?;
-    Ok(if count == 0 {
+    output.lines(rows)?;
+    output.line(|| format!("{} {what}", counted(rows.len(), more)))?;
+    output.json(|| json!({ "letters": rows, "more": more }))?;
+    Ok(if rows.is_empty() {
         STAYS.into()
     } else {
         ExitCode::SUCCESS
@@ -232,7 +269,6 @@ async fn would<H: Handler, W: Write>(
 fn confirmed<W: Write>(
     output: &mut Output<W>,
     chosen: &[Chosen],
-    most: NonZeroUsize,
     asks: Option<impl BufRead>,
 ) -> Result<bool, Error> {
     let mut asks = asks
@@ -242,8 +278,8 @@ fn confirmed<W: Write>(
         output.line(|| letter.line.clone())?;
     }
     output.line(|| {
-        let letters = counted(chosen.len(), most);
-        format!("Drop these {letters}? They are never applied. Type yes:")
+        let count = chosen.len();
+        format!("Drop these {count} letters? They are never applied. Type yes:")
     })?;
     let mut answer = String::new();
     asks.read_line(&mut answer)?;

@@ -195,10 +195,58 @@ async fn letters_that_are_given_up_together_are_never_due() {
 
     // One that is not given up is due once those before it are.
     desk.letters("a", &notes).await;
-    desk.says("drop --key a --most 2 --reason r --yes --json", 0)
+    let first = format!("drop {} --reason r --yes --json", Uuid::from_u128(1));
+    desk.says(&first, 0).await;
+    assert_eq!(desk.ids("select id from was_due").await, [2]);
+    assert_eq!(desk.put_aside().await, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn more_letters_than_may_be_given_up_at_once_are_as_they_were() {
+    let desk = Desk::new().await;
+    let notes = [(1, "poison"), (2, "note"), (3, "note"), (4, "note")];
+    desk.letters("a", &notes).await;
+    for line in [
+        "drop --key a --most 3 --reason r --yes",
+        "drop --key a --most 3 --reason r --yes --json",
+        "drop --key a --most 3 --reason r",
+        "drop --key a --most 3 --dry-run",
+        "drop --key a --most 3 --dry-run --json",
+    ] {
+        let (done, written) = desk.asks(line, Some("yes\n")).await;
+        let error = done.unwrap_err();
+        assert!(matches!(error, Error::TooMany(most) if most.get() == 3));
+        assert!(error.to_string().contains("raise --most"), "{error}");
+        if line.ends_with("--dry-run --json") {
+            let said: Value = serde_json::from_str(&written).unwrap();
+            assert_eq!(said["letters"].as_array().unwrap().len(), 3);
+            assert_eq!(said["more"], true);
+        } else if line.ends_with("--dry-run") {
+            let said = "3 letters (there are more, see --most) match, and none would be dropped\n";
+            assert!(written.ends_with(said), "{written}");
+        } else {
+            assert_eq!(written, "");
+        }
+        assert_eq!(desk.put_aside().await, [1, 2, 3, 4], "{line}");
+    }
+    assert_eq!(desk.ids("select id from was_due").await, []);
+    let said = desk.says("drop --key a --most 4 --dry-run --json", 0).await;
+    assert_eq!(said["more"], false);
+    desk.says("drop --key a --most 4 --reason r --yes --json", 0)
         .await;
-    assert_eq!(desk.ids("select id from was_due").await, [3]);
-    assert_eq!(desk.put_aside().await, [3, 4]);
+    assert_eq!(desk.put_aside().await, []);
+    assert_eq!(desk.ids("select id from was_due").await, []);
+}
+
+#[tokio::test]
+async fn a_list_says_whether_there_are_more() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "poison"), (2, "note")]).await;
+    let (_, written) = desk.run("list --most 1").await;
+    let said = "\n1 letters (there are more, see --most)\n";
+    assert!(written.ends_with(said), "{written}");
+    let (_, written) = desk.run("list --most 2").await;
+    assert!(written.ends_with("\n2 letters\n"), "{written}");
 }
 
 #[tokio::test]
