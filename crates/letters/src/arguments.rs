@@ -29,7 +29,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Try letters again, each key from its first letter on, in order; exit code 3 if one stays, or there is none
+    /// Try letters again, each key from its first letter on, in order; exit code 3 if one stays, also since --most let
+    /// no more be tried, or there is none
     #[command(mut_group("Which", |which| which.required(true)))]
     Redrive {
         /// Which ones.

@@ -2,8 +2,8 @@
 //! while the service runs, or while it does not, with the service's own rights and handler.
 //!
 //! Exit codes: 0 when all that was asked for is done, also when `list` finds no letter; 1 for an error; 2 for a command that
-//! cannot be understood; 3 when a letter stays, when one was gone before it could be dropped, or when `show`, `redrive` and
-//! `drop` find none.
+//! cannot be understood; 3 when a letter stays, also since `--most` let no more be tried, when one was gone before it could be
+//! dropped, or when `show`, `redrive` and `drop` find none.
 
 mod arguments;
 mod drop;
@@ -157,10 +157,9 @@ impl Command {
                     let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
                     return would(&mut output, &rows, more, what);
                 }
-                let chosen = letters
-                    .list_as(&which.filter(), most.get(), Chosen::of)
-                    .await?;
-                redrive::redrive(letters, &chosen, most.get(), &mut output).await
+                let (chosen, more) =
+                    bounded(letters, &which.filter(), most.get(), Chosen::of).await?;
+                redrive::redrive(letters, &chosen, more, most.get(), &mut output).await
             }
             Self::Drop {
                 which,

@@ -15,6 +15,8 @@ use crate::{Chosen, Error, Output, STAYS, shown};
 #[derive(Default)]
 struct Tried {
     tries: usize,
+    /// Whether the bound ended it.
+    cut: bool,
     applied: Vec<Uuid>,
     /// Nobody has said whether by a try of this command.
     gone: Vec<Uuid>,
@@ -22,10 +24,12 @@ struct Tried {
     untried: Vec<Value>,
 }
 
-/// Tries the keys of `chosen`, each from its first letter on, until one of its letters fails; at most `most` tries.
+/// Tries the keys of `chosen`, each from its first letter on, until one of its letters fails; at most `most` tries. `more` says
+/// whether there are more than the chosen ones.
 pub(crate) async fn redrive<H: Handler, W: Write>(
     letters: &Letters<H>,
     chosen: &[Chosen],
+    more: bool,
     most: usize,
     output: &mut Output<W>,
 ) -> Result<ExitCode, Error> {
@@ -36,19 +40,28 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
     };
     // Whatever ended it, what was done is told.
     let Tried {
+        tries,
+        cut,
         applied,
         gone,
         failed,
         untried,
-        ..
     } = tried;
+    let more = more || cut && !matches!(done, Ok(None));
     output.line(|| {
         let (applied, failed, untried) = (applied.len(), failed.len(), untried.len());
         format!("{applied} applied, {failed} failed, {untried} could not be tried")
     })?;
-    output.json(
-        || json!({ "applied": applied, "gone": gone, "failed": failed, "untried": untried }),
-    )?;
+    if more {
+        output.line(|| {
+            format!("{tries} tried, and more are left than --most {most} takes: give the command again, or raise it")
+        })?;
+    }
+    output.json(|| {
+        json!({
+            "applied": applied, "gone": gone, "failed": failed, "untried": untried, "more": more,
+        })
+    })?;
     let stays = done?;
     if let Some(letter) = stays {
         output.line(|| format!("letters stay, such as {}", letter.name))?;
@@ -56,7 +69,7 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
     if !untried.is_empty() {
         return Err(Error::Untried(untried.len()));
     }
-    Ok(if stays.is_some() || chosen.is_empty() {
+    Ok(if stays.is_some() || more || chosen.is_empty() {
         STAYS.into()
     } else {
         ExitCode::SUCCESS
@@ -89,7 +102,11 @@ impl Tried {
         output: &mut Output<W>,
     ) -> Result<(), Error> {
         let mut before = None;
-        while self.tries < most {
+        loop {
+            if self.tries == most {
+                self.cut = true;
+                break;
+            }
             let Some(first) = letter.first(letters).await? else {
                 break;
             };

@@ -296,8 +296,10 @@ async fn a_letter_that_stays_is_told_by_the_exit_code() {
     let fifth = format!("redrive {} --json", Uuid::from_u128(5));
     let said = desk.says(&format!("{fifth} --most 1"), 3).await;
     assert_eq!(said["applied"], ids(&[1]));
+    assert_eq!(said["more"], true);
     let said = desk.says(&fifth, 0).await;
     assert_eq!(said["applied"], ids(&[2, 3, 4, 5]));
+    assert_eq!(said["more"], false);
     assert_eq!(
         desk.ids("select id from note order by seq").await,
         [1, 2, 3, 4, 5]
@@ -310,6 +312,38 @@ async fn a_letter_that_stays_is_told_by_the_exit_code() {
     let tried = desk.says("redrive --all --most 1000000000 --json", 3);
     let said = tokio::time::timeout(Duration::from_secs(60), tried).await;
     assert_eq!(said.unwrap()["applied"], ids(&[]));
+}
+
+#[tokio::test]
+async fn letters_that_a_bound_leaves_untried_are_told_by_the_exit_code() {
+    let desk = Desk::new().await;
+    for (id, does) in [(1, "note"), (2, "note"), (3, "note"), (4, "poison")] {
+        let key = id.to_string();
+        desk.letter(id, &key, "poison", does, "note.taken").await;
+    }
+    let keyless = "update dead_letter set key = null; delete from blocked_key";
+    sqlx::raw_sql(keyless).execute(&desk.pool).await.unwrap();
+    let said = desk.says("redrive --all --most 1 --json", 3).await;
+    assert_eq!(said["applied"], ids(&[1]));
+    assert_eq!(said["more"], true);
+    let (done, written) = desk.run("redrive --all --most 1").await;
+    assert_eq!(done.unwrap(), ExitCode::from(STAYS));
+    let said =
+        "1 tried, and more are left than --most 1 takes: give the command again, or raise it";
+    assert!(written.contains(said), "{written}");
+    // One that was tried and stays is none that is left.
+    let said = desk.says("redrive --all --most 2 --json", 3).await;
+    assert_eq!(said["applied"], ids(&[3]));
+    assert_eq!(said["failed"][0]["id"], json!(Uuid::from_u128(4)));
+    assert_eq!(said["more"], false);
+
+    // What nobody has asked for is none either, nor what waits behind one that stays.
+    desk.letters("a", &[(5, "note"), (6, "note")]).await;
+    let first = format!("redrive {} --most 1 --json", Uuid::from_u128(5));
+    assert_eq!(desk.says(&first, 0).await["more"], false);
+    desk.letters("b", &[(7, "poison"), (8, "note")]).await;
+    let said = desk.says("redrive --key b --most 2 --json", 3).await;
+    assert_eq!(said["more"], false);
 }
 
 #[tokio::test]
@@ -442,7 +476,7 @@ async fn a_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
     let none = ids(&[]);
     assert_eq!(
         said,
-        json!({ "applied": ids(&[2]), "gone": ids(&[1]), "failed": none, "untried": none })
+        json!({ "applied": ids(&[2]), "gone": ids(&[1]), "failed": none, "untried": none, "more": false })
     );
     assert_eq!(desk.ids("select id from note order by seq").await, [1, 2]);
 
