@@ -39,7 +39,7 @@ pub enum Command {
         /// At most so many tries
         #[arg(long, default_value = "1000")]
         most: NonZeroUsize,
-        /// Only say which
+        /// Only say which, those that follow in their keys included
         #[arg(long)]
         dry_run: bool,
         /// One JSON object

@@ -86,15 +86,15 @@ impl<W: Write> Output<W> {
         filter: &Filter,
         most: usize,
     ) -> Result<(Vec<Value>, bool), Error> {
-        let json = self.json;
-        let row = |letter: Letter| {
-            if json {
-                shown::json(&letter)
-            } else {
-                shown::line(&letter).into()
-            }
-        };
-        bounded(letters, filter, most, row).await
+        bounded(letters, filter, most, |letter| self.row(&letter)).await
+    }
+
+    fn row(&self, letter: &Letter) -> Value {
+        if self.json {
+            shown::json(letter)
+        } else {
+            shown::line(letter).into()
+        }
     }
 
     fn lines(&mut self, rows: &[Value]) -> std::io::Result<()> {
@@ -152,14 +152,16 @@ impl Command {
                 json,
             } => {
                 let mut output = Output { to, json };
+                let (most, filter) = (most.get(), which.filter());
+                let (chosen, more) = bounded(letters, &filter, most, Chosen::of).await?;
                 if dry_run {
-                    let what = "would be tried, each key from its first letter on";
-                    let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
-                    return would(&mut output, &rows, more, what);
+                    let (rows, more) =
+                        redrive::would(letters, &chosen, more, most, &output).await?;
+                    let what = "would be tried, each key until one of its letters fails";
+                    let code = would(&mut output, &rows, more, what)?;
+                    return Ok(if more { STAYS.into() } else { code });
                 }
-                let (chosen, more) =
-                    bounded(letters, &which.filter(), most.get(), Chosen::of).await?;
-                redrive::redrive(letters, &chosen, more, most.get(), &mut output).await
+                redrive::redrive(letters, &chosen, more, most, &mut output).await
             }
             Self::Drop {
                 which,

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use outbox::listener::Handler;
-use outbox::listener::letters::{Letter, Letters, Outcome};
+use outbox::listener::letters::{Filter, Letter, Letters, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Chosen, Error, Output, STAYS, shown};
+use crate::{Chosen, Error, Output, STAYS, bounded, shown};
 
 /// What has become of letters.
 #[derive(Default)]
@@ -76,6 +76,38 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
     })
 }
 
+/// The letters that would be tried while none fails, each as it is written; and whether a chosen one would be left.
+pub(crate) async fn would<H: Handler, W: Write>(
+    letters: &Letters<H>,
+    chosen: &[Chosen],
+    more: bool,
+    most: usize,
+    output: &Output<W>,
+) -> Result<(Vec<Value>, bool), Error> {
+    let (mut rows, mut cut) = (Vec::new(), false);
+    for letter in keys(chosen) {
+        if rows.len() == most {
+            cut = true;
+            break;
+        }
+        let row = |letter: Letter| (letter.id, output.row(&letter));
+        let (of_key, longer) = bounded(letters, &letter.filter(), most - rows.len(), row).await?;
+        rows.extend(of_key);
+        cut |= longer;
+    }
+    let (ids, rows): (BTreeSet<Uuid>, Vec<Value>) = rows.into_iter().unzip();
+    let left = chosen.iter().any(|letter| !ids.contains(&letter.id));
+    Ok((rows, more || left && cut))
+}
+
+/// The first of each key among `chosen`, and all without one.
+fn keys(chosen: &[Chosen]) -> impl Iterator<Item = &Chosen> {
+    let mut keys = BTreeSet::new();
+    chosen
+        .iter()
+        .filter(move |letter| letter.key.is_none() || keys.insert((&letter.topic, &letter.key)))
+}
+
 impl Tried {
     async fn keys<H: Handler, W: Write>(
         &mut self,
@@ -84,11 +116,8 @@ impl Tried {
         most: usize,
         output: &mut Output<W>,
     ) -> Result<(), Error> {
-        let mut keys = BTreeSet::new();
-        for letter in chosen {
-            if letter.key.is_none() || keys.insert((&letter.topic, &letter.key)) {
-                self.key(letters, letter, most, output).await?;
-            }
+        for letter in keys(chosen) {
+            self.key(letters, letter, most, output).await?;
         }
         Ok(())
     }
@@ -180,9 +209,21 @@ impl Tried {
 impl Chosen {
     /// The first letter of its key; itself if it has none.
     async fn first<H: Handler>(&self, letters: &Letters<H>) -> Result<Option<Letter>, sqlx::Error> {
+        Ok(letters.list(&self.filter(), 1).await?.pop())
+    }
+
+    /// Its key's letters; itself if it has none.
+    fn filter(&self) -> Filter {
         match &self.key {
-            None => letters.find(self.id).await,
-            Some(key) => letters.first_of_key(&self.topic, key).await,
+            None => Filter {
+                id: Some(self.id),
+                ..Filter::default()
+            },
+            Some(key) => Filter {
+                topic: Some(self.topic.clone()),
+                key: Some(key.clone()),
+                ..Filter::default()
+            },
         }
     }
 }

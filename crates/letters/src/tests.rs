@@ -347,6 +347,50 @@ async fn letters_that_a_bound_leaves_untried_are_told_by_the_exit_code() {
 }
 
 #[tokio::test]
+async fn a_dry_run_tells_what_a_redrive_would_try() {
+    let desk = Desk::new().await;
+    desk.letters("a", &[(1, "note"), (2, "note"), (3, "note")])
+        .await;
+    desk.letters("b", &[(4, "note"), (5, "note")]).await;
+    desk.letter(6, "c", "poison", "note", "note.taken").await;
+    desk.letter(7, "c", "poison", "note", "note.taken").await;
+    let keyless = "update dead_letter set key = null where key = convert_to('c', 'UTF8')";
+    sqlx::raw_sql(keyless).execute(&desk.pool).await.unwrap();
+    let second = Uuid::from_u128(2);
+    for (line, tries, more) in [
+        (format!("redrive {second}"), vec![1, 2, 3], false),
+        (format!("redrive {second} --most 2"), vec![1, 2], false),
+        (format!("redrive {second} --most 1"), vec![1], true),
+        (
+            "redrive --kind poison".to_owned(),
+            vec![1, 2, 3, 4, 5, 6, 7],
+            false,
+        ),
+        (
+            "redrive --kind poison --most 4".to_owned(),
+            vec![1, 2, 3, 4],
+            true,
+        ),
+        ("redrive --all --most 3".to_owned(), vec![1, 2, 3], true),
+        (format!("redrive {}", Uuid::from_u128(7)), vec![7], false),
+    ] {
+        let code = if more { STAYS } else { 0 };
+        let said = desk.says(&format!("{line} --dry-run --json"), code).await;
+        let told = said["letters"].as_array().unwrap();
+        let told: Value = told.iter().map(|letter| letter["id"].clone()).collect();
+        assert_eq!((told, &said["more"]), (ids(&tries), &json!(more)), "{line}");
+    }
+    let (done, written) = desk.run(&format!("redrive {second} --dry-run")).await;
+    assert_eq!(done.unwrap(), ExitCode::SUCCESS);
+    let what = "3 letters would be tried, each key until one of its letters fails\n";
+    assert!(written.ends_with(what), "{written}");
+    assert_eq!(desk.put_aside().await, [1, 2, 3, 4, 5, 6, 7]);
+    // So does the run, while none fails.
+    let said = desk.says("redrive --kind poison --most 4 --json", STAYS);
+    assert_eq!(said.await["applied"], ids(&[1, 2, 3, 4]));
+}
+
+#[tokio::test]
 async fn no_letter_is_an_answer_to_a_list_and_code_3_to_all_else() {
     let desk = Desk::new().await;
     let nobody = Uuid::from_u128(9);
