@@ -155,7 +155,7 @@ impl<H: Handler> Batcher<H> {
         Ok(Outcome::Applied)
     }
 
-    /// A letter that has failed again stays with its new error. On the connection of the try, which is rolled back first.
+    /// A letter that has failed again stays with its new error, unless somebody else has applied it or given it up since. On the connection of the try, which is rolled back first.
     async fn stays(
         &self,
         mut connection: PoolConnection<Postgres>,
@@ -189,18 +189,14 @@ impl<H: Handler> Batcher<H> {
             Kind::Deferred | Kind::Unknown => self.deferral.next(attempts),
             Kind::Poison | Kind::Parked => None,
         };
-        if wait.is_none() {
-            tracing::warn!(
-                listener = self.listener, id = %letter.id, kind = kind.as_str(), error, attempts,
-                "a letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
-            );
-        }
         let noted = async {
             let mut tx = connection.begin_with(BEGIN).await?;
+            let now = match lock(&mut tx, &self.listener, letter.id, Patience::Wait).await? {
+                Ok(now) => now,
+                Err(outcome) => return Ok(Some(outcome)),
+            };
             // Somebody may have tried it since; then that one's word stands.
-            if let Ok(now) = lock(&mut tx, &self.listener, letter.id, Patience::Wait).await?
-                && now.attempts == letter.attempts
-            {
+            if now.attempts == letter.attempts {
                 sqlx::query(
                     "update dead_letter
                      set kind = $3, error = $4, attempts = attempts + 1, retry_at = now() + make_interval(secs => $5)
@@ -214,10 +210,19 @@ impl<H: Handler> Batcher<H> {
                 .execute(&mut *tx)
                 .await?;
             }
-            tx.commit().await
+            tx.commit().await?;
+            Ok(None)
         };
         let noted = timeout(TRANSACTION_TIMEOUT, noted).await;
-        in_time(connection, noted)?;
+        if let Some(outcome) = in_time(connection, noted)? {
+            return Ok(outcome);
+        }
+        if wait.is_none() {
+            tracing::warn!(
+                listener = self.listener, id = %letter.id, kind = kind.as_str(), error, attempts,
+                "a letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
+            );
+        }
         Ok(Outcome::Failed {
             kind,
             error,

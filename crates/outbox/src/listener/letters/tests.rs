@@ -834,6 +834,37 @@ async fn two_who_redrive_at_once_apply_it_once() {
 }
 
 #[tokio::test]
+async fn a_letter_that_somebody_takes_after_a_try_that_failed_is_told_to_be_gone() {
+    let desk = Desk::new().await;
+    desk.told(1, Some(Verdict::Panics));
+    desk.settle(None, &notes("a", &[1])).await;
+    // A try that panics loses its connection: by the time that there is another one, the letter is taken.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                let tried = "delete from dead_letter where exists (select from tried)";
+                sqlx::query(tried).execute(&mut *connection).await?;
+                let tries = "insert into tried default values";
+                sqlx::query(tries).execute(connection).await?;
+                Ok(())
+            })
+        });
+    sqlx::raw_sql("create table tried ()")
+        .execute(&desk.pool)
+        .await
+        .unwrap();
+    let options = desk.pool.connect_options().as_ref().clone();
+    let letters = Letters::new(
+        LISTENER,
+        pool.connect_lazy_with(options),
+        Shared(Arc::clone(&desk.clerk)),
+        Deferral::default(),
+    );
+    assert_eq!(letters.redrive(id(1)).await.unwrap(), Outcome::Gone);
+}
+
+#[tokio::test]
 async fn a_worker_that_stalls_while_it_parks_is_waited_for_by_the_one_that_takes_over() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
