@@ -86,7 +86,7 @@ pub struct Which {
     #[arg(long, value_name = "HEX", value_parser = bytes)]
     key_hex: Option<Bytes>,
     /// Of this kind: poison, deferred, unknown or parked
-    #[arg(long, value_parser = kind)]
+    #[arg(long)]
     kind: Option<Kind>,
     /// Of this event type
     #[arg(long = "type", value_name = "TYPE")]
@@ -115,11 +115,6 @@ impl Which {
             older_than_s: self.older_than,
         }
     }
-}
-
-fn kind(word: &str) -> Result<Kind, String> {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == word);
-    kind.ok_or_else(|| format!("there are {}", Kind::ALL.map(Kind::as_str).join(", ")))
 }
 
 /// A hundred years: more than any letter's age, and an interval that PostgreSQL has.
@@ -178,7 +173,11 @@ mod tests {
         for wrong in ["0", "zz", "é0"] {
             bytes(wrong).unwrap_err();
         }
-        assert_eq!(kind("parked"), Ok(Kind::Parked));
-        kind("Parked").unwrap_err();
+        assert_eq!("parked".parse(), Ok(Kind::Parked));
+        let unknown = "Parked".parse::<Kind>().unwrap_err().to_string();
+        assert!(
+            unknown.contains("poison, deferred, unknown, parked"),
+            "{unknown}"
+        );
     }
 }

@@ -9,6 +9,7 @@ mod redrive;
 mod rows;
 
 use std::fmt::{self, Display};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) use redrive::keep_trying;
 pub use rows::{Filter, Letter};
 
 use super::batch::Batcher;
-use super::{Breaker, Failure, Handler};
+use super::{Breaker, Failure, Handler, RefusalKind};
 
 /// Why a message was put aside: the column `dead_letter.kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,10 +54,35 @@ impl Kind {
     }
 
     fn of_column(word: &str) -> Result<Self, sqlx::Error> {
+        word.parse()
+            .map_err(|unknown: UnknownKind| sqlx::Error::Decode(unknown.into()))
+    }
+}
+
+/// A word that is no kind of letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no kind of letter {word:?}, but {}", Kind::ALL.map(Kind::as_str).join(", "))]
+pub struct UnknownKind {
+    word: String,
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(word: &str) -> Result<Self, UnknownKind> {
         let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == word);
-        kind.ok_or_else(|| {
-            sqlx::Error::Decode(format!("there is no kind of letter {word:?}").into())
+        kind.ok_or_else(|| UnknownKind {
+            word: word.to_owned(),
         })
+    }
+}
+
+impl From<RefusalKind> for Kind {
+    fn from(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::Poison => Self::Poison,
+            RefusalKind::Deferred => Self::Deferred,
+        }
     }
 }
 

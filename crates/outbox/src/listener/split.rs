@@ -9,7 +9,7 @@ use super::batch::{Settled, Work};
 use super::clock::Moment;
 use super::ledger::Partition;
 use super::letters::Kind;
-use super::{BoxError, Failure, Refusal, RefusalKind};
+use super::{BoxError, Failure, Refusal};
 use crate::message::Message;
 
 /// How often a message that stands alone is tried, where nobody knows what is wrong with it, before it is put aside.
@@ -281,11 +281,7 @@ impl<'a> Split<'a> {
                     format!("the handler refused event {id}, which it was not given: {source}");
                 return Err(error.into());
             }
-            let kind = match kind {
-                RefusalKind::Poison => Kind::Poison,
-                RefusalKind::Deferred => Kind::Deferred,
-            };
-            self.refused.insert(id, (kind, source.to_string()));
+            self.refused.insert(id, (kind.into(), source.to_string()));
         }
         if self.refused.len() == before {
             return Err("the handler refused nothing new".into());

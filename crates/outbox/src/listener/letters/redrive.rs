@@ -18,7 +18,7 @@ use crate::append;
 use crate::listener::batch::{BEGIN, Batcher, Fate, TRANSACTION_TIMEOUT, fate, finish};
 use crate::listener::failpoint::Step;
 use crate::listener::split::Stop;
-use crate::listener::{Failure, Handler, Received, RefusalKind};
+use crate::listener::{Failure, Handler, Received};
 use crate::listener::{ledger, progress};
 
 /// How often it is looked whether a letter is due.
@@ -166,13 +166,7 @@ impl<H: Handler> Batcher<H> {
         let (kind, error) = match failure {
             Failure::Refused(named) => {
                 match named.into_iter().find(|refusal| refusal.id == letter.id) {
-                    Some(refusal) => {
-                        let kind = match refusal.kind {
-                            RefusalKind::Poison => Kind::Poison,
-                            RefusalKind::Deferred => Kind::Deferred,
-                        };
-                        (kind, refusal.source.to_string())
-                    }
+                    Some(refusal) => (refusal.kind.into(), refusal.source.to_string()),
                     None => (
                         Kind::Unknown,
                         "the handler refuses another event than it was given".to_owned(),
