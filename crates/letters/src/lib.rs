@@ -28,7 +28,9 @@ const STAYS: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be used.
-    #[error("the letters cannot be read")]
+    #[error(
+        "the letters cannot be read: see that the database is up, that its role is one of `migrations/*/roles.sql`, and that `migrate`, which also grants the role its rights, has been run"
+    )]
     Database(#[from] sqlx::Error),
     /// Letters could not be tried.
     #[error(

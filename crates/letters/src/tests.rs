@@ -436,6 +436,10 @@ async fn what_was_applied_is_told_though_the_database_is_gone_then() {
         .await;
     let (done, written) = desk.run("redrive --all --json").await;
     assert!(matches!(done, Err(Error::Database(_))), "{done:?}");
+    let error = done.unwrap_err().to_string();
+    for what in ["database is up", "roles.sql", "`migrate`"] {
+        assert!(error.contains(what), "{error}");
+    }
     let said: Value = serde_json::from_str(&written).unwrap();
     assert_eq!(said["applied"], ids(&[1, 2]));
 }
