@@ -1,10 +1,5 @@
 //! The commands on real PostgreSQL. Letters are written as a listener does; what they do when they are tried, they say.
 
-use std::io::Read;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
@@ -17,6 +12,8 @@ use sqlx::postgres::{PgPoolOptions, PgTransaction};
 use stack::testing::{Context, database};
 
 use super::*;
+
+mod lost;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -467,75 +464,6 @@ async fn no_letter_moves_the_cursor_of_a_terminal() {
     plain(&listed, 2);
     let (_, dropped) = desk.run("drop --key a --reason r --yes").await;
     plain(&dropped, 2);
-}
-
-/// A way to the server at `to`, by its port. Once it is told, the next connection that commits is cut before the server's answer
-/// comes through.
-fn cuts_the_answer(to: String) -> (u16, Arc<AtomicBool>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let told = Arc::new(AtomicBool::new(false));
-    let next = Arc::clone(&told);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), TcpStream::connect(&to).unwrap());
-            let (next, commits) = (Arc::clone(&next), Arc::new(AtomicBool::new(false)));
-            let cut = Arc::clone(&commits);
-            let (from, onto) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || {
-                through(from, onto, |sent| {
-                    let commit = sent.windows(6).any(|word| word == b"COMMIT");
-                    if commit && next.swap(false, Ordering::SeqCst) {
-                        commits.store(true, Ordering::SeqCst);
-                    }
-                    true
-                });
-            });
-            thread::spawn(move || through(server, client, |_| !cut.load(Ordering::SeqCst)));
-        }
-    });
-    (port, told)
-}
-
-/// Passes on what `passes` lets, until it does not.
-fn through(mut from: TcpStream, mut onto: TcpStream, passes: impl Fn(&[u8]) -> bool) {
-    let mut bytes = [0; 8192];
-    while let Ok(count @ 1..) = from.read(&mut bytes)
-        && passes(&bytes[..count])
-        && onto.write_all(&bytes[..count]).is_ok()
-    {}
-    for end in [from, onto] {
-        drop(end.shutdown(Shutdown::Both));
-    }
-}
-
-#[tokio::test]
-async fn a_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
-    let mut desk = Desk::new().await;
-    let options = desk.pool.connect_options();
-    let (port, told) = cuts_the_answer(format!("{}:{}", options.get_host(), options.get_port()));
-    let pool = PgPool::connect_lazy_with(options.as_ref().clone().host("127.0.0.1").port(port));
-    let clerk = Clerk(pool.clone());
-    desk.letters = Letters::new("clerk", pool, clerk, Deferral::default());
-
-    desk.letters("a", &[(1, "note"), (2, "note")]).await;
-    told.store(true, Ordering::SeqCst);
-    let said = desk.says("redrive --all --json", 0).await;
-    let none = ids(&[]);
-    assert_eq!(
-        said,
-        json!({ "applied": ids(&[2]), "gone": ids(&[1]), "failed": none, "untried": none, "more": false })
-    );
-    assert_eq!(desk.ids("select id from note order by seq").await, [1, 2]);
-
-    desk.letters("b", &[(3, "note"), (4, "note")]).await;
-    told.store(true, Ordering::SeqCst);
-    let said = desk.says("drop --all --reason r --yes --json", 3).await;
-    assert_eq!(said, json!({ "dropped": ids(&[3]), "gone": ids(&[4]) }));
-    assert_eq!(
-        desk.ids("select id from dropped_letter order by seq").await,
-        [4, 3]
-    );
 }
 
 /// The most memory that this process has had since it was [forgotten](forget_the_most), in megabytes.

@@ -1,5 +1,6 @@
 //! Trying letters again.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -271,7 +272,8 @@ impl<H: Handler> Batcher<H> {
         .bind(REST.as_secs_f64())
         .execute(&mut *connection);
         let noted = timeout(TRANSACTION_TIMEOUT, noted).await;
-        in_time(connection, noted).map(|_| ())
+        in_time(connection, noted)?;
+        Ok(())
     }
 
     /// Has the numbers say how many letters wait.
@@ -315,16 +317,15 @@ impl Pass {
 
 /// What the database has answered, if it has. The server's own time-outs do not help against a connection that died without
 /// a word.
-fn in_time<T>(
+pub(super) fn in_time<T>(
     mut connection: PoolConnection<Postgres>,
     answer: Result<Result<T, sqlx::Error>, Elapsed>,
-) -> Result<T, Failure> {
-    let Ok(answer) = answer else {
+) -> Result<T, sqlx::Error> {
+    answer.unwrap_or_else(|_| {
         connection.close_on_drop();
         let why = format!("the database has not answered within {TRANSACTION_TIMEOUT:?}");
-        return Err(Failure::Transient(why.into()));
-    };
-    Ok(answer?)
+        Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
+    })
 }
 
 /// Locks a letter's key, then the letter: in this order everybody does, whoever parks behind it too.
@@ -434,7 +435,19 @@ pub(super) async fn drop(
     id: Uuid,
     reason: &str,
 ) -> Result<bool, sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut connection = pool.acquire().await?;
+    let dropped = give_up(&mut connection, listener, id, reason);
+    let dropped = timeout(TRANSACTION_TIMEOUT, dropped).await;
+    in_time(connection, dropped)
+}
+
+async fn give_up(
+    connection: &mut PgConnection,
+    listener: &str,
+    id: Uuid,
+    reason: &str,
+) -> Result<bool, sqlx::Error> {
+    let mut tx = connection.begin_with(BEGIN).await?;
     let Ok(letter) = lock(&mut tx, listener, id, Patience::Wait).await? else {
         return Ok(false);
     };

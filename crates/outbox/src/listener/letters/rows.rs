@@ -3,9 +3,12 @@
 use futures::TryStreamExt;
 use sqlx::postgres::{PgRow, PgTransaction};
 use sqlx::{FromRow, PgConnection, PgPool, QueryBuilder, Row};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Kind;
+use super::redrive::in_time;
+use crate::listener::batch::TRANSACTION_TIMEOUT;
 use crate::message::{Message, Position};
 
 /// A letter.
@@ -124,6 +127,7 @@ pub(super) async fn list<T>(
     most: usize,
     mut of: impl FnMut(Letter) -> T,
 ) -> Result<Vec<T>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let (mut found, mut after, mut whole) = (Vec::new(), 0, true);
     // A page that is not whole is the last.
     while found.len() < most && whole {
@@ -135,11 +139,17 @@ pub(super) async fn list<T>(
             Some(_) => PAGE,
         };
         query.push(" order by seq limit ").push_bind(page);
-        let mut letters = query.build_query_as().fetch(pool);
+        let mut letters = query.build_query_as().fetch(&mut *connection);
         let mut read = 0;
-        while found.len() < most
-            && let Some(letter) = letters.try_next().await?
-        {
+        while found.len() < most {
+            let next = match timeout(TRANSACTION_TIMEOUT, letters.try_next()).await {
+                Ok(next) => next?,
+                Err(elapsed) => {
+                    std::mem::drop(letters);
+                    return in_time(connection, Err(elapsed));
+                }
+            };
+            let Some(letter) = next else { break };
             let letter: Letter = letter;
             (after, read) = (letter.seq, read + 1);
             if filter.event_type.is_none() || letter.event_type() == filter.event_type {
