@@ -164,7 +164,7 @@ impl<H: Handler> Letters<H> {
     /// Those that `filter` lets pass, in the order in which they were put aside, at most `most`.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's, also where it has not answered within 30 s.
     pub async fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Letter>, sqlx::Error> {
         self.list_as(filter, most, |letter| letter).await
     }
@@ -226,7 +226,8 @@ impl<H: Handler> Letters<H> {
     /// tried by the running listener. Returns whether it was there.
     ///
     /// # Errors
-    /// The database's. Where the connection was lost as it committed, the letter may be gone.
+    /// The database's, also where it has not answered within 30 s. Where the connection was lost as it committed, the letter may
+    /// be gone.
     pub async fn drop(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
         redrive::drop(&self.batcher.pool, &self.batcher.listener, id, reason).await
     }

@@ -163,6 +163,17 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
         text.contains("poison") && text.contains("topic order"),
         "{text}"
     );
+    let dry = world
+        .operate(worker, &["redrive", &ids[2], "--dry-run", "--json"])
+        .await;
+    assert!(dry.status.success(), "{dry:?}");
+    let told: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    let tries = told["letters"].as_array().unwrap().iter();
+    let tries: Vec<&str> = tries.map(|it| it["id"].as_str().unwrap()).collect();
+    assert_eq!(
+        (tries, &told["more"]),
+        (vec![&*ids[0], &*ids[1], &*ids[2]], &json!(false))
+    );
     // It fails as before, and says so to scripts.
     let redriven = world.operate(worker, &["redrive", &ids[2], "--json"]).await;
     assert_eq!(redriven.status.code(), Some(3), "{redriven:?}");
@@ -240,9 +251,18 @@ async fn letters_that_are_given_up_together_are_applied_by_nobody() {
     };
     let worker = Binary::InventoryWorker;
     let arguments = [
-        "drop", "--key", &key, "--reason", "a test", "--yes", "--json",
+        "drop", "--key", &key, "--reason", "a test", "--yes", "--json", "--most",
     ];
-    let dropped = world.operate(worker, &arguments).await;
+    let operate = async |most| {
+        world
+            .operate(worker, &[&arguments[..], &[most]].concat())
+            .await
+    };
+    let refused = operate("500").await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(why.contains("raise --most"), "{why}");
+    let dropped = operate("501").await;
     let told: Value = serde_json::from_slice(&dropped.stdout).unwrap();
     assert_eq!(told["gone"], json!([]), "{}", dropped.status);
     assert!(dropped.status.success(), "{}", dropped.status);

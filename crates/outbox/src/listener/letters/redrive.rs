@@ -156,7 +156,8 @@ impl<H: Handler> Batcher<H> {
         Ok(Outcome::Applied)
     }
 
-    /// A letter that has failed again stays with its new error, unless somebody else has applied it or given it up since. On the connection of the try, which is rolled back first.
+    /// A letter that has failed again stays with its new error, unless somebody else has applied it or given it up since. On the
+    /// connection of the try, which is rolled back first.
     async fn stays(
         &self,
         mut connection: PoolConnection<Postgres>,
