@@ -236,13 +236,17 @@ impl<H: Handler> Batcher<H> {
         transaction: impl Future<Output = Result<T, Stop>>,
     ) -> (Result<T, Stop>, bool) {
         let began = Instant::now();
+        let in_words = |stop: Stop| (stop.spoils_connection(), stop.in_words());
         let transaction =
-            AssertUnwindSafe(async { transaction.await.map_err(Stop::in_words) }).catch_unwind();
+            AssertUnwindSafe(async { transaction.await.map_err(in_words) }).catch_unwind();
         let stop = match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
             Ok(Ok(outcome)) => {
                 let name = "outbox_listener_transaction_seconds";
                 progress::took(name, &self.listener, began.elapsed());
-                return (outcome, true);
+                return match outcome {
+                    Ok(done) => (Ok(done), true),
+                    Err((spoilt, stop)) => (Err(stop), !spoilt),
+                };
             }
             Ok(Err(panic)) => {
                 let why = format!("the handler panicked: {}", panic_text(&*panic));

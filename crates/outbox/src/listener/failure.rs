@@ -83,6 +83,16 @@ impl Failure {
         }
     }
 
+    /// Whether its connection is to be closed: nobody knows what it has left there, or sqlx keeps a prepared statement there that
+    /// the schema has outgrown.
+    pub(super) fn spoils_connection(&self) -> bool {
+        match self {
+            Self::Unknown(_) => true,
+            Self::Transient(error) => error.downcast_ref().is_some_and(is_outgrown),
+            Self::Refused(_) | Self::Poison(_) => false,
+        }
+    }
+
     /// What somebody is to do, or it never passes.
     pub(super) fn advice(&self) -> Option<&'static str> {
         let Self::Transient(error) = self else {
@@ -169,9 +179,20 @@ fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
+        sqlx::Error::Database(answer) => {
+            answer.code().is_some_and(|code| is_transient_state(&code)) || is_outgrown(error)
+        }
         _ => false,
     }
+}
+
+/// Whether a prepared statement would now answer with other columns, since a migration has changed a table.
+fn is_outgrown(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    error.code().as_deref() == Some("0A000")
+        && error.message() == "cached plan must not change result type"
 }
 
 fn is_transient_state(code: &str) -> bool {
@@ -244,6 +265,18 @@ mod tests {
     fn more_arguments_than_a_statement_takes_are_cured_by_fewer_messages() {
         let many = sqlx::Error::protocol("too many arguments for query: 65536 sent");
         assert!(matches!(Failure::from(many), Failure::Unknown(_)));
+    }
+
+    #[test]
+    fn a_statement_that_the_schema_has_outgrown_passes_with_its_connection() {
+        let outgrown = failed("0A000", "cached plan must not change result type");
+        assert!(matches!(outgrown, Failure::Transient(_)));
+        assert!(outgrown.spoils_connection());
+        let unsupported = failed("0A000", "cannot do that");
+        assert!(matches!(unsupported, Failure::Unknown(_)));
+        assert!(unsupported.spoils_connection());
+        assert!(!failed("40001", "").spoils_connection());
+        assert!(!failed("23505", "").spoils_connection());
     }
 
     #[test]

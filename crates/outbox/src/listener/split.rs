@@ -31,6 +31,11 @@ pub(super) enum Stop {
 }
 
 impl Stop {
+    /// See [`Failure::spoils_connection`].
+    pub(super) fn spoils_connection(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.spoils_connection())
+    }
+
     /// With every error said in words.
     pub(super) fn in_words(self) -> Self {
         match self {

@@ -289,6 +289,23 @@ async fn a_panic_is_poison_and_its_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn after_an_unknown_error_the_connection_is_closed() {
+    let till = Till {
+        fails: Mutex::new(vec![Failure::Unknown("?".into())]),
+        ..Till::default()
+    };
+    let fixture = Fixture::new(till).await;
+    // On the one connection that there is.
+    let others: Vec<_> = futures::future::join_all((1..4).map(|_| fixture.pool.acquire())).await;
+    let backend = "select pg_backend_pid()::bigint";
+    let before = fixture.count(backend).await;
+    let batch = work(None, &[payment(0, 1, 5)]);
+    fixture.batcher.settle(&batch).await.unwrap_err();
+    assert_ne!(fixture.count(backend).await, before);
+    drop(others);
+}
+
+#[tokio::test]
 async fn an_error_that_the_handler_swallows_does_not_lose_the_batch() {
     let till = Till {
         swallows: true,
