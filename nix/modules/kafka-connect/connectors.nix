@@ -75,9 +75,8 @@ let
         ]
       ) cfg.settings
     )
-    # The provider wants a folder that is there.
     // lib.optionalAttrs (topicsSecrets == { }) {
-      "config.providers.dir.param.allowed.paths" = "${pkgs.runCommand "no-credentials" { } "mkdir $out"}";
+      "config.providers.dir.param.allowed.paths" = "${import ./no-credentials.nix { inherit pkgs; }}";
     };
   # Those that they refer to; no connector's.
   topicsSecrets = lib.filterAttrs (

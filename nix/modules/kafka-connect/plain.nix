@@ -4,14 +4,14 @@ properties:
 let
   text = value: if lib.isBool value then lib.boolToString value else toString value;
   is = pattern: what: builtins.match pattern what != null;
-  # By its name, as crates/outbox/src/property.rs has it, and what other services' clients call theirs.
+  # By its name, as crates/outbox/src/property.rs has it, and what other services' clients call theirs. In the name of a
+  # provider of secrets the words may come before its end.
   bearsSecret =
     name:
-    is ".*(password|passphrase|secret|jaas\\.config|key\\.pem|keystore\\.key|access\\.key|private\\.key|api\\.key|authorization|token)" name
-    # A provider of secrets may be called so.
-    ||
-      is ".*(password|passphrase|secret|jaas\\.config).*" name
-      && !(lib.hasPrefix "config.providers" name);
+    let
+      further = if lib.hasPrefix "config.providers" name then "" else ".*";
+    in
+    is ".*((password|passphrase|secret|jaas\\.config)${further}|(key\\.pem|keystore\\.key|access\\.key|private\\.key|api\\.key|authorization|token))" name;
   reference = "[$][{][A-Za-z0-9_-]+:[^}]+[}]";
   # A JAAS configuration names much besides; of its own options each password is a reference.
   hidden =

@@ -15,8 +15,7 @@ let
   plain = import ./plain.nix { inherit lib; } cfg.settings;
   properties = pkgs.formats.javaProperties { };
   awaitKafka = import ./await-kafka.nix { inherit lib pkgs; } cfg.settings."bootstrap.servers";
-  # The provider wants the folder to be there, and systemd makes none without a credential.
-  noCredentials = pkgs.runCommand "no-credentials" { } "mkdir $out";
+  noCredentials = import ./no-credentials.nix { inherit pkgs; };
   # DirectoryConfigProvider takes a file as it is; keys in PEM, of several lines, end as they like.
   refuseNewlines = pkgs.writeShellScript "kafka-connect-credentials" ''
     set -eu

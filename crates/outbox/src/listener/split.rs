@@ -66,7 +66,7 @@ pub(super) struct Part {
 /// A message that failed alone, and nobody knows why.
 struct Suspect {
     tries: u32,
-    /// Messages that had been applied when it failed first.
+    /// Messages of the batch that had been applied when it failed first.
     since: usize,
     error: BoxError,
 }
@@ -99,8 +99,6 @@ pub(super) struct Split<'a> {
     suspects: BTreeMap<usize, Suspect>,
     /// What came after a suspect of its key.
     held: BTreeSet<usize>,
-    /// Messages that were applied: where some were since a suspect failed first, it is itself to blame.
-    applied: usize,
     /// Whether each message is settled.
     done: Vec<bool>,
     total: Settled,
@@ -120,7 +118,6 @@ impl<'a> Split<'a> {
             waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
             suspects: BTreeMap::new(),
             held: BTreeSet::new(),
-            applied: 0,
             done: vec![false; all.len()],
             total: Settled::default(),
         }
@@ -167,7 +164,7 @@ impl<'a> Split<'a> {
     /// Whether a suspect may be put aside: others could be applied since it failed first, so it is not that nothing can be
     /// applied any more; or what waits behind a single one leaves no room for others, and all would wait for it for ever.
     fn judges(&self, suspect: &Suspect) -> bool {
-        self.applied > suspect.since || (self.full && self.suspects.len() == 1)
+        self.total.applied > suspect.since || (self.full && self.suspects.len() == 1)
     }
 
     /// Neither a suspect nor behind one of its key.
@@ -193,7 +190,6 @@ impl<'a> Split<'a> {
         for message in &part.messages {
             self.done[*message] = true;
         }
-        self.applied += settled.applied;
         self.total.add(settled);
         if let [message] = part.messages.as_slice()
             && self.suspects.remove(message).is_some()
@@ -246,7 +242,7 @@ impl<'a> Split<'a> {
                 let before = self.suspects.get(&message);
                 let suspect = Suspect {
                     tries: before.map_or(0, |suspect| suspect.tries) + 1,
-                    since: before.map_or(self.applied, |suspect| suspect.since),
+                    since: before.map_or(self.total.applied, |suspect| suspect.since),
                     error,
                 };
                 if suspect.tries < TRIES || !self.judges(&suspect) {
