@@ -31,32 +31,33 @@ pub fn told<T>(
 ) -> impl Future<Output = T> {
     // A whole service is large, and would be moved from future to future.
     let work = Box::pin(work);
-    async {
+    async move {
         if env::var_os("NOTIFY_SOCKET").is_none() {
             return work.await;
         }
+        // Also cancelled when the work ends by itself, or so soon after its shutdown that nobody has looked at that.
+        let stopping = shutdown.child_token();
+        let both = async {
+            let work = async {
+                let done = work.await;
+                stopping.cancel();
+                done
+            };
+            tokio::join!(work, tell(health, &stopping)).0
+        };
         tokio::select! {
-            // In this order, that it is told that the service stops before it has stopped.
-            biased;
-            never = tell(health, shutdown) => match never {},
-            done = work => done,
+            done = both => done,
+            never = alive() => match never {},
         }
     }
 }
 
-async fn tell(health: Health, shutdown: CancellationToken) -> Infallible {
-    let states = async {
-        if shutdown.run_until_cancelled(ready(health)).await.is_some() {
-            send(&[Ready, Status("ready")]);
-            shutdown.cancelled().await;
-        }
-        send(&[Stopping, Status("stopping")]);
-        pending().await
-    };
-    tokio::select! {
-        never = states => never,
-        never = alive() => never,
+async fn tell(health: Health, stopping: &CancellationToken) {
+    if stopping.run_until_cancelled(ready(health)).await.is_some() {
+        send(&[Ready, Status("ready")]);
+        stopping.cancelled().await;
     }
+    send(&[Stopping, Status("stopping")]);
 }
 
 /// Waits until every check has been passed, saying which ones are not.

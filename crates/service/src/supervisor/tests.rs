@@ -84,6 +84,25 @@ fn a_service_that_is_stopped_before_it_is_ready_never_says_that_it_is() {
 }
 
 #[test]
+fn stopping_is_said_however_the_work_ends() {
+    supervised(&[], async |socket| {
+        // By itself, and in the very step in which its shutdown is asked for.
+        for asked in [false, true] {
+            let shutdown = CancellationToken::new();
+            let work = async {
+                sleep(LOOK / 2).await;
+                if asked {
+                    shutdown.cancel();
+                }
+            };
+            told(Health::default(), shutdown.clone(), work).await;
+            assert_eq!(heard(&socket).await, "READY=1\nSTATUS=ready\n");
+            assert_eq!(heard(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
+        }
+    });
+}
+
+#[test]
 fn the_watchdog_is_fed_until_the_work_ends() {
     supervised(&[("WATCHDOG_USEC", "20000")], async |socket| {
         let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
