@@ -289,6 +289,16 @@ fn checking_the_inbox_before_writing_doubles() {
 }
 
 #[test]
+fn a_busy_key_that_is_taken_for_a_free_one_lets_a_message_overtake() {
+    found(
+        "ignores a busy key",
+        Some(Variant::IgnoresBusyKey),
+        "order",
+        small(),
+    );
+}
+
+#[test]
 fn redrive_without_the_keys_lock_lets_a_message_overtake() {
     found(
         "redrive without lock",

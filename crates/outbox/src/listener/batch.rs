@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::breaker::{Breaker, Circuit, Turn};
 use super::clock::Moment;
 use super::failpoint::Step;
-use super::ledger::{self, Key, Letter, Partition};
+use super::ledger::{self, Blocked, Key, Letter, Partition};
 use super::letters::{Deferral, Kind};
 use super::split::{Split, Stop, Unsettled};
 use super::{Failure, Handler, Progress, Received, progress};
@@ -41,12 +41,10 @@ pub(super) struct Work {
 /// What a committed batch has come to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
-    /// Partitions held, by their epoch.
+    /// Partitions held, of which something was settled, by their epoch.
     pub(super) held: BTreeMap<Partition, i64>,
     /// Partitions that another consumer has claimed since: nothing of them was written.
     pub(super) superseded: BTreeSet<Partition>,
-    /// The offset after the last settled message, per partition held.
-    pub(super) next: BTreeMap<Partition, i64>,
     /// Events that were new.
     pub(super) fresh: usize,
     /// Of these, the ones that the handler has applied.
@@ -63,13 +61,8 @@ impl Settled {
     /// Adds what a later part of the same batch has come to.
     pub(super) fn add(&mut self, part: Self) {
         self.held.extend(part.held);
-        for (partition, next) in part.next {
-            let known = self.next.entry(partition).or_insert(next);
-            *known = next.max(*known);
-        }
         for partition in part.superseded {
             self.held.remove(&partition);
-            self.next.remove(&partition);
             self.superseded.insert(partition);
         }
         self.fresh += part.fresh;
@@ -309,15 +302,13 @@ impl<H: Handler> Batcher<H> {
         Step::Held.reached();
         let mut fates = Vec::with_capacity(messages.len());
         for &message in messages {
-            let partition = message.partition();
-            if settled.held.contains_key(&partition) {
+            if settled.held.contains_key(&message.partition()) {
                 let (id, fate) = fate::<H>(message);
                 let fate = match split.refused.get(&id) {
                     Some((kind, error)) => Fate::PutAside(*kind, error.clone()),
                     None => fate,
                 };
                 fates.push((message, id, fate));
-                settled.next.insert(partition, message.at.offset + 1);
             }
         }
 
@@ -330,7 +321,13 @@ impl<H: Handler> Batcher<H> {
             .filter(|(_, id, _)| unseen.contains(id))
             .filter_map(|(message, _, _)| message.topic_key())
             .collect();
-        let mut blocked = ledger::lock_blocked(&mut tx, &self.listener, &keys).await?;
+        let Blocked {
+            held: mut blocked,
+            busy,
+        } = ledger::lock_blocked(&mut tx, &self.listener, &keys).await?;
+        if !busy.is_empty() {
+            return Err(Stop::Busy(busy));
+        }
 
         let (mut batch, mut letters) = (Vec::with_capacity(unseen.len()), Vec::new());
         for (message, id, fate) in fates {

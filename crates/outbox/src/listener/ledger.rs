@@ -88,35 +88,59 @@ pub(super) async fn settle(
     Ok(fresh.into_iter().collect())
 }
 
-/// Locks those of `keys` that have letters, in order, and returns them: what comes later of them waits. Whoever redrives
-/// holds the same locks, so what is seen here stays so until the transaction ends.
+/// Keys that have letters.
+#[derive(Debug, Default)]
+pub(super) struct Blocked {
+    /// Locked here: what comes later of them waits.
+    pub(super) held: HashSet<Key>,
+    /// Locked by somebody else, who tries a letter of theirs, or puts one aside.
+    pub(super) busy: HashSet<Key>,
+}
+
+/// Locks those of `keys` that have letters. Whoever redrives holds the same locks, so what is seen here stays so until the
+/// transaction ends. Nobody is waited for: a redrive may take as long as a transaction may.
 pub(super) async fn lock_blocked(
     tx: &mut PgTransaction<'_>,
     listener: &str,
     keys: &BTreeSet<Key>,
-) -> Result<HashSet<Key>, sqlx::Error> {
+) -> Result<Blocked, sqlx::Error> {
+    let mut blocked = Blocked::default();
     if keys.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(blocked);
     }
     let (topics, bytes): (Vec<&str>, Vec<&[u8]>) = keys
         .iter()
         .map(|(topic, key)| (topic.as_str(), key.as_slice()))
         .unzip();
-    let blocked: Vec<Key> = sqlx::query_as(
-        "select wanted.topic, wanted.key
-         from blocked_key
-         join unnest($2::text[], $3::bytea[]) as wanted (topic, key)
-              on blocked_key.topic = wanted.topic and key_digest = sha256(key)
-         where listener = $1
-         order by blocked_key.topic, key_digest
-         for update of blocked_key",
+    let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(
+        "with found as materialized (
+             select blocked_key.topic, key_digest, key
+             from blocked_key
+             join unnest($2::text[], $3::bytea[]) as wanted (topic, key)
+                  on blocked_key.topic = wanted.topic and key_digest = sha256(key)
+             where listener = $1
+         ), held as materialized (
+             select topic, key_digest from blocked_key
+             where listener = $1 and (topic, key_digest) in (select topic, key_digest from found)
+             for update skip locked
+         )
+         select topic, key, held.key_digest is not null
+         from found left join held using (topic, key_digest)",
     )
     .bind(listener)
     .bind(topics)
     .bind(bytes)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(blocked.into_iter().collect())
+    for (topic, key, held) in rows {
+        let of_kind = if held {
+            &mut blocked.held
+        } else {
+            &mut blocked.busy
+        };
+        of_kind.insert((topic, key));
+    }
+    Ok(blocked)
 }
 
 /// What comes later of `keys` waits from now on. A row that is there is locked: whoever redrives may be about to remove it,

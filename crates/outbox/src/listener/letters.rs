@@ -196,23 +196,6 @@ impl<H: Handler> Letters<H> {
         Ok(self.list(&filter, 1).await?.pop())
     }
 
-    /// The first letter of a topic's key, if it has any.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn first_of_key(
-        &self,
-        topic: &str,
-        key: &[u8],
-    ) -> Result<Option<Letter>, sqlx::Error> {
-        let filter = Filter {
-            topic: Some(topic.to_owned()),
-            key: Some(key.to_owned()),
-            ..Filter::default()
-        };
-        Ok(self.list(&filter, 1).await?.pop())
-    }
-
     /// Tries a letter now, in one transaction with its removal. It must be the first of its key.
     ///
     /// # Errors

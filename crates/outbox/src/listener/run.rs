@@ -348,13 +348,13 @@ impl<H: Handler> Run<H> {
     }
 
     fn move_on(&mut self, settled: Settled, messages: usize) {
-        for (partition, epoch) in settled.held {
-            if self.is_mine(&partition) {
-                self.epochs.insert(partition, epoch);
+        for (partition, epoch) in &settled.held {
+            if self.is_mine(partition) {
+                self.epochs.insert(partition.clone(), *epoch);
             }
         }
         let mut offsets = self.next();
-        offsets.retain(|partition, _| settled.next.contains_key(partition));
+        offsets.retain(|partition, _| settled.held.contains_key(partition));
         self.consumer.commit(&offsets, CommitMode::Async);
         if !offsets.is_empty() {
             Step::OffsetsSent.reached();
@@ -363,7 +363,7 @@ impl<H: Handler> Run<H> {
             tracing::warn!(
                 topic = partition.0,
                 partition = partition.1,
-                "another consumer has claimed the partition since"
+                "another consumer has claimed the partition since, or its messages were held for too long; they are read again"
             );
             if self.is_mine(&partition) {
                 self.epochs.remove(&partition);

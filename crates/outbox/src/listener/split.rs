@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::batch::{Settled, Work};
 use super::clock::Moment;
-use super::ledger::Partition;
+use super::ledger::{Key, Partition};
 use super::letters::Kind;
 use super::{BoxError, Failure, Refusal};
 use crate::message::Message;
@@ -16,6 +16,8 @@ use crate::message::Message;
 pub(super) const TRIES: u32 = 5;
 /// The wait before its second try; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// How often it is waited in the same way for keys that somebody else has locked: most redrives take less.
+const BUSY_WAITS: u32 = 2;
 
 /// Messages that are to be put aside, as what and why.
 pub(super) type Refused = HashMap<Uuid, (Kind, String)>;
@@ -28,6 +30,8 @@ pub(super) enum Stop {
     TooManyLetters,
     /// It took too long; with fewer messages it may not.
     TooSlow(BoxError),
+    /// Somebody else has locked keys of it that have letters.
+    Busy(HashSet<Key>),
 }
 
 impl Stop {
@@ -43,8 +47,7 @@ impl Stop {
                 Self::TooSlow(failure.to_string().into())
             }
             Self::Failure(failure) => Self::Failure(failure.in_words()),
-            Self::TooSlow(error) => Self::TooSlow(error),
-            Self::TooManyLetters => Self::TooManyLetters,
+            Self::TooSlow(_) | Self::TooManyLetters | Self::Busy(_) => self,
         }
     }
 }
@@ -97,8 +100,11 @@ pub(super) struct Split<'a> {
     /// Parts that wait; the last one is next.
     waiting: Vec<Vec<usize>>,
     suspects: BTreeMap<usize, Suspect>,
-    /// What came after a suspect of its key.
+    /// What came after a suspect of its key, or is of a busy one.
     held: BTreeSet<usize>,
+    /// Keys that somebody else has locked, and how often it was waited for such.
+    busy: HashSet<Key>,
+    busy_waits: u32,
     /// Whether each message is settled.
     done: Vec<bool>,
     total: Settled,
@@ -118,6 +124,8 @@ impl<'a> Split<'a> {
             waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
             suspects: BTreeMap::new(),
             held: BTreeSet::new(),
+            busy: HashSet::new(),
+            busy_waits: 0,
             done: vec![false; all.len()],
             total: Settled::default(),
         }
@@ -126,8 +134,43 @@ impl<'a> Split<'a> {
     /// What is to be run next; nothing when all is settled.
     ///
     /// # Errors
-    /// If only suspects are left, and it does not show that they are themselves to blame.
+    /// If only suspects are left, and it does not show that they are themselves to blame; or what somebody else holds up.
     pub(super) fn next(&mut self) -> Result<Option<Part>, Failure> {
+        if let Some(messages) = self.next_free() {
+            let wait = Duration::ZERO;
+            return Ok(Some(Part { messages, wait }));
+        }
+        let judged = self
+            .suspects
+            .iter()
+            .find(|(message, suspect)| self.judges(suspect) && !self.is_busy(**message));
+        if let Some((message, Suspect { tries, .. })) = judged {
+            return Ok(Some(Part {
+                messages: vec![*message],
+                wait: FIRST_WAIT * 2_u32.pow(tries.saturating_sub(1)),
+            }));
+        }
+        if let Some((_, suspect)) = self.suspects.pop_first() {
+            return Err(Failure::Unknown(suspect.error));
+        }
+        if self.busy_waits < BUSY_WAITS {
+            self.busy.clear();
+            self.release();
+            if let Some(messages) = self.next_free() {
+                let wait = FIRST_WAIT * 2_u32.pow(self.busy_waits);
+                self.busy_waits += 1;
+                return Ok(Some(Part { messages, wait }));
+            }
+        }
+        if self.held.is_empty() {
+            return Ok(None);
+        }
+        let why = "an earlier letter of a message's key is just being tried";
+        Err(Failure::Transient(why.into()))
+    }
+
+    /// The next part without what waits for something else.
+    fn next_free(&mut self) -> Option<Vec<usize>> {
         while let Some(mut part) = self.waiting.pop() {
             part.retain(|message| {
                 !self
@@ -139,35 +182,20 @@ impl<'a> Split<'a> {
                 part.into_iter().partition(|message| self.is_free(*message));
             self.held.extend(held);
             if !free.is_empty() {
-                return Ok(Some(Part {
-                    messages: free,
-                    wait: Duration::ZERO,
-                }));
+                return Some(free);
             }
         }
-        let judged = self
-            .suspects
-            .iter()
-            .find(|(_, suspect)| self.judges(suspect));
-        if let Some((message, Suspect { tries, .. })) = judged {
-            return Ok(Some(Part {
-                messages: vec![*message],
-                wait: FIRST_WAIT * 2_u32.pow(tries.saturating_sub(1)),
-            }));
-        }
-        match self.suspects.pop_first() {
-            Some((_, suspect)) => Err(Failure::Unknown(suspect.error)),
-            None => Ok(None),
-        }
+        None
     }
 
     /// Whether a suspect may be put aside: others could be applied since it failed first, so it is not that nothing can be
     /// applied any more; or what waits behind a single one leaves no room for others, and all would wait for it for ever.
     fn judges(&self, suspect: &Suspect) -> bool {
-        self.total.applied > suspect.since || (self.full && self.suspects.len() == 1)
+        self.total.applied > suspect.since
+            || (self.full && self.suspects.len() == 1 && self.busy.is_empty())
     }
 
-    /// Neither a suspect nor behind one of its key.
+    /// Neither a suspect, nor behind one of its key, nor of a busy key.
     fn is_free(&self, message: usize) -> bool {
         let same = |suspect: usize| {
             let (suspect, message) = (&self.messages[suspect], &self.messages[message]);
@@ -180,6 +208,14 @@ impl<'a> Split<'a> {
                 .suspects
                 .range(..message)
                 .any(|(suspect, _)| same(*suspect))
+            && !self.is_busy(message)
+    }
+
+    fn is_busy(&self, message: usize) -> bool {
+        !self.busy.is_empty()
+            && self.messages[message]
+                .topic_key()
+                .is_some_and(|key| self.busy.contains(&key))
     }
 
     /// Takes note of a part that is settled.
@@ -198,7 +234,7 @@ impl<'a> Split<'a> {
         }
     }
 
-    /// What waited behind a suspect may be run.
+    /// What was held may be run, where nothing else holds it.
     fn release(&mut self) {
         let held: Vec<usize> = std::mem::take(&mut self.held).into_iter().collect();
         self.waiting
@@ -216,6 +252,7 @@ impl<'a> Split<'a> {
         };
         match (stop, alone) {
             (Stop::Failure(failure @ Failure::Transient(_)), _) => return Err(failure),
+            (Stop::Busy(keys), _) => self.busy.extend(keys),
             (Stop::Failure(Failure::Refused(named)), _) => {
                 if let Err(error) = self.refuse(&part.messages, named) {
                     return self.failed(part, Stop::Failure(Failure::Unknown(error)));

@@ -16,8 +16,7 @@ pub(crate) struct Transaction {
     /// Events entered into the inbox or found there, and those that were new.
     looked: Set,
     fresh: Set,
-    /// `blocked_key` rows that the statement that locks them found, and those locked.
-    found: Option<Set>,
+    /// `blocked_key` rows locked.
     blocked: Set,
     /// `blocked_key` rows gone through for new letters, and those that were new.
     lettered: Set,
@@ -164,7 +163,8 @@ pub(crate) fn enter_inbox(world: &World, state: &State, to: &mut State, w: usize
     to != state
 }
 
-pub(crate) fn lock_keys(world: &World, state: &State, to: &mut State, w: usize) -> bool {
+/// `select … for update skip locked`: what somebody else has locked is left over.
+pub(crate) fn lock_keys(world: &World, state: &State, to: &mut State, w: usize) {
     in_hand(to, w, |hand| {
         let keys: Set = hand
             .transaction
@@ -172,21 +172,18 @@ pub(crate) fn lock_keys(world: &World, state: &State, to: &mut State, w: usize) 
             .iter()
             .filter_map(|event| world.key(event))
             .collect();
-        let transaction = &mut hand.transaction;
-        let present = state.database.blocked;
-        // As the statement's snapshot has it; of a row that is deleted while it waits nothing is left to lock.
-        let found = *transaction.found.get_or_insert(keys - (keys - present));
-        for key in (found - transaction.blocked).iter() {
-            if key_is_taken(world, state, w, key) {
-                return;
-            }
-            if present.has(key) {
-                transaction.blocked |= Set::of(key);
-            }
+        let found = keys - (keys - state.database.blocked);
+        let busy: Set = found
+            .iter()
+            .filter(|key| key_is_taken(world, state, w, *key))
+            .collect();
+        if busy.is_empty() || world.is(Variant::IgnoresBusyKey) {
+            hand.transaction.blocked = found - busy;
+            hand.stage = Stage::Handler;
+        } else {
+            hand.leave(world, busy);
         }
-        hand.stage = Stage::Handler;
     });
-    to != state
 }
 
 /// Whether another worker or a redrive holds the `blocked_key` row of `key`.

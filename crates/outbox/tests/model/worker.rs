@@ -108,7 +108,8 @@ pub(crate) struct Hand {
     pub(crate) whole: Set,
     /// The messages of the transaction in hand, then those of the halves that come after it.
     pub(crate) parts: [Set; 4],
-    /// Messages that failed alone, nobody knows why, and what came after them of their keys.
+    /// Messages that failed alone, nobody knows why, and what came after them of their keys; and what is of keys that somebody
+    /// else has locked.
     left: Set,
     pub(crate) known: [Known; PARTITIONS],
     /// Some of it was received long ago.
@@ -167,7 +168,13 @@ impl Hand {
 
     /// Goes on with the next part, if there is one.
     pub(crate) fn go_on(&mut self) {
-        let mut parts = self.parts.into_iter().skip(1);
+        self.parts[0] = Set::default();
+        self.run_rest();
+    }
+
+    /// Runs what is not left over, if there is anything.
+    fn run_rest(&mut self) {
+        let mut parts = self.parts.into_iter();
         self.parts = std::array::from_fn(|_| {
             let next = parts.find(|part| !part.is_empty());
             next.unwrap_or_default()
@@ -183,17 +190,24 @@ impl Hand {
     }
 
     /// Leaves the message of the transaction over, with what comes after it of its key.
-    fn leave(&mut self, world: &World) {
-        self.left |= self.parts[0];
+    fn leave_first(&mut self, world: &World) {
+        let first = self.parts[0];
+        self.left |= first;
+        self.parts[0] = Set::default();
+        let keys = first.iter().filter_map(|slot| world.key(world.event(slot)));
+        self.leave(world, keys.collect());
+    }
+
+    /// Leaves over what is of these keys.
+    pub(crate) fn leave(&mut self, world: &World, keys: Set) {
         let key = |slot: usize| world.key(world.event(slot));
-        let keys: Set = self.parts[0].iter().filter_map(key).collect();
-        let behind = |slot: &usize| key(*slot).is_some_and(|key| keys.has(key));
-        for part in &mut self.parts[1..] {
-            let held: Set = part.iter().filter(behind).collect();
+        let is_of_them = |slot: &usize| key(*slot).is_some_and(|key| keys.has(key));
+        for part in &mut self.parts {
+            let held: Set = part.iter().filter(is_of_them).collect();
             self.left |= held;
             *part = *part - held;
         }
-        self.go_on();
+        self.run_rest();
     }
 
     /// Messages of the transaction whose partitions are held, in order.
@@ -230,9 +244,8 @@ pub(crate) fn steps(
             }
         }
         Stage::Keys => {
-            if lock_keys(world, state, &mut to, w) {
-                add(Action::Keys(w), false, to);
-            }
+            lock_keys(world, state, &mut to, w);
+            add(Action::Keys(w), false, to);
         }
         Stage::Handler => match run(world, hand) {
             Run::Refused(event) => {
@@ -248,7 +261,7 @@ pub(crate) fn steps(
             }
             Run::Done(outcome) if outcome.keys.is_empty() => {
                 if outcome.strange {
-                    in_hand(&mut to, w, |hand| hand.leave(world));
+                    in_hand(&mut to, w, |hand| hand.leave_first(world));
                     add(Action::Leave(w), false, to);
                 }
                 commit(world, state, w, outcome, add);

@@ -130,6 +130,8 @@ pub(crate) enum Variant {
     HalvesClaim,
     /// The `blocked_key` row of a letter is not locked where it is there already: `on conflict do nothing`.
     IgnoresPresentKey,
+    /// A key of which somebody has just locked the letters is taken for one that has none.
+    IgnoresBusyKey,
     /// The offset after what is settled is committed whatever is left over before it.
     CommitsPastLeft,
 }

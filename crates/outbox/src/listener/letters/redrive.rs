@@ -30,20 +30,21 @@ pub(super) const REST: Duration = Duration::from_secs(2);
 const COUNT: Duration = Duration::from_secs(10);
 /// How often it is said that somebody is to do something, or no letter can be tried.
 const TELL: Duration = Duration::from_secs(30);
-/// Letters that are tried between two looks.
+/// Letters that are tried between two looks, at most.
 const AT_ONCE: i64 = 100;
+/// How long letters are tried before the next look, if some take long: one that is due since goes before theirs.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Half are those that were tried the fewest times, so that many that stay do not keep one for long that could be applied;
-/// half those that have been due the longest, so that many new ones do not either. No index carries the first order, since
-/// tries take longer: of a hundred thousand that are due, all are read, without their messages, in a fraction of a second.
+/// half those that have been due the longest, so that many new ones do not either; one of each in turn. No index carries the
+/// first order, since tries take longer: of a hundred thousand that are due, all are read, without their messages, in a fraction
+/// of a second.
 const DUE: &str = "
-    with fresh as (
-        select id from dead_letter where listener = $1 and retry_at <= now() order by attempts, retry_at, seq limit $2 / 2
+    with due as (
+        select id, row_number() over (order by attempts, retry_at, seq) as fresh, row_number() over (order by retry_at, seq) as old
+        from dead_letter where listener = $1 and retry_at <= now()
     )
-    select id from fresh
-    union all
-    (select id from dead_letter where listener = $1 and retry_at <= now() and id not in (select id from fresh)
-     order by retry_at, seq limit $2 / 2)";
+    select id from due order by least(fresh, old), fresh limit $2";
 
 /// What has become of a letter that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -110,8 +111,8 @@ impl<H: Handler> Batcher<H> {
             }
             (Err(Stop::Failure(failure)), None) => Err(Failure::Transient(failure.into())),
             (Err(Stop::TooSlow(error)), _) => Err(Failure::Transient(error)),
-            (Err(Stop::TooManyLetters), _) => {
-                Err(Failure::Transient("a try writes no letter".into()))
+            (Err(Stop::TooManyLetters | Stop::Busy(_)), _) => {
+                Err(Failure::Transient("a try puts nothing aside".into()))
             }
         }
     }
@@ -227,7 +228,7 @@ impl<H: Handler> Batcher<H> {
     }
 
     /// Tries what is due, until `shutdown` is cancelled.
-    async fn redrive_due(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
+    pub(super) async fn redrive_due(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
         let mut connection = self.connection().await?;
         let due = sqlx::query_scalar(DUE)
             .bind(&self.listener)
@@ -239,8 +240,13 @@ impl<H: Handler> Batcher<H> {
             full: i64::try_from(due.len()) == Ok(AT_ONCE),
             ..Pass::default()
         };
-        for id in due {
+        let began = Instant::now();
+        for (tried, id) in due.into_iter().enumerate() {
             if shutdown.is_cancelled() {
+                break;
+            }
+            if tried > 1 && began.elapsed() > LONG {
+                pass.full = true;
                 break;
             }
             match self.redrive(id, Patience::PassOver).await {

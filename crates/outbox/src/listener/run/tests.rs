@@ -62,12 +62,9 @@ impl Run<Nobody> {
 
     /// All in hand is settled, but for what is left, by its indices; returns the offset to commit.
     fn settles(&mut self, left: &[usize]) -> Option<i64> {
-        let last = self.hand.messages().iter().zip(0..);
-        let last = last.filter(|(_, index)| !left.contains(index)).last();
         let mut settled = Settled::default();
-        if let Some((last, _)) = last {
+        if left.len() < self.hand.messages().len() {
             settled.held.insert(partition(), 7);
-            settled.next.insert(partition(), last.at.offset + 1);
         }
         let outcome = if left.is_empty() {
             Ok(settled)
