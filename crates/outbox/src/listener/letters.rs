@@ -140,7 +140,8 @@ impl Deferral {
     }
 }
 
-/// The letters of one listener, for whoever looks after them while it runs.
+/// The letters of one listener, for whoever looks after them while it runs. What its methods do is large, and in boxes, since
+/// others await it within futures of their own.
 pub struct Letters<H> {
     batcher: Arc<Batcher<H>>,
 }
@@ -181,7 +182,7 @@ impl<H: Handler> Letters<H> {
         of: impl FnMut(Letter) -> T,
     ) -> Result<Vec<T>, sqlx::Error> {
         let Batcher { pool, listener, .. } = &*self.batcher;
-        rows::list(pool, listener, filter, most, of).await
+        Box::pin(rows::list(pool, listener, filter, most, of)).await
     }
 
     /// One of them, if it is there.
@@ -202,7 +203,7 @@ impl<H: Handler> Letters<H> {
     /// [`Failure::Transient`]: either nothing has changed, or the connection was lost before the database could say that the
     /// letter is applied; then it is gone. It can be tried again in both cases.
     pub async fn redrive(&self, id: Uuid) -> Result<Outcome, Failure> {
-        self.batcher.redrive(id, redrive::Patience::Wait).await
+        Box::pin(self.batcher.redrive(id, redrive::Patience::Wait)).await
     }
 
     /// Gives a letter up: it goes to `dropped_letter`, whole, with `reason` and the database's user. What waits behind it is
@@ -212,7 +213,8 @@ impl<H: Handler> Letters<H> {
     /// The database's, also where it has not answered within 30 s. Where the connection was lost as it committed, the letter may
     /// be gone.
     pub async fn drop(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
-        redrive::drop(&self.batcher.pool, &self.batcher.listener, id, reason).await
+        let Batcher { pool, listener, .. } = &*self.batcher;
+        Box::pin(redrive::drop(pool, listener, id, reason)).await
     }
 }
 
