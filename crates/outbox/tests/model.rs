@@ -11,7 +11,8 @@
 //! fault: so there is no state that only an operator's restart or a rebalance helps out of, and no deadlock.
 //!
 //! What the model does not know: that PostgreSQL ends a deadlock, the order of ids (that of the events), the letter that
-//! becomes of an unknown error, the bound of a deferred event's redrives.
+//! becomes of an unknown error, that a batch which leaves no room for others waits for a busy key, the bound of a deferred
+//! event's redrives.
 #![expect(
     clippy::print_stdout,
     reason = "it tells how many states it has seen, and what a mistake leads to"

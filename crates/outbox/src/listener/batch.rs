@@ -324,7 +324,7 @@ impl<H: Handler> Batcher<H> {
         let Blocked {
             held: mut blocked,
             busy,
-        } = ledger::lock_blocked(&mut tx, &self.listener, &keys).await?;
+        } = ledger::lock_blocked(&mut tx, &self.listener, &keys, split.patient).await?;
         if !busy.is_empty() {
             return Err(Stop::Busy(busy));
         }

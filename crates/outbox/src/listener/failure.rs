@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use super::split::BusyKeys;
+
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -91,6 +93,11 @@ impl Failure {
             Self::Transient(error) => error.downcast_ref().is_some_and(is_outgrown),
             Self::Refused(_) | Self::Poison(_) => false,
         }
+    }
+
+    /// Whether it only waits for others to be done with letters.
+    pub(super) fn is_busy_keys(&self) -> bool {
+        matches!(self, Self::Transient(error) if error.is::<BusyKeys>())
     }
 
     /// What somebody is to do, or it never passes.

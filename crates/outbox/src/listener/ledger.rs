@@ -93,16 +93,18 @@ pub(super) async fn settle(
 pub(super) struct Blocked {
     /// Locked here: what comes later of them waits.
     pub(super) held: HashSet<Key>,
-    /// Locked by somebody else, who tries a letter of theirs, or puts one aside.
+    /// Locked by somebody else, who tries a letter of theirs, drops one, or puts one aside; or who has just done so.
     pub(super) busy: HashSet<Key>,
 }
 
 /// Locks those of `keys` that have letters. Whoever redrives holds the same locks, so what is seen here stays so until the
-/// transaction ends. Nobody is waited for: a redrive may take as long as a transaction may.
+/// transaction ends. Nobody is waited for, since a redrive may take as long as a transaction may, unless `patient`: then its turn
+/// comes before the next redrive's, in the order of the keys so that two who wait do not deadlock.
 pub(super) async fn lock_blocked(
     tx: &mut PgTransaction<'_>,
     listener: &str,
     keys: &BTreeSet<Key>,
+    patient: bool,
 ) -> Result<Blocked, sqlx::Error> {
     let mut blocked = Blocked::default();
     if keys.is_empty() {
@@ -112,7 +114,15 @@ pub(super) async fn lock_blocked(
         .iter()
         .map(|(topic, key)| (topic.as_str(), key.as_slice()))
         .unzip();
-    let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(
+    let statement = if patient {
+        "select wanted.topic, wanted.key, true
+         from blocked_key
+         join unnest($2::text[], $3::bytea[]) as wanted (topic, key)
+              on blocked_key.topic = wanted.topic and key_digest = sha256(key)
+         where listener = $1
+         order by blocked_key.topic, key_digest
+         for update of blocked_key"
+    } else {
         "with found as materialized (
              select blocked_key.topic, key_digest, key
              from blocked_key
@@ -125,13 +135,14 @@ pub(super) async fn lock_blocked(
              for update skip locked
          )
          select topic, key, held.key_digest is not null
-         from found left join held using (topic, key_digest)",
-    )
-    .bind(listener)
-    .bind(topics)
-    .bind(bytes)
-    .fetch_all(&mut **tx)
-    .await?;
+         from found left join held using (topic, key_digest)"
+    };
+    let rows: Vec<(String, Vec<u8>, bool)> = sqlx::query_as(statement)
+        .bind(listener)
+        .bind(topics)
+        .bind(bytes)
+        .fetch_all(&mut **tx)
+        .await?;
     for (topic, key, held) in rows {
         let of_kind = if held {
             &mut blocked.held

@@ -331,6 +331,11 @@ impl<H: Handler> Run<H> {
 
     fn wait(&mut self, messages: Vec<Message>, failure: &Failure) {
         let (advice, count) = (failure.advice(), messages.len());
+        if failure.is_busy_keys() {
+            tracing::debug!(error = %failure, messages = count, "what is left over waits for others");
+            self.hand = Hand::Waiting(messages, Instant::now() + RETRY_FIRST);
+            return;
+        }
         if let Some(advice) = advice {
             tracing::error!(error = %failure, advice, messages = count, wait = ?self.retry,
                 "batch failed; it is retried, in vain until somebody does something");

@@ -16,8 +16,6 @@ use crate::message::Message;
 pub(super) const TRIES: u32 = 5;
 /// The wait before its second try; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// How often it is waited in the same way for keys that somebody else has locked: most redrives take less.
-const BUSY_WAITS: u32 = 2;
 
 /// Messages that are to be put aside, as what and why.
 pub(super) type Refused = HashMap<Uuid, (Kind, String)>;
@@ -66,6 +64,11 @@ pub(super) struct Part {
     pub(super) wait: Duration,
 }
 
+/// What is left over waits for others who have its keys locked: nothing is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("somebody else is at the letters of a message's key")]
+pub(super) struct BusyKeys;
+
 /// A message that failed alone, and nobody knows why.
 struct Suspect {
     tries: u32,
@@ -102,9 +105,10 @@ pub(super) struct Split<'a> {
     suspects: BTreeMap<usize, Suspect>,
     /// What came after a suspect of its key, or is of a busy one.
     held: BTreeSet<usize>,
-    /// Keys that somebody else has locked, and how often it was waited for such.
+    /// Keys that somebody else has locked.
     busy: HashSet<Key>,
-    busy_waits: u32,
+    /// Whether such keys are waited for.
+    pub(super) patient: bool,
     /// Whether each message is settled.
     done: Vec<bool>,
     total: Settled,
@@ -125,7 +129,7 @@ impl<'a> Split<'a> {
             suspects: BTreeMap::new(),
             held: BTreeSet::new(),
             busy: HashSet::new(),
-            busy_waits: 0,
+            patient: false,
             done: vec![false; all.len()],
             total: Settled::default(),
         }
@@ -150,23 +154,20 @@ impl<'a> Split<'a> {
                 wait: FIRST_WAIT * 2_u32.pow(tries.saturating_sub(1)),
             }));
         }
-        if let Some((_, suspect)) = self.suspects.pop_first() {
-            return Err(Failure::Unknown(suspect.error));
-        }
-        if self.busy_waits < BUSY_WAITS {
+        if self.full && !self.busy.is_empty() {
+            // Others could not come anyway, and whoever drains the key has it locked most of the time.
+            self.patient = true;
             self.busy.clear();
             self.release();
-            if let Some(messages) = self.next_free() {
-                let wait = FIRST_WAIT * 2_u32.pow(self.busy_waits);
-                self.busy_waits += 1;
-                return Ok(Some(Part { messages, wait }));
-            }
+            return self.next();
+        }
+        if let Some((_, suspect)) = self.suspects.pop_first() {
+            return Err(Failure::Unknown(suspect.error));
         }
         if self.held.is_empty() {
             return Ok(None);
         }
-        let why = "an earlier letter of a message's key is just being tried";
-        Err(Failure::Transient(why.into()))
+        Err(Failure::Transient(BusyKeys.into()))
     }
 
     /// The next part without what waits for something else.

@@ -40,11 +40,17 @@ const LONG: Duration = Duration::from_secs(1);
 /// first order, since tries take longer: of a hundred thousand that are due, all are read, without their messages, in a fraction
 /// of a second.
 const DUE: &str = "
-    with due as (
-        select id, row_number() over (order by attempts, retry_at, seq) as fresh, row_number() over (order by retry_at, seq) as old
-        from dead_letter where listener = $1 and retry_at <= now()
+    with fresh as (
+        select id, attempts, retry_at, seq from dead_letter
+        where listener = $1 and retry_at <= now() order by attempts, retry_at, seq limit $2
+    ), old as (
+        select id, retry_at, seq from dead_letter where listener = $1 and retry_at <= now() order by retry_at, seq limit $2
+    ), turns as (
+        select id, row_number() over (order by attempts, retry_at, seq) * 2 as turn from fresh
+        union all
+        select id, row_number() over (order by retry_at, seq) * 2 + 1 from old
     )
-    select id from due order by least(fresh, old), fresh limit $2";
+    select id from turns group by id order by min(turn) limit $2";
 
 /// What has become of a letter that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -241,7 +247,8 @@ impl<H: Handler> Batcher<H> {
             ..Pass::default()
         };
         let began = Instant::now();
-        for (tried, id) in due.into_iter().enumerate() {
+        let mut tried = 0;
+        for id in due {
             if shutdown.is_cancelled() {
                 break;
             }
@@ -255,13 +262,14 @@ impl<H: Handler> Batcher<H> {
                     pass.applied += 1;
                 }
                 Ok(Outcome::Failed { .. }) => pass.stayed += 1,
-                Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => {}
+                Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => continue,
                 // Perhaps it is this one that wants something that is not there: others go first for a while.
                 Err(failure) => {
                     self.rests(id, &failure).await?;
                     pass.failed = Some((Some(id), failure));
                 }
             }
+            tried += 1;
         }
         Ok(pass)
     }

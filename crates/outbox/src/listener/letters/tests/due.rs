@@ -65,6 +65,6 @@ async fn of_those_due_the_ones_tried_least_and_the_ones_due_longest_take_turns()
             .bind(f64::from(due));
         set.execute(&desk.pool).await.unwrap();
     }
-    desk.looks().await;
+    desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [3, 1, 4, 2]);
 }
