@@ -2,8 +2,6 @@
 
 use uuid::Uuid;
 
-use super::split::BusyKeys;
-
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -65,6 +63,11 @@ impl Refusal {
         Self { id, kind, source }
     }
 }
+
+/// What is left over waits for others who have its keys locked: nothing is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("somebody else is at the letters of a message's key")]
+pub(super) struct BusyKeys;
 
 /// An error in words that passes only if somebody does something.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! transaction. Deferred letters, unknown ones, and parked ones that have become the first of their key, are tried by the
 //! running listener itself for a while; all others by whoever calls [`Letters::redrive`].
 
+mod due;
 mod redrive;
 mod rows;
 
@@ -17,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub(super) use due::keep_trying;
 pub use redrive::Outcome;
-pub(super) use redrive::keep_trying;
 pub use rows::{Filter, Letter};
 
 use super::batch::Batcher;
@@ -134,7 +135,7 @@ impl Deferral {
         };
         let mut left = Duration::from_secs(self.for_s.into());
         for attempt in 1..=attempts {
-            left = left.checked_sub(wait(attempt).max(redrive::LOOK))?;
+            left = left.checked_sub(wait(attempt).max(due::LOOK))?;
         }
         Some(wait(attempts))
     }

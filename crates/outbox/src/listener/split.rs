@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::batch::{Settled, Work};
 use super::clock::Moment;
+use super::failure::BusyKeys;
 use super::ledger::{Key, Partition};
 use super::letters::Kind;
 use super::{BoxError, Failure, Refusal};
@@ -63,11 +64,6 @@ pub(super) struct Part {
     /// How long to wait before.
     pub(super) wait: Duration,
 }
-
-/// What is left over waits for others who have its keys locked: nothing is wrong with it.
-#[derive(Debug, thiserror::Error)]
-#[error("somebody else is at the letters of a message's key")]
-pub(super) struct BusyKeys;
 
 /// A message that failed alone, and nobody knows why.
 struct Suspect {

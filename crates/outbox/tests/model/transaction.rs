@@ -195,8 +195,8 @@ fn key_is_taken(world: &World, state: &State, w: usize, key: usize) -> bool {
             .any(|redrive| redrive.locks_key(world, key))
 }
 
-/// `insert into blocked_key … on conflict do nothing`: waits for a row that is just being inserted, not for one that is
-/// there and locked.
+/// `insert into blocked_key … on conflict do update`: waits for a row that is just being inserted, and for one that is there
+/// and locked; with the mistake, `on conflict do nothing`, for the first only.
 pub(crate) fn block_keys(
     world: &World,
     state: &State,

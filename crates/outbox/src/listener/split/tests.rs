@@ -12,9 +12,8 @@ struct Rig {
     strange: BTreeMap<usize, u32>,
     /// Takes too long.
     slow: BTreeSet<usize>,
-    /// Keys that somebody else has locked, as often as that; from that run on.
-    busy: BTreeMap<char, u32>,
-    busy_from: usize,
+    /// Keys that somebody else has locked after as many runs.
+    busy: BTreeMap<char, usize>,
     /// Indices in the order in which they were settled, and whether they were applied.
     log: Vec<(usize, bool)>,
     runs: usize,
@@ -53,7 +52,6 @@ impl Rig {
             strange: BTreeMap::new(),
             slow: BTreeSet::new(),
             busy: BTreeMap::new(),
-            busy_from: 0,
             log: Vec::new(),
             runs: 0,
         }
@@ -78,12 +76,8 @@ impl Rig {
                 .copied()
                 .filter(|m| !split.refused.contains_key(&ids[*m]))
                 .collect();
-            let busy = if split.patient {
-                HashSet::new()
-            } else {
-                self.busy(&part)
-            };
-            if !busy.is_empty() {
+            let busy = self.busy(&part);
+            if !busy.is_empty() && !split.patient {
                 split.failed(part, Stop::Busy(busy))?;
                 continue;
             }
@@ -122,17 +116,16 @@ impl Rig {
         Ok(())
     }
 
-    fn busy(&mut self, part: &Part) -> HashSet<Key> {
-        let mut busy = HashSet::new();
-        for (key, left) in &mut self.busy {
-            let key = ("t".to_owned(), key.to_string().into_bytes());
-            let is_key = |m: &usize| self.work.messages[*m].topic_key().as_ref() == Some(&key);
-            if self.runs > self.busy_from && *left > 0 && part.messages.iter().any(is_key) {
-                *left -= 1;
-                busy.insert(key);
-            }
-        }
-        busy
+    fn busy(&self, part: &Part) -> HashSet<Key> {
+        let locked = self.busy.iter().filter(|(_, after)| self.runs > **after);
+        let locked: HashSet<Key> = locked
+            .map(|(key, _)| ("t".to_owned(), key.to_string().into_bytes()))
+            .collect();
+        let messages = part.messages.iter().map(|m| &self.work.messages[*m]);
+        messages
+            .filter_map(Message::topic_key)
+            .filter(|key| locked.contains(key))
+            .collect()
     }
 
     fn of_key(&self, key: char) -> Vec<usize> {
@@ -339,7 +332,7 @@ fn what_was_claimed_meanwhile_is_left_out() {
 #[test]
 fn what_somebody_else_holds_up_is_left_over_and_nothing_else() {
     let mut rig = Rig::new("abab-a");
-    rig.busy = [('a', u32::MAX)].into();
+    rig.busy = [('a', 0)].into();
     let Unsettled {
         settled,
         left,
@@ -354,7 +347,7 @@ fn what_somebody_else_holds_up_is_left_over_and_nothing_else() {
     // It is waited for where what is left over leaves no room for others, whatever else fails.
     rig = Rig::new("abab-a");
     rig.work.full = true;
-    rig.busy = [('a', u32::MAX)].into();
+    rig.busy = [('a', 0)].into();
     rig.strange = [(1, u32::MAX)].into();
     rig.poison = [5].into();
     let settled = rig.run().unwrap();
@@ -364,8 +357,7 @@ fn what_somebody_else_holds_up_is_left_over_and_nothing_else() {
     // It does not go round in circles where it is held up itself.
     rig = Rig::new("ab");
     rig.strange = [(0, 1)].into();
-    rig.busy_from = 2;
-    rig.busy = [('a', u32::MAX)].into();
+    rig.busy = [('a', 2)].into();
     let unsettled = rig.run().unwrap_err();
     assert_eq!((unsettled.left, rig.of_key('b')), (vec![0], vec![1]));
 }

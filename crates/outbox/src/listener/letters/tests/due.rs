@@ -1,6 +1,7 @@
 //! Which letters are due, and which are tried.
 
 use super::*;
+use crate::listener::letters::due::{LOOK, Pass, REST};
 
 #[tokio::test]
 async fn one_that_is_not_the_first_of_its_key_is_not_due_until_it_is() {
@@ -67,4 +68,184 @@ async fn of_those_due_the_ones_tried_least_and_the_ones_due_longest_take_turns()
     }
     desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [3, 1, 4, 2]);
+}
+
+#[tokio::test]
+async fn what_was_parked_for_long_and_is_to_wait_further_has_its_time() {
+    let desk = Desk::new().await;
+    desk.told(1, Some(Verdict::Poison));
+    desk.told(2, Some(Verdict::Deferred));
+    desk.settle(None, &notes("a", &[1, 2])).await;
+    let parked = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!(parked.attempts, 0);
+    sqlx::query("update dead_letter set lettered_at = now() - interval '1 day'")
+        .execute(&desk.pool)
+        .await
+        .unwrap();
+    assert!(desk.letters.drop(id(1), "a test").await.unwrap());
+    desk.letters.redrive(id(2)).await.unwrap();
+    let deferred = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!((deferred.kind, deferred.attempts), (Kind::Deferred, 1));
+    assert!(deferred.retry_at.is_some());
+    desk.told(2, None);
+    desk.tries_what_is_due().await;
+    assert_eq!(desk.notes().await, [2]);
+}
+
+#[test]
+fn a_letter_is_tried_for_as_long_as_its_waits_take() {
+    let deferral = Deferral {
+        first_ms: 1000,
+        most_s: 4,
+        for_s: 20,
+    };
+    let waits: Vec<u64> = (1..)
+        .map_while(|attempts| deferral.next(attempts))
+        .map(|wait| wait.as_secs())
+        .collect();
+    assert_eq!(waits, [1, 2, 4, 4, 4, 4]);
+    let hasty = Deferral {
+        first_ms: 0,
+        ..deferral
+    };
+    assert_eq!(
+        (1..).map_while(|attempts| hasty.next(attempts)).count(),
+        40,
+        "two a second"
+    );
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
+    let desk = Desk::new().await;
+    for event in [1, 2] {
+        desk.told(event, Some(Verdict::Deferred));
+    }
+    let batch = [note(1, Some("a")), note(2, Some("b"))];
+    assert_eq!(desk.settle(None, &batch).await.lettered, 2);
+    desk.told(1, Some(Verdict::Lacks));
+    desk.told(2, None);
+    let stop = CancellationToken::new();
+    let trying = tokio::spawn(keep_trying(Arc::clone(&desk.batcher), stop.clone()));
+    let applied = async |events: &[u128]| {
+        eventually("it is applied", async || desk.notes().await == events).await;
+    };
+    applied(&[2]).await;
+    assert_eq!(desk.put_aside().await, [(1, Kind::Deferred)]);
+    desk.told(1, None);
+    applied(&[2, 1]).await;
+    stop.cancel();
+    trying.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_of_letters_that_stay_does_not_keep_one_that_can_be_applied() {
+    const HONEST: u128 = 3001;
+    let all = (1..=HONEST).map(|event| note(event, Some(&event.to_string())));
+    let all: Vec<Message> = all.collect();
+    // One that is put aside last, long after the flood has begun; one that waits already, while the flood comes.
+    for (of_flood, of_honest) in [((5, 60), (1, 0)), ((1, 0), (5, 60))] {
+        let desk = Desk::new().await;
+        for event in 1..=HONEST {
+            desk.told(event, Some(Verdict::Deferred));
+        }
+        desk.settle(None, &all).await;
+        let (tries, due_for) = of_flood;
+        for (is_honest, (tries, due_for)) in [(false, of_flood), (true, of_honest)] {
+            sqlx::query(
+                "update dead_letter set attempts = $3, retry_at = now() - make_interval(secs => $4)
+                 where (id = $1) = $2",
+            )
+            .bind(id(HONEST))
+            .bind(is_honest)
+            .bind(tries)
+            .bind(f64::from(due_for))
+            .execute(&desk.pool)
+            .await
+            .unwrap();
+        }
+        desk.told(HONEST, None);
+        let stop = CancellationToken::new();
+        let trying = tokio::spawn(keep_trying(Arc::clone(&desk.batcher), stop.clone()));
+        eventually("it is applied", async || !desk.notes().await.is_empty()).await;
+        stop.cancel();
+        trying.await.unwrap();
+        let others: i64 = sqlx::query_scalar("select sum(attempts - $1) from dead_letter")
+            .bind(tries)
+            .fetch_one(&desk.pool)
+            .await
+            .unwrap();
+        assert!(
+            others < 200,
+            "{others} others were tried before it, {due_for}"
+        );
+    }
+}
+
+#[test]
+fn what_is_due_is_tried_without_a_rest_as_long_as_that_gets_anywhere() {
+    let pass = |full, applied, stayed, fails: bool| {
+        let failed = fails.then(|| (None, Failure::Transient("away".into())));
+        Pass {
+            full,
+            applied,
+            stayed,
+            failed,
+        }
+        .rest()
+    };
+    let (at_once, look, rest) = (Duration::ZERO, LOOK, REST);
+    assert_eq!(pass(true, 0, 100, false), at_once);
+    assert_eq!(pass(true, 0, 99, true), at_once);
+    assert_eq!(pass(false, 1, 0, true), at_once);
+    assert_eq!(pass(false, 0, 99, false), look);
+    assert_eq!(pass(true, 0, 0, false), look, "others are just trying them");
+    assert_eq!(pass(true, 0, 0, true), rest, "none can be tried");
+    assert_eq!(pass(false, 0, 99, true), rest);
+}
+
+#[tokio::test]
+async fn a_deferred_letter_is_tried_by_itself_for_a_while_and_then_left() {
+    let soon = Deferral {
+        first_ms: 1,
+        most_s: 1,
+        for_s: 2,
+    };
+    let desk = Desk::with(Breaker::default(), soon).await;
+    desk.told(1, Some(Verdict::Deferred));
+    desk.told(2, Some(Verdict::Deferred));
+    desk.settle(None, &[note(1, Some("a")), note(2, Some("b"))])
+        .await;
+    desk.told(1, None);
+    desk.tries_what_is_due().await;
+    assert_eq!(desk.notes().await, [1]);
+    let left = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!((left.kind, left.retry_at), (Kind::Deferred, None));
+    assert!(left.attempts > 3, "{} attempts", left.attempts);
+    assert_eq!(left.error, "not yet");
+    desk.told(2, None);
+    assert_eq!(desk.letters.redrive(id(2)).await.unwrap(), Outcome::Applied);
+}
+
+#[tokio::test]
+async fn a_letter_whose_try_takes_too_long_is_tried_for_a_while_and_then_left() {
+    let soon = Deferral {
+        first_ms: 1,
+        most_s: 1,
+        for_s: 2,
+    };
+    for verdict in [Verdict::Slow(0), Verdict::Idle(0, 1)] {
+        let desk = Desk::with(Breaker::default(), soon).await;
+        desk.told(1, Some(Verdict::Deferred));
+        desk.settle(None, &notes("a", &[1, 2])).await;
+        desk.told(1, Some(verdict));
+        desk.tries_what_is_due().await;
+        let left = desk.letters.find(id(1)).await.unwrap().unwrap();
+        assert_eq!((left.kind, left.retry_at), (Kind::Unknown, None));
+        assert!(left.attempts > 3, "{} attempts", left.attempts);
+        desk.told(1, None);
+        assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
+        desk.tries_what_is_due().await;
+        assert_eq!(desk.notes().await, [1, 2]);
+    }
 }
