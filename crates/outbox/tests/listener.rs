@@ -127,6 +127,14 @@ fn one_that_fails_strangely_holds_up_nobody_however_much_comes_again_after_it() 
 }
 
 #[test]
+fn two_keys_that_fail_strangely_hold_up_no_other_however_much_waits_behind_them() {
+    Runtime::new()
+        .unwrap()
+        .block_on(window::passes_two())
+        .unwrap();
+}
+
+#[test]
 #[cfg_attr(
     not(debug_assertions),
     ignore = "only builds with debug assertions die where they are told to"

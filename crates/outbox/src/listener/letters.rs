@@ -141,8 +141,7 @@ impl Deferral {
     }
 }
 
-/// The letters of one listener, for whoever looks after them while it runs. What its methods do is large, and in boxes, since
-/// others await it within futures of their own.
+/// The letters of one listener, for whoever looks after them while it runs.
 pub struct Letters<H> {
     batcher: Arc<Batcher<H>>,
 }
@@ -198,24 +197,32 @@ impl<H: Handler> Letters<H> {
         Ok(self.list(&filter, 1).await?.pop())
     }
 
-    /// Tries a letter now, in one transaction with its removal. It must be the first of its key.
+    /// Tries a letter now, in one transaction with its removal. It must be the first of its key. The try is a task of its own: it
+    /// comes to its end also where nobody awaits it any more.
     ///
     /// # Errors
     /// [`Failure::Transient`]: either nothing has changed, or the connection was lost before the database could say that the
     /// letter is applied; then it is gone. It can be tried again in both cases.
     pub async fn redrive(&self, id: Uuid) -> Result<Outcome, Failure> {
-        Box::pin(self.batcher.redrive(id, redrive::Patience::Wait)).await
+        let batcher = Arc::clone(&self.batcher);
+        tokio::spawn(async move { batcher.redrive(id, redrive::Patience::Wait).await })
+            .await
+            .unwrap_or_else(|ended| Err(Failure::Transient(ended.into())))
     }
 
     /// Gives a letter up: it goes to `dropped_letter`, whole, with `reason` and the database's user. What waits behind it is
-    /// tried by the running listener. Returns whether it was there.
+    /// tried by the running listener. Returns whether it was there. It comes to its end also where nobody awaits it any more.
     ///
     /// # Errors
     /// The database's, also where it has not answered within 30 s. Where the connection was lost as it committed, the letter may
     /// be gone.
     pub async fn drop(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
-        let Batcher { pool, listener, .. } = &*self.batcher;
-        Box::pin(redrive::drop(pool, listener, id, reason)).await
+        let (batcher, reason) = (Arc::clone(&self.batcher), reason.to_owned());
+        tokio::spawn(
+            async move { redrive::drop(&batcher.pool, &batcher.listener, id, &reason).await },
+        )
+        .await
+        .unwrap_or_else(|ended| Err(sqlx::Error::Io(std::io::Error::other(ended))))
     }
 }
 

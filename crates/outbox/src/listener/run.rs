@@ -40,6 +40,11 @@ pub(super) const LAST_BATCH: Duration = Duration::from_secs(5);
 /// Messages, at least, among which one is looked for that can be applied, before what fails for no known reason is taken to be
 /// the only one that does.
 const WINDOW: usize = 100;
+/// Messages, at most, among which one is looked for that can be applied, where a few keys fail for no known reason: one that is
+/// applied shows that these keys are to blame, and not whatever they all depend on.
+const FAR: usize = 10_000;
+/// Keys, at most, that are a few. Each is tried again alone whenever the batch is.
+const FEW: usize = 10;
 
 /// What the task that settles a batch ends with.
 type Outcome = Result<Result<Settled, Box<Unsettled>>, JoinError>;
@@ -79,6 +84,8 @@ pub(super) struct Run<H: Handler> {
     reached: BTreeMap<Partition, i64>,
     buffer: Buffer,
     hand: Hand,
+    /// How many messages those that wait may become, with further ones.
+    window: usize,
     retry: Duration,
     paused: bool,
     polled: Instant,
@@ -104,6 +111,7 @@ impl<H: Handler> Run<H> {
             reached: BTreeMap::new(),
             buffer: Buffer::new(2 * listener.max_batch),
             hand: Hand::Empty,
+            window: WINDOW,
             retry: RETRY_FIRST,
             paused: false,
             polled: Instant::now(),
@@ -230,7 +238,7 @@ impl<H: Handler> Run<H> {
                 // Some of it may belong to others by now.
                 messages.retain(|message| self.is_mine(&message.partition()));
                 // Further ones may show whether these are to blame.
-                (messages, self.most.max(WINDOW))
+                (messages, self.most.max(self.window))
             }
             Hand::Empty => (Vec::new(), self.most),
             busy => {
@@ -331,8 +339,13 @@ impl<H: Handler> Run<H> {
 
     fn wait(&mut self, messages: Vec<Message>, failure: &Failure) {
         let (advice, count) = (failure.advice(), messages.len());
+        let looks_far = matches!(failure, Failure::Unknown(_)) && is_of_few_keys(&messages);
+        self.window = if looks_far { FAR } else { WINDOW };
         if failure.is_busy_keys() {
             tracing::debug!(error = %failure, messages = count, "what is left over waits for others");
+            // Nothing fails any more.
+            self.progress
+                .send_if_modified(|progress| progress.retrying.take().is_some());
             self.hand = Hand::Waiting(messages, Instant::now() + RETRY_FIRST);
             return;
         }
@@ -480,6 +493,22 @@ impl<H: Handler> Run<H> {
         let next = self.next();
         self.consumer.close(next, self.closing).await;
     }
+}
+
+/// Whether messages are of more keys than one, and of few. Each without a key counts as one.
+fn is_of_few_keys(messages: &[Message]) -> bool {
+    let mut keys = BTreeSet::new();
+    let mut without = 0;
+    for message in messages {
+        match message.topic_key() {
+            Some(key) => _ = keys.insert(key),
+            None => without += 1,
+        }
+        if keys.len() + without > FEW {
+            return false;
+        }
+    }
+    keys.len() + without > 1
 }
 
 /// Resolves when the batch in hand has been settled or has failed; with nothing, when it is time to try it again.

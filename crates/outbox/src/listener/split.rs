@@ -70,6 +70,8 @@ struct Suspect {
     tries: u32,
     /// Messages of the batch that had been applied when it failed first.
     since: usize,
+    /// When it is tried again, of the time that the batch has waited.
+    due: Duration,
     error: BoxError,
 }
 
@@ -99,6 +101,8 @@ pub(super) struct Split<'a> {
     /// Parts that wait; the last one is next.
     waiting: Vec<Vec<usize>>,
     suspects: BTreeMap<usize, Suspect>,
+    /// How long the parts together have waited to be run: while one waits, so do all that wait.
+    waited: Duration,
     /// What came after a suspect of its key, or is of a busy one.
     held: BTreeSet<usize>,
     /// Keys that somebody else has locked.
@@ -123,6 +127,7 @@ impl<'a> Split<'a> {
             taken: work.taken,
             waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
             suspects: BTreeMap::new(),
+            waited: Duration::ZERO,
             held: BTreeSet::new(),
             busy: HashSet::new(),
             patient: false,
@@ -143,12 +148,13 @@ impl<'a> Split<'a> {
         let judged = self
             .suspects
             .iter()
-            .find(|(message, suspect)| self.judges(suspect) && !self.is_busy(**message));
-        if let Some((message, Suspect { tries, .. })) = judged {
-            return Ok(Some(Part {
-                messages: vec![*message],
-                wait: FIRST_WAIT * 2_u32.pow(tries.saturating_sub(1)),
-            }));
+            .filter(|(message, suspect)| self.judges(suspect) && !self.is_busy(**message))
+            .min_by_key(|(_, suspect)| suspect.due);
+        if let Some((message, suspect)) = judged {
+            let messages = vec![*message];
+            let wait = suspect.due.saturating_sub(self.waited);
+            self.waited += wait;
+            return Ok(Some(Part { messages, wait }));
         }
         if self.full && !self.busy.is_empty() {
             // Others could not come anyway, and whoever drains the key has it locked most of the time.
@@ -274,9 +280,11 @@ impl<'a> Split<'a> {
             // Others may not take too long.
             (Stop::TooSlow(error) | Stop::Failure(Failure::Unknown(error)), Some(message)) => {
                 let before = self.suspects.get(&message);
+                let tries = before.map_or(0, |suspect| suspect.tries);
                 let suspect = Suspect {
-                    tries: before.map_or(0, |suspect| suspect.tries) + 1,
+                    tries: tries + 1,
                     since: before.map_or(self.total.applied, |suspect| suspect.since),
+                    due: self.waited + FIRST_WAIT * 2_u32.pow(tries),
                     error,
                 };
                 if suspect.tries < TRIES || !self.judges(&suspect) {

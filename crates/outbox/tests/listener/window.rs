@@ -1,4 +1,4 @@
-//! One that fails for no known reason, before more of its key than a listener takes in hand.
+//! What fails for no known reason, before more of its key than a listener takes in hand.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// What comes after them on the partition is applied all the same, whether they wait behind the one that fails or were
 /// settled before.
 pub(crate) async fn passes(again: bool) -> Result<(), String> {
-    let plan = Plan {
-        partitions: 1,
-        two_listeners: false,
-        steps: Vec::new(),
-    };
-    let mut office = Office::open(&plan).await;
-    let start = Action::Start {
-        listener: 0,
-        max_batch: 4,
-        dwell_ms: 0,
-    };
-    office.does(&start).await;
-    let new = |key, manner| Sent::New(Some(key), 0, manner);
+    let mut office = opened(4).await;
     let mut waiting = new(1, Manner::Applies);
     if again {
         let first = vec![new(2, Manner::Applies)];
@@ -47,6 +35,41 @@ pub(crate) async fn passes(again: bool) -> Result<(), String> {
         commits(&office).await?;
     }
     office.settles().await
+}
+
+/// What comes after them is applied where two keys are so: it shows that they are to blame, and these are put aside.
+pub(crate) async fn passes_two() -> Result<(), String> {
+    let mut office = opened(20).await;
+    let mut messages = [1, 2]
+        .map(|key| new(key, Manner::Curable(Flaw::Strange)))
+        .to_vec();
+    messages.extend((0..OF_KEY).flat_map(|_| [1, 2].map(|key| new(key, Manner::Applies))));
+    messages.extend([0; 3].map(|key| new(key, Manner::Applies)));
+    office.does(&produce(messages)).await;
+    applies(&office, 3).await?;
+    commits(&office).await?;
+    office.settles().await
+}
+
+/// An office with one worker.
+async fn opened(max_batch: u8) -> Office {
+    let plan = Plan {
+        partitions: 1,
+        two_listeners: false,
+        steps: Vec::new(),
+    };
+    let mut office = Office::open(&plan).await;
+    let start = Action::Start {
+        listener: 0,
+        max_batch,
+        dwell_ms: 0,
+    };
+    office.does(&start).await;
+    office
+}
+
+fn new(key: u8, manner: Manner) -> Sent {
+    Sent::New(Some(key), 0, manner)
 }
 
 fn produce(messages: Vec<Sent>) -> Action {

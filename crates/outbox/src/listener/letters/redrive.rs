@@ -229,34 +229,56 @@ async fn lock(
     let Some((topic, digest)) = of else {
         return Ok(Err(Outcome::Gone));
     };
-    let patient = patience == Patience::Wait;
-    if let Some(digest) = digest {
-        let statement = if patient {
-            "select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update"
-        } else {
-            "select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update skip locked"
-        };
-        let held = sqlx::query(statement)
-            .bind(listener)
-            .bind(topic)
-            .bind(digest)
-            .fetch_optional(&mut **tx)
-            .await?;
-        if held.is_none() {
-            // With a letter there is such a row, unless the letter has just gone.
-            return Ok(Err(if patient {
-                Outcome::Gone
-            } else {
-                Outcome::Busy
-            }));
-        }
+    if let Some(digest) = digest
+        && !hold(tx, listener, &topic, &digest, patience).await?
+    {
+        return Ok(Err(Outcome::Busy));
     }
+    let patient = patience == Patience::Wait;
     let letter = rows::lock(tx, listener, id, patient).await?;
     Ok(letter.ok_or(if patient {
         Outcome::Gone
     } else {
         Outcome::Busy
     }))
+}
+
+/// Locks a key, and says whether it could. With a letter there is its row; where somebody has removed it by hand, it is made
+/// again, so that the letter can be tried and what comes later waits.
+async fn hold(
+    tx: &mut PgTransaction<'_>,
+    listener: &str,
+    topic: &str,
+    digest: &[u8],
+    patience: Patience,
+) -> Result<bool, sqlx::Error> {
+    let statement = match patience {
+        Patience::Wait => {
+            "insert into blocked_key (listener, topic, key_digest) values ($1, $2, $3)
+             on conflict (listener, topic, key_digest) do update set blocked_at = blocked_key.blocked_at
+             returning true"
+        }
+        Patience::PassOver => {
+            // One that is there and locked is not waited for, so it must not come to a conflict.
+            "with held as (
+                 select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update skip locked
+             ), made as (
+                 insert into blocked_key (listener, topic, key_digest)
+                 select $1, $2, $3
+                 where not exists (select from blocked_key where listener = $1 and topic = $2 and key_digest = $3)
+                 on conflict do nothing
+                 returning true
+             )
+             select true from held union all select true from made"
+        }
+    };
+    let held: Option<bool> = sqlx::query_scalar(statement)
+        .bind(listener)
+        .bind(topic)
+        .bind(digest)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(held.is_some())
 }
 
 /// Has a letter that is locked wait behind the first of its key, where two partitions put aside a first one of it at once: it is

@@ -193,7 +193,8 @@ fn select<'a>(listener: &'a str, filter: &'a Filter) -> QueryBuilder<sqlx::Postg
     query
 }
 
-/// Locks a letter, if it is there; with `patient` false, one that somebody holds is passed over.
+/// Locks a letter, if it is there; with `patient` false, one that somebody holds is passed over, and so is one that is not due:
+/// somebody may have tried it since.
 pub(super) async fn lock(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -205,9 +206,10 @@ pub(super) async fn lock(
         ..Filter::default()
     };
     let mut query = select(listener, &filter);
-    query.push(" for update of letter");
-    if !patient {
-        query.push(" skip locked");
-    }
+    query.push(if patient {
+        " for update of letter"
+    } else {
+        " and retry_at <= now() for update of letter skip locked"
+    });
     query.build_query_as().fetch_optional(&mut **tx).await
 }

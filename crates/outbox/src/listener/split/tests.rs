@@ -17,6 +17,7 @@ struct Rig {
     /// Indices in the order in which they were settled, and whether they were applied.
     log: Vec<(usize, bool)>,
     runs: usize,
+    waited: Duration,
 }
 
 fn by_offset(message: &Message) -> Uuid {
@@ -54,6 +55,7 @@ impl Rig {
             busy: BTreeMap::new(),
             log: Vec::new(),
             runs: 0,
+            waited: Duration::ZERO,
         }
     }
 
@@ -68,6 +70,7 @@ impl Rig {
         let ids: Vec<Uuid> = self.work.messages.iter().map(by_offset).collect();
         while let Some(part) = split.next()? {
             self.runs += 1;
+            self.waited += part.wait;
             assert!(self.runs < 10_000, "it goes round in circles");
             assert!(part.messages.len() <= self.work.most);
             let wanted: Vec<usize> = part
@@ -246,6 +249,15 @@ fn one_that_fails_strangely_and_leaves_no_room_for_others_is_put_aside() {
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.lettered), (3, 1));
     assert_eq!(rig.of_key('a'), [0, 1, 2, 3]);
+}
+
+#[test]
+fn many_that_fail_strangely_wait_together() {
+    let mut rig = Rig::new(&"-".repeat(100));
+    rig.strange = (0..99).map(|message| (message, u32::MAX)).collect();
+    let settled = rig.run().unwrap();
+    assert_eq!((settled.applied, settled.lettered), (1, 99));
+    assert_eq!(rig.waited, FIRST_WAIT * (1 + 2 + 4 + 8));
 }
 
 #[test]

@@ -50,6 +50,34 @@ async fn letters_that_take_long_do_not_keep_one_that_comes_due() {
 }
 
 #[tokio::test]
+async fn one_that_was_tried_since_it_was_looked_for_is_not_tried_until_it_is_due_again() {
+    let seldom = Deferral {
+        first_ms: 60_000,
+        most_s: 60,
+        for_s: 600,
+    };
+    let desk = Desk::with(Breaker::default(), seldom).await;
+    for event in [1, 2] {
+        desk.told(event, Some(Verdict::Deferred));
+    }
+    desk.settle(None, &[note(1, None), note(2, None)]).await;
+    desk.told(1, None);
+    desk.are_due().await;
+    // It has seen both, and stops with the first of them.
+    let gate = desk.stops();
+    let batcher = Arc::clone(&desk.batcher);
+    let stale = tokio::spawn(async move { batcher.redrive_due(&CancellationToken::new()).await });
+    gate.reached.acquire().await.unwrap().forget();
+    desk.stops_no_more();
+    assert_eq!(desk.looks().await.stayed, 1);
+    gate.open.add_permits(1);
+    let stale = stale.await.unwrap().unwrap();
+    assert_eq!((stale.applied, stale.stayed), (1, 0));
+    let letter = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!(letter.attempts, 2);
+}
+
+#[tokio::test]
 async fn of_those_due_the_ones_tried_least_and_the_ones_due_longest_take_turns() {
     let desk = Desk::new().await;
     for event in 1..=4 {

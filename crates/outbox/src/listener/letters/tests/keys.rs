@@ -198,3 +198,30 @@ async fn a_filter_lets_pass_what_it_says() {
     let second = desk.letters.find(id(2)).await.unwrap().unwrap();
     assert!(!second.first);
 }
+
+#[tokio::test]
+async fn a_key_that_somebody_has_freed_by_hand_can_be_tried_and_given_up_all_the_same() {
+    let desk = Desk::new().await;
+    for event in [1, 2, 3] {
+        desk.told(event, Some(Verdict::Poison));
+    }
+    let batch = [note(1, Some("a")), note(2, Some("b")), note(3, Some("c"))];
+    desk.settle(None, &batch).await;
+    desk.told(1, None);
+    sqlx::raw_sql(
+        "delete from blocked_key; update dead_letter set retry_at = now() where key = 'c'",
+    )
+    .execute(&desk.pool)
+    .await
+    .unwrap();
+    assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
+    assert!(desk.letters.drop(id(2), "a test").await.unwrap());
+    assert_eq!(desk.count("select count(*) from blocked_key").await, 0);
+    assert_eq!(desk.looks().await.stayed, 1);
+    let letter = desk.letters.find(id(3)).await.unwrap().unwrap();
+    assert_eq!(letter.attempts, 2);
+    // Its key is freed with it: the row is there again.
+    desk.told(3, None);
+    assert_eq!(desk.letters.redrive(id(3)).await.unwrap(), Outcome::Applied);
+    assert_eq!(desk.notes().await, [1, 3]);
+}

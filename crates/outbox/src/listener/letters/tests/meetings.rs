@@ -242,3 +242,20 @@ async fn two_listeners_do_not_hold_each_others_keys_back() {
         .unwrap();
     assert_eq!(settled.applied, 1, "a key is one of its topic");
 }
+
+#[tokio::test]
+async fn a_redrive_that_nobody_awaits_any_more_comes_to_its_end() {
+    let desk = Desk::new().await;
+    desk.told(1, Some(Verdict::Poison));
+    desk.settle(None, &notes("a", &[1])).await;
+    desk.told(1, None);
+    let gate = desk.stops();
+    let redriven = desk.redriving(1);
+    gate.reached.acquire().await.unwrap().forget();
+    redriven.abort();
+    assert!(redriven.await.unwrap_err().is_cancelled());
+    gate.open.add_permits(1);
+    let applied = async || desk.put_aside().await.is_empty();
+    eventually("it is applied", applied).await;
+    assert_eq!(desk.notes().await, [1]);
+}
