@@ -165,6 +165,7 @@ impl<H: Handler> Batcher<H> {
                     split.settled(&part, settled);
                 }
                 Err(stop) => {
+                    Step::PartFailed.reached();
                     if let Stop::TooSlow(error) = &stop {
                         tracing::warn!(
                             listener = self.listener,

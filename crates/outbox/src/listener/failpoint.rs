@@ -21,12 +21,16 @@ pub(super) enum Step {
     Appended,
     /// The transaction is committed.
     Committed,
+    /// A batch, or a part of it, has failed and is rolled back; it is run in parts.
+    PartFailed,
     /// The offsets are on their way to Kafka.
     OffsetsSent,
     /// A letter is locked.
     LetterLocked,
     /// A letter's effects are written, and it is removed.
     LetterRemoved,
+    /// A letter that failed again has its new error.
+    LetterStays,
 }
 
 #[cfg(debug_assertions)]

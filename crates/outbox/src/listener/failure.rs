@@ -23,7 +23,7 @@ pub enum Failure {
     Poison(#[source] BoxError),
     /// Anything else. The batch is split until the message stands alone; that one is tried again a few times, and put aside
     /// where others can be applied meanwhile, or where a hundred or more of its key leave no room for others. Else it is retried
-    /// with back-off, and only what is of its key waits.
+    /// with back-off: what is of its key waits until then, and other messages until it is tried next, 2 s at most.
     #[error("unknown: {0}")]
     Unknown(#[source] BoxError),
 }

@@ -96,6 +96,11 @@ impl Clerk {
         self.manners.lock().unwrap().insert(event, manner);
     }
 
+    /// What is in store for the events, for a clerk in another process.
+    pub(crate) fn expects(&self) -> BTreeMap<Uuid, Manner> {
+        self.manners.lock().unwrap().clone()
+    }
+
     /// The oldest `most` failures are over.
     pub(crate) fn heal(&self, most: usize) {
         let mut manners = self.manners.lock().unwrap();

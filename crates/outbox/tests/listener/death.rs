@@ -18,12 +18,13 @@ use uuid::Uuid;
 
 use crate::clerk::{Clerk, Hand};
 use crate::office::Office;
-use crate::plan::{Action, Manner, Plan, Sent};
+use crate::plan::{Action, Flaw, Manner, Plan, Sent};
+use crate::topic::Carried;
 use crate::worker::{DEFERRAL, Worker};
 
 /// Every step of a batch, and of a letter that is tried again, by their names in `src/listener/failpoint.rs`; what comes after
-/// the letters, also in a batch that has some.
-const STEPS: [&str; 14] = [
+/// the letters, also in a batch that has some; and between the parts of one that was split.
+const STEPS: [&str; 17] = [
     "Received",
     "Begun",
     "Held",
@@ -33,11 +34,14 @@ const STEPS: [&str; 14] = [
     "Appended",
     "Committed",
     "OffsetsSent",
+    "PartFailed",
+    "PartFailed,Committed",
     "Lettered,Appended",
     "Lettered,Committed",
     "Lettered,OffsetsSent",
     "LetterLocked",
     "LetterRemoved",
+    "LetterStays",
 ];
 /// How often the worker dies at a step: the first time that it is reached, then the second, its partitions held by an epoch.
 const DEATHS: usize = 2;
@@ -48,8 +52,10 @@ const PARTITIONS: u8 = 3;
 /// Two a partition.
 const KEYS: u8 = 2 * PARTITIONS;
 const OF_KEY: u8 = 8;
-/// The round of the keys' messages in which the poison comes.
-const POISON: u8 = 2;
+/// The round of the keys' messages in which those come that are no events.
+const UNDECODABLE: u8 = 2;
+/// The round in which those come that fail in the handler: a batch is split for them, or they are tried more than once.
+const FAILING: u8 = 4;
 /// So that there are many batches, and such with effects and letters.
 const MAX_BATCH: u8 = 5;
 /// How long everything may take, the deaths included.
@@ -59,10 +65,16 @@ const WITHIN: Duration = Duration::from_secs(120);
 pub(crate) const WORKER: &str = "OUTBOX_TEST_WORKER";
 const TEST: &str = "a_process_that_dies_at_any_step_loses_nothing_and_does_nothing_twice";
 
+/// What it is told: the listener, its database, and what is in store for the events.
+type Charge = (Config, Database, BTreeMap<Uuid, Manner>);
+
 /// The process that the test starts: it listens until its standard input ends.
 pub(crate) fn listens(charge: &str) {
-    let (config, database): (Config, Database) = serde_json::from_str(charge).unwrap();
+    let (config, database, manners): Charge = serde_json::from_str(charge).unwrap();
     let clerk = Arc::new(Clerk::new(&config.name));
+    for (event, manner) in manners {
+        clerk.expect(event, manner);
+    }
     let worker = Worker::start("dies", config, &database, Hand::new(&clerk, 0));
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     worker.stop();
@@ -129,9 +141,11 @@ impl<'a> Process<'a> {
 }
 
 fn spawn(office: &Office, step: &str, deaths: usize) -> Child {
+    let clerk = &office.clerks[0];
     let charge = (
-        office.config(&office.clerks[0], MAX_BATCH),
+        office.config(clerk, MAX_BATCH),
         &office.database,
+        clerk.expects(),
     );
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -153,11 +167,15 @@ fn spawn(office: &Office, step: &str, deaths: usize) -> Child {
 fn load() -> Vec<Sent> {
     let rounds = (0..OF_KEY).flat_map(|round| (0..KEYS).map(move |key| (round, key)));
     let messages = rounds.map(|(round, key)| {
-        // The first key of each partition has it.
-        let manner = if round == POISON && key < PARTITIONS {
-            Manner::Undecodable
-        } else {
-            Manner::Applies
+        // Each partition has two keys.
+        let manner = match (round, key) {
+            (UNDECODABLE, ..PARTITIONS) => Manner::Undecodable,
+            // Waits, and is tried twice when its turn comes.
+            (FAILING, ..PARTITIONS) => Manner::Fails(Flaw::Deferred, 1),
+            // Seldom enough to be applied before it is taken for a letter.
+            (FAILING, PARTITIONS) => Manner::Fails(Flaw::Strange, 4),
+            (FAILING, _) => Manner::Hopeless(Flaw::Violates),
+            _ => Manner::Applies,
         };
         Sent::New(Some(key), 0, manner)
     });
@@ -168,14 +186,19 @@ fn load() -> Vec<Sent> {
 type OfKeys = BTreeMap<Vec<u8>, Vec<(Uuid, String)>>;
 
 impl Office {
+    fn is_poison(&self, message: &Carried) -> bool {
+        !message.decodes || self.hopeless.lock().unwrap().contains(&message.id)
+    }
+
     /// Poison is put aside, and whatever comes after it of its key.
     fn expected_letters(&self) -> OfKeys {
         let mut letters = OfKeys::new();
         for message in self.topic.carried() {
+            let is_poison = self.is_poison(&message);
             let key = message.key.unwrap();
             if let Some(of_key) = letters.get_mut(&key) {
                 of_key.push((message.id, "parked".to_owned()));
-            } else if !message.decodes {
+            } else if is_poison {
                 letters.insert(key, vec![(message.id, "poison".to_owned())]);
             }
         }
@@ -213,7 +236,7 @@ impl Office {
         let carried = self.topic.carried();
         let lost = carried
             .iter()
-            .filter(|message| message.decodes && !found.contains(&message.id));
+            .filter(|message| !self.is_poison(message) && !found.contains(&message.id));
         (lost.count(), notes.len() - found.len())
     }
 }

@@ -55,8 +55,8 @@ async fn a_worker_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
 
 /// Every step of a batch, and of a letter that is tried again, by their names in `crates/outbox/src/listener/failpoint.rs`;
 /// the second time, so that the worker holds its partitions by an epoch where it can. What comes after the letters, in a batch
-/// that has some.
-const STEPS: [&str; 11] = [
+/// that has some, and between the parts of one that failed.
+const STEPS: [&str; 12] = [
     "Received",
     "Begun:2",
     "Held:2",
@@ -66,6 +66,7 @@ const STEPS: [&str; 11] = [
     "Lettered:2,Appended",
     "Lettered,Committed",
     "Lettered:2,OffsetsSent",
+    "PartFailed,Committed",
     "LetterLocked",
     "LetterRemoved",
 ];
@@ -105,8 +106,8 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
             }
         })
         .await;
-        let writes_letters = step.starts_with("Lettered");
-        let tries_letters = step.starts_with("Letter") && !writes_letters;
+        let tries_letters = ["LetterLocked", "LetterRemoved"].contains(&step);
+        let writes_letters = step.contains(',') || step == "Lettered";
         let (mut orders, mut unsettled, mut status) = (Vec::new(), 0, None);
         let mut followed = Vec::new();
         eventually(Duration::from_secs(60), step, async || {

@@ -179,6 +179,7 @@ impl<H: Handler> Batcher<H> {
                 .execute(&mut *tx)
                 .await?;
             }
+            Step::LetterStays.reached();
             tx.commit().await?;
             Ok(None)
         };

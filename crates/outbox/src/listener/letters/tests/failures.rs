@@ -169,6 +169,29 @@ async fn a_burst_of_letters_opens_the_breaker_and_a_message_that_is_applied_clos
 }
 
 #[tokio::test]
+async fn a_burst_of_what_fails_strangely_opens_the_breaker_too() {
+    let breaker = Breaker {
+        letters: 20,
+        // Less than if they were tried again one after the other.
+        within_s: 8,
+        pause_s: 60,
+    };
+    let desk = Desk::with(breaker, Deferral::default()).await;
+    for event in 1..=40 {
+        desk.told(event, Some(Verdict::Strange));
+    }
+    let batch: Vec<Message> = (1..=41).map(|event| note(event, None)).collect();
+    let stopped = desk.batcher.settle(&work(None, &batch)).await.unwrap_err();
+    assert!(
+        stopped.failure.to_string().contains("breaker"),
+        "{stopped:?}"
+    );
+    assert_eq!(desk.notes().await, [41]);
+    assert_eq!(desk.put_aside().await.len(), 20);
+    assert_eq!(stopped.left.len(), 20, "what is left is tried again");
+}
+
+#[tokio::test]
 async fn what_is_only_deferred_does_not_open_the_breaker() {
     let breaker = Breaker {
         letters: 1,
