@@ -88,7 +88,7 @@ impl<W: Write> Output<W> {
         filter: &Filter,
         most: usize,
     ) -> Result<(Vec<Value>, bool), Error> {
-        bounded(letters, filter, most, |letter| self.row(&letter)).await
+        bounded(letters, filter, most, |letter| Some(self.row(&letter))).await
     }
 
     fn row(&self, letter: &Letter) -> Value {
@@ -154,16 +154,16 @@ impl Command {
                 json,
             } => {
                 let mut output = Output { to, json };
-                let (most, filter) = (most.get(), which.filter());
-                let (chosen, more) = bounded(letters, &filter, most, Chosen::of).await?;
+                let most = most.get();
+                let (queues, more) = redrive::queues(letters, &which.filter(), most).await?;
                 if dry_run {
                     let (rows, more) =
-                        redrive::would(letters, &chosen, more, most, &output).await?;
+                        redrive::would(letters, &queues, more, most, &output).await?;
                     let what = "would be tried, each key until one of its letters fails";
                     let code = would(&mut output, &rows, more, what)?;
                     return Ok(if more { STAYS.into() } else { code });
                 }
-                redrive::redrive(letters, &chosen, more, most, &mut output).await
+                redrive::redrive(letters, &queues, more, most, &mut output).await
             }
             Self::Drop {
                 which,
@@ -188,8 +188,10 @@ impl Command {
                         Ok(code)
                     };
                 }
-                let (chosen, more) =
-                    bounded(letters, &which.filter(), most.get(), Chosen::of).await?;
+                let (chosen, more) = bounded(letters, &which.filter(), most.get(), |letter| {
+                    Some(Chosen::of(&letter))
+                })
+                .await?;
                 if more {
                     return Err(Error::TooMany(most));
                 }
@@ -212,30 +214,27 @@ impl Command {
 /// A letter that was chosen, without its message: there may be many, each as large as a message.
 struct Chosen {
     id: Uuid,
-    topic: String,
-    key: Option<Vec<u8>>,
     name: String,
     line: String,
 }
 
 impl Chosen {
-    fn of(letter: Letter) -> Self {
+    fn of(letter: &Letter) -> Self {
         Self {
             id: letter.id,
-            name: shown::name(&letter),
-            line: shown::line(&letter),
-            topic: letter.message.at.topic,
-            key: letter.message.key,
+            name: shown::name(letter),
+            line: shown::line(letter),
         }
     }
 }
 
-/// What `of` makes of the letters that `filter` lets pass, at most `most`; and whether there are more.
+/// What `of` makes of the letters that `filter` lets pass, at most `most`; and whether there are more. Those of which it makes
+/// nothing do not count.
 async fn bounded<H: Handler, T>(
     letters: &Letters<H>,
     filter: &Filter,
     most: usize,
-    of: impl FnMut(Letter) -> T,
+    of: impl FnMut(Letter) -> Option<T>,
 ) -> Result<(Vec<T>, bool), Error> {
     let asked = most.saturating_add(1);
     let mut found = letters.list_as(filter, asked, of).await?;

@@ -1,6 +1,6 @@
 //! Trying letters again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -9,13 +9,48 @@ use outbox::listener::letters::{Filter, Letter, Letters, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Chosen, Error, Output, STAYS, bounded, shown};
+use crate::{Error, Output, STAYS, bounded, shown};
+
+/// Letters that are tried one after the other: those of a key, or a single one without a key.
+pub(crate) struct Queue {
+    topic: String,
+    key: Option<Vec<u8>>,
+    /// Of those that were asked for.
+    last: Uuid,
+}
+
+/// The queues of the letters that `filter` lets pass, at most `most`; and whether there are more. A key with many letters is
+/// one: it must not hide the others.
+pub(crate) async fn queues<H: Handler>(
+    letters: &Letters<H>,
+    filter: &Filter,
+    most: usize,
+) -> Result<(Vec<Queue>, bool), Error> {
+    let (mut queues, mut of_key) = (Vec::<Queue>::new(), BTreeMap::new());
+    let queue = |letter: Letter| {
+        let (topic, key, last) = (letter.message.at.topic, letter.message.key, letter.id);
+        if let Some(key) = &key {
+            let at = *of_key
+                .entry((topic.clone(), key.clone()))
+                .or_insert(queues.len());
+            if let Some(queue) = queues.get_mut(at) {
+                queue.last = last;
+                return None;
+            }
+        }
+        queues.push(Queue { topic, key, last });
+        Some(())
+    };
+    let (_, more) = bounded(letters, filter, most, queue).await?;
+    queues.truncate(most);
+    Ok((queues, more))
+}
 
 /// What has become of letters.
 #[derive(Default)]
 struct Tried {
     tries: usize,
-    /// Whether the bound ended it.
+    /// Whether the bound ended it before one that was asked for.
     cut: bool,
     applied: Vec<Uuid>,
     /// Nobody has said whether by a try of this command.
@@ -24,18 +59,18 @@ struct Tried {
     untried: Vec<Value>,
 }
 
-/// Tries the keys of `chosen`, each from its first letter on, until one of its letters fails; at most `most` tries. `more` says
-/// whether there are more than the chosen ones.
+/// Tries `queues`, each from its first letter on, until one of its letters fails; at most `most` tries. `more` says whether there
+/// are more queues.
 pub(crate) async fn redrive<H: Handler, W: Write>(
     letters: &Letters<H>,
-    chosen: &[Chosen],
+    queues: &[Queue],
     more: bool,
     most: usize,
     output: &mut Output<W>,
 ) -> Result<ExitCode, Error> {
     let mut tried = Tried::default();
-    let done = match tried.keys(letters, chosen, most, output).await {
-        Ok(()) => tried.leaves(letters, chosen).await,
+    let done = match tried.queues(letters, queues, most, output).await {
+        Ok(()) => tried.leaves(letters, queues).await,
         Err(error) => Err(error),
     };
     // Whatever ended it, what was done is told.
@@ -47,7 +82,7 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
         failed,
         untried,
     } = tried;
-    let more = more || cut && !matches!(done, Ok(None));
+    let more = more || cut;
     output.line(|| {
         let (applied, failed, untried) = (applied.len(), failed.len(), untried.len());
         format!("{applied} applied, {failed} failed, {untried} could not be tried")
@@ -63,82 +98,73 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
         })
     })?;
     let stays = done?;
-    if let Some(letter) = stays {
-        output.line(|| format!("letters stay, such as {}", letter.name))?;
+    if let Some(letter) = &stays {
+        output.line(|| format!("letters stay, such as {}", shown::name(letter)))?;
     }
     if !untried.is_empty() {
         return Err(Error::Untried(untried.len()));
     }
-    Ok(if stays.is_some() || more || chosen.is_empty() {
+    Ok(if stays.is_some() || more || queues.is_empty() {
         STAYS.into()
     } else {
         ExitCode::SUCCESS
     })
 }
 
-/// The letters that would be tried while none fails, each as it is written; and whether a chosen one would be left.
+/// The letters that would be tried while none fails, each as it is written; and whether one that was asked for would be left.
 pub(crate) async fn would<H: Handler, W: Write>(
     letters: &Letters<H>,
-    chosen: &[Chosen],
+    queues: &[Queue],
     more: bool,
     most: usize,
     output: &Output<W>,
 ) -> Result<(Vec<Value>, bool), Error> {
     let (mut rows, mut cut) = (Vec::new(), false);
-    for letter in keys(chosen) {
+    for queue in queues {
         if rows.len() == most {
             cut = true;
             break;
         }
-        let row = |letter: Letter| (letter.id, output.row(&letter));
-        let (of_key, longer) = bounded(letters, &letter.filter(), most - rows.len(), row).await?;
+        let row = |letter: Letter| Some((letter.id, output.row(&letter)));
+        let (of_key, longer) = bounded(letters, &queue.filter(), most - rows.len(), row).await?;
         rows.extend(of_key);
         cut |= longer;
     }
     let (ids, rows): (BTreeSet<Uuid>, Vec<Value>) = rows.into_iter().unzip();
-    let left = chosen.iter().any(|letter| !ids.contains(&letter.id));
+    let left = queues.iter().any(|queue| !ids.contains(&queue.last));
     Ok((rows, more || left && cut))
 }
 
-/// The first of each key among `chosen`, and all without one.
-fn keys(chosen: &[Chosen]) -> impl Iterator<Item = &Chosen> {
-    let mut keys = BTreeSet::new();
-    chosen
-        .iter()
-        .filter(move |letter| letter.key.is_none() || keys.insert((&letter.topic, &letter.key)))
-}
-
 impl Tried {
-    async fn keys<H: Handler, W: Write>(
+    async fn queues<H: Handler, W: Write>(
         &mut self,
         letters: &Letters<H>,
-        chosen: &[Chosen],
+        queues: &[Queue],
         most: usize,
         output: &mut Output<W>,
     ) -> Result<(), Error> {
-        for letter in keys(chosen) {
-            self.key(letters, letter, most, output).await?;
+        for queue in queues {
+            self.queue(letters, queue, most, output).await?;
         }
         Ok(())
     }
 
-    /// Tries the key of `letter`, or the letter alone if it has none.
-    async fn key<H: Handler, W: Write>(
+    async fn queue<H: Handler, W: Write>(
         &mut self,
         letters: &Letters<H>,
-        letter: &Chosen,
+        queue: &Queue,
         most: usize,
         output: &mut Output<W>,
     ) -> Result<(), Error> {
         let mut before = None;
         loop {
-            if self.tries == most {
-                self.cut = true;
-                break;
-            }
-            let Some(first) = letter.first(letters).await? else {
+            let Some(first) = letters.list(&queue.filter(), 1).await?.pop() else {
                 break;
             };
+            if self.tries == most {
+                self.cut = self.cut || letters.find(queue.last).await?.is_some();
+                break;
+            }
             let (id, name) = (first.id, shown::name(&first));
             // It is there, but a try does not get it.
             if before == Some(id) {
@@ -183,22 +209,22 @@ impl Tried {
                     break;
                 }
             }
-            if letter.key.is_none() {
+            if queue.key.is_none() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// The first of `chosen` that is still there.
-    async fn leaves<'a, H: Handler>(
+    /// One that was asked for and is still there.
+    async fn leaves<H: Handler>(
         &self,
         letters: &Letters<H>,
-        chosen: &'a [Chosen],
-    ) -> Result<Option<&'a Chosen>, Error> {
+        queues: &[Queue],
+    ) -> Result<Option<Letter>, Error> {
         let applied: BTreeSet<&Uuid> = self.applied.iter().collect();
-        for letter in chosen.iter().filter(|letter| !applied.contains(&letter.id)) {
-            if letters.find(letter.id).await?.is_some() {
+        for queue in queues.iter().filter(|queue| !applied.contains(&queue.last)) {
+            if let Some(letter) = letters.find(queue.last).await? {
                 return Ok(Some(letter));
             }
         }
@@ -206,17 +232,12 @@ impl Tried {
     }
 }
 
-impl Chosen {
-    /// The first letter of its key; itself if it has none.
-    async fn first<H: Handler>(&self, letters: &Letters<H>) -> Result<Option<Letter>, sqlx::Error> {
-        Ok(letters.list(&self.filter(), 1).await?.pop())
-    }
-
-    /// Its key's letters; itself if it has none.
+impl Queue {
+    /// All of it.
     fn filter(&self) -> Filter {
         match &self.key {
             None => Filter {
-                id: Some(self.id),
+                id: Some(self.last),
                 ..Filter::default()
             },
             Some(key) => Filter {

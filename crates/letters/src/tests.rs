@@ -344,6 +344,26 @@ async fn letters_that_a_bound_leaves_untried_are_told_by_the_exit_code() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_stuck_hides_no_other_from_a_bounded_redrive() {
+    let desk = Desk::new().await;
+    let parked = [(1, "poison"), (2, "note"), (3, "note"), (4, "note")];
+    desk.letters("a", &parked).await;
+    desk.letters("b", &[(5, "note"), (6, "note")]).await;
+    let tried = desk.says("redrive --all --most 2 --json", STAYS).await;
+    assert_eq!(
+        (&tried["applied"], &tried["more"]),
+        (&ids(&[5]), &json!(true))
+    );
+    let tried = desk.says("redrive --all --most 2 --json", STAYS).await;
+    let (applied, failed) = (&tried["applied"], &tried["failed"][0]["id"]);
+    assert_eq!((applied, failed), (&ids(&[6]), &ids(&[1])[0]));
+    assert_eq!(tried["more"], false, "none that could be tried");
+    let would = desk.says("redrive --all --most 1 --dry-run --json", STAYS);
+    assert_eq!(would.await["more"], true);
+    assert_eq!(desk.put_aside().await, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
 async fn a_dry_run_tells_what_a_redrive_would_try() {
     let desk = Desk::new().await;
     desk.letters("a", &[(1, "note"), (2, "note"), (3, "note")])

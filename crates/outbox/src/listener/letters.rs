@@ -167,11 +167,11 @@ impl<H: Handler> Letters<H> {
     /// # Errors
     /// The database's, also where it has not answered within 30 s.
     pub async fn list(&self, filter: &Filter, most: usize) -> Result<Vec<Letter>, sqlx::Error> {
-        self.list_as(filter, most, |letter| letter).await
+        self.list_as(filter, most, Some).await
     }
 
     /// As [`list`](Self::list), but of each letter only what `of` makes of it is kept: they are read one by one, and each may be as
-    /// large as a message.
+    /// large as a message. One of which it makes nothing does not count.
     ///
     /// # Errors
     /// The database's.
@@ -179,7 +179,7 @@ impl<H: Handler> Letters<H> {
         &self,
         filter: &Filter,
         most: usize,
-        of: impl FnMut(Letter) -> T,
+        of: impl FnMut(Letter) -> Option<T>,
     ) -> Result<Vec<T>, sqlx::Error> {
         let Batcher { pool, listener, .. } = &*self.batcher;
         Box::pin(rows::list(pool, listener, filter, most, of)).await

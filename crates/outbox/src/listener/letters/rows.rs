@@ -125,7 +125,7 @@ pub(super) async fn list<T>(
     listener: &str,
     filter: &Filter,
     most: usize,
-    mut of: impl FnMut(Letter) -> T,
+    mut of: impl FnMut(Letter) -> Option<T>,
 ) -> Result<Vec<T>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let (mut found, mut after, mut whole) = (Vec::new(), 0, true);
@@ -135,8 +135,8 @@ pub(super) async fn list<T>(
         query.push(" and seq > ").push_bind(after);
         // An event type is read from the letters themselves: nobody knows how many it takes.
         let page = match &filter.event_type {
-            None => i64::try_from(most - found.len()).unwrap_or(PAGE).min(PAGE),
-            Some(_) => PAGE,
+            None if after == 0 => i64::try_from(most).unwrap_or(PAGE).min(PAGE),
+            _ => PAGE,
         };
         query.push(" order by seq limit ").push_bind(page);
         let mut letters = query.build_query_as().fetch(&mut *connection);
@@ -153,7 +153,7 @@ pub(super) async fn list<T>(
             let letter: Letter = letter;
             (after, read) = (letter.seq, read + 1);
             if filter.event_type.is_none() || letter.event_type() == filter.event_type {
-                found.push(of(letter));
+                found.extend(of(letter));
             }
         }
         whole = read == page;
