@@ -210,6 +210,14 @@ async fn the_migrations_hold_the_librarys_tables() {
         stack::testing::catalogue(&migrated, &tables).await,
         stack::testing::catalogue(&library, &tables).await
     );
+    let rights = outbox::schema::INBOX_RIGHTS.replace("listener_role", "inventory_worker");
+    let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
+    rights.execute(&library).await.unwrap();
+    let tables = &tables[3..];
+    assert_eq!(
+        stack::testing::rights(&migrated, "inventory_worker", tables).await,
+        stack::testing::rights(&library, "inventory_worker", tables).await
+    );
 }
 
 #[tokio::test]

@@ -207,6 +207,14 @@ async fn the_migrations_hold_the_librarys_tables() {
         stack::testing::catalogue(&migrated_owner, &tables).await,
         stack::testing::catalogue(&library_owner, &tables).await
     );
+    let rights = outbox::schema::INBOX_RIGHTS.replace("listener_role", "order_service");
+    let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
+    rights.execute(&library_owner).await.unwrap();
+    let tables = &tables[3..];
+    assert_eq!(
+        stack::testing::rights(&migrated_owner, "order_service", tables).await,
+        stack::testing::rights(&library_owner, "order_service", tables).await
+    );
 }
 
 #[tokio::test]

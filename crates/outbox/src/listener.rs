@@ -78,6 +78,11 @@ use crate::Outgoing;
 use crate::message::Position;
 
 /// What a service does with the events that reach it.
+///
+/// It is called from several tasks at once: for the batch in hand, for a letter that is tried again beside it, and with single
+/// letters by whoever redrives, perhaps in a process of its own. A panic makes poison of the message, and the handler is called
+/// again after it: a lock that the panic poisoned would make poison of every further one, until the breaker opens. A program
+/// that aborts on panics (`panic = "abort"`) dies instead, again and again.
 pub trait Handler: Send + Sync + 'static {
     /// An enum, tagged as for [`crate::Event`], whose variants are the event types that the handler takes.
     type Event: DeserializeOwned + Send + Sync;

@@ -12,6 +12,12 @@ pub const KEEPING: &str = include_str!("../schema/keeping.sql");
 /// Tables `inbox`, `epoch`, `dead_letter`, `blocked_key` and `dropped_letter`: for a service that listens.
 pub const INBOX: &str = include_str!("../schema/inbox.sql");
 
+/// What the role of a service that listens, and of whoever looks after its letters, needs of these tables, and no more:
+/// `listener_role` stands for its name. Beside it the role needs what its handler does, and to insert into `outbox` if that
+/// publishes. A right that is missing is noticed when it is needed, such as by the first letter: the listener then says so and
+/// waits for it.
+pub const INBOX_RIGHTS: &str = include_str!("../schema/inbox_rights.sql");
+
 #[cfg(test)]
 mod tests {
     /// What the README shows is what there is.

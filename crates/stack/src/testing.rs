@@ -105,6 +105,29 @@ pub async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
     .unwrap_or_else(|error| panic!("no catalogue: {error}"))
 }
 
+/// What a role may do with tables and their columns, as text to compare.
+///
+/// # Panics
+/// If the database does not answer.
+pub async fn rights(pool: &sqlx::PgPool, role: &str, tables: &[&str]) -> Vec<String> {
+    sqlx::query_scalar(
+        "with granted as (
+             select relname, '*' as attname, aclexplode(relacl) as entry from pg_class where relname = any($1)
+             union all
+             select relname, attname, aclexplode(attacl) from pg_attribute join pg_class on pg_class.oid = attrelid
+             where relname = any($1)
+         )
+         select format('%s on %s.%s', (entry).privilege_type, relname, attname)
+         from granted where (entry).grantee = $2::regrole
+         order by 1",
+    )
+    .bind(tables)
+    .bind(role)
+    .fetch_all(pool)
+    .await
+    .unwrap_or_else(|error| panic!("no rights: {error}"))
+}
+
 /// A further Kafka Connect on the broker of `stack`, in a group of its own, that writes within Kafka's transactions;
 /// returns its address. It ends with this process.
 ///

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
-    /// Letters within `within_s` that open it; deferred ones and those parked behind another letter do not count.
+    /// Letters within `within_s` that open it; deferred ones and those parked behind another letter do not count. At least one.
     pub letters: u32,
-    /// Seconds.
+    /// Seconds. With 0, only so many letters of one transaction open it.
     pub within_s: u32,
     /// Seconds until messages are tried one by one, until one is applied, which closes it, or becomes a letter, too; doubled up
     /// to [`PAUSE_MOST`] as long as none is applied.

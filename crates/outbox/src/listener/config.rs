@@ -37,7 +37,7 @@ pub struct Config {
     /// When a burst of letters stops the listener.
     #[serde(default)]
     pub breaker: Breaker,
-    /// How deferred letters are tried again.
+    /// How deferred letters, and those that failed in an unknown way, are tried again.
     #[serde(default)]
     pub deferral: Deferral,
 }
