@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use events::Rejection;
+use events::{Rejection, ReservationEvent, ReservationRejected};
 use order::db;
 use order::domain::{NewOrder, Outcome, Placed};
 use order::intake::{Error, Intake};
 use order::outcomes::Outcomes;
-use outbox::listener::{Deferral, Letters};
+use outbox::listener::{Deferral, Letters, letters};
 use sqlx::PgPool;
 use stack::testing::{Context, Database, database};
 use tokio_util::task::TaskTracker;
@@ -240,6 +240,60 @@ async fn the_database_says_who_gave_a_letter_up() {
     .await
     .unwrap();
     assert_eq!(recorded, (id, "order_service".to_owned(), true));
+}
+
+#[tokio::test]
+async fn an_outcome_of_no_order_of_ours_ends_as_a_letter_and_is_applied_once_there_is_one() {
+    let database = migrated().await;
+    let pool = pool(&database, "order_service").await;
+    let placed = place(&pool, 1).await.remove(0);
+    for (order, known) in [(Uuid::now_v7(), false), (placed.id, true)] {
+        let event_id = Uuid::now_v7();
+        let outcome = ReservationEvent::Rejected(ReservationRejected {
+            event_id,
+            order_id: order,
+            product_id: placed.order.product_id,
+            reason: Rejection::ProductNotFound,
+        });
+        let outcome = serde_json::to_value(&outcome).unwrap();
+        // As it is put aside when it comes first.
+        sqlx::query(
+            r#"insert into dead_letter
+                 (listener, id, kind, error, topic, partition, "offset", header_names, header_values, value, retry_at)
+               values ('order', $1, 'deferred', 'there is no order', 'reservation', 0, 0, '{event_type}',
+                       array[convert_to($2, 'UTF8')], convert_to($3, 'UTF8'), now())"#,
+        )
+        .bind(event_id)
+        .bind(outcome["type"].as_str())
+        .bind(outcome["payload"].to_string())
+        .execute(&pool)
+        .await
+        .unwrap();
+        // After its time.
+        let no_longer = Deferral {
+            for_s: 0,
+            ..Deferral::default()
+        };
+        let letters = Letters::new("order", pool.clone(), Outcomes, no_longer);
+        let tried = letters.redrive(event_id).await.unwrap();
+        let letter = letters.find(event_id).await.unwrap();
+        if known {
+            assert_eq!((tried, letter), (letters::Outcome::Applied, None));
+            let settled = db::find(&pool, order).await.unwrap().unwrap();
+            assert_eq!(settled.status, "rejected");
+            continue;
+        }
+        assert!(matches!(
+            tried,
+            letters::Outcome::Failed {
+                kind: letters::Kind::Deferred,
+                ..
+            }
+        ));
+        let letter = letter.unwrap();
+        assert_eq!((letter.retry_at, letter.attempts), (None, 2));
+        assert_eq!(letter.error, format!("there is no order {order}"));
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The handler: writes each event down and publishes one about it, unless the plan has something else in store for it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -80,6 +80,7 @@ pub(crate) struct Clerk {
     pub(crate) listener: String,
     /// By id, and so in the order in which they were made.
     manners: Mutex<BTreeMap<Uuid, Manner>>,
+    failures: AtomicUsize,
     hurries: AtomicBool,
 }
 
@@ -88,6 +89,7 @@ impl Clerk {
         Self {
             listener: listener.to_owned(),
             manners: Mutex::default(),
+            failures: AtomicUsize::default(),
             hurries: AtomicBool::new(false),
         }
     }
@@ -115,21 +117,28 @@ impl Clerk {
         self.hurries.store(true, Ordering::SeqCst);
     }
 
+    /// How often events have failed.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
+    }
+
     /// How an event fails now, if it does.
     fn flaw(&self, event: Uuid) -> Option<Flaw> {
         let mut manners = self.manners.lock().unwrap();
         let manner = manners.get_mut(&event)?;
-        match *manner {
-            Manner::Applies | Manner::Undecodable => None,
+        let flaw = match *manner {
+            Manner::Applies | Manner::Undecodable => return None,
             Manner::Fails(flaw, times) => {
                 *manner = match times {
                     0 | 1 => Manner::Applies,
                     more => Manner::Fails(flaw, more - 1),
                 };
-                Some(flaw)
+                flaw
             }
-            Manner::Curable(flaw) | Manner::Hopeless(flaw) => Some(flaw),
-        }
+            Manner::Curable(flaw) | Manner::Hopeless(flaw) => flaw,
+        };
+        self.failures.fetch_add(1, Ordering::SeqCst);
+        Some(flaw)
     }
 }
 
