@@ -36,6 +36,10 @@ impl World {
             }
         })
         .await;
+        let written = (
+            position(&self.order_db).await,
+            position(&self.inventory_db).await,
+        );
 
         let placed = events(&self.order_db, "order", &orders).await;
         let outcomes = events(&self.inventory_db, "reservation", &orders).await;
@@ -84,8 +88,10 @@ impl World {
                 "stock of {product} fell by what was confirmed"
             );
         }
-        slot_drained(&self.order_db).await;
-        slot_drained(&self.inventory_db).await;
+        tokio::join!(
+            slot_drained(&self.order_db, &written.0),
+            slot_drained(&self.inventory_db, &written.1),
+        );
     }
 }
 
@@ -163,12 +169,14 @@ async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Fates {
         .collect()
 }
 
-/// Everything that was written up to now has been confirmed by the connector.
-async fn slot_drained(pool: &PgPool) {
-    let now: String = sqlx::query_scalar("select pg_current_wal_lsn()::text")
-        .fetch_one(pool)
-        .await
-        .unwrap();
+/// Up to where the log is written now.
+async fn position(pool: &PgPool) -> String {
+    let position = sqlx::query_scalar("select pg_current_wal_lsn()::text");
+    position.fetch_one(pool).await.unwrap()
+}
+
+/// Everything that was written up to `position` has been confirmed by the connector.
+async fn slot_drained(pool: &PgPool, position: &str) {
     eventually(
         Duration::from_secs(60),
         "the replication slot is drained",
@@ -177,7 +185,7 @@ async fn slot_drained(pool: &PgPool) {
                 "select slot_name::text, pg_wal_lsn_diff($1::pg_lsn, confirmed_flush_lsn)::bigint
              from pg_replication_slots where database = current_database()",
             )
-            .bind(&now)
+            .bind(position)
             .fetch_one(pool)
             .await
             .unwrap();

@@ -104,7 +104,7 @@ impl World {
         events: &BTreeSet<Uuid>,
     ) -> BTreeMap<Uuid, Vec<Uuid>> {
         let mut carried: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
-        for message in topic::since(&self.stack.kafka, topic, 0).unwrap() {
+        for message in topic::since(&self.stack.kafka, topic, self.began).unwrap() {
             let id = message
                 .id()
                 .and_then(|id| id.parse().ok())
