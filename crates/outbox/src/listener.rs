@@ -51,6 +51,7 @@ mod config;
 mod consumer;
 mod failpoint;
 mod failure;
+mod hand;
 mod ledger;
 pub mod letters;
 mod progress;

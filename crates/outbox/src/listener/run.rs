@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rdkafka::consumer::CommitMode;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +17,7 @@ use super::buffer::{Buffer, is_full};
 use super::clock::Moment;
 use super::consumer::{Change, Consumer};
 use super::failpoint::Step;
+use super::hand::{Hand, Outcome};
 use super::ledger::Partition;
 use super::split::Unsettled;
 use super::{Error, Failure, Handler, Listener, Progress};
@@ -37,37 +37,6 @@ const MOST_CLOSING: usize = 4;
 /// How long what is in hand may take to finish when the listener is to stop.
 pub(super) const LAST_BATCH: Duration = Duration::from_secs(5);
 
-/// Messages, at least, among which one is looked for that can be applied, before what fails for no known reason is taken to be
-/// the only one that does.
-const WINDOW: usize = 100;
-/// Messages, at most, among which one is looked for that can be applied, where a few keys fail for no known reason: one that is
-/// applied shows that these keys are to blame, and not whatever they all depend on.
-const FAR: usize = 10_000;
-/// Keys, at most, that are a few. Each is tried again alone whenever the batch is.
-const FEW: usize = 10;
-
-/// What the task that settles a batch ends with.
-type Outcome = Result<Result<Settled, Box<Unsettled>>, JoinError>;
-
-/// The batch in hand.
-enum Hand {
-    Empty,
-    Settling(Arc<Work>, JoinHandle<Result<Settled, Box<Unsettled>>>),
-    /// What is left of it is tried again then, with further messages if there is room.
-    Waiting(Vec<Message>, Instant),
-}
-
-impl Hand {
-    /// What is not settled yet.
-    fn messages(&self) -> &[Message] {
-        match self {
-            Self::Settling(work, _) => &work.messages,
-            Self::Waiting(messages, _) => messages,
-            Self::Empty => &[],
-        }
-    }
-}
-
 pub(super) struct Run<H: Handler> {
     consumer: Consumer,
     batcher: Arc<Batcher<H>>,
@@ -84,8 +53,6 @@ pub(super) struct Run<H: Handler> {
     reached: BTreeMap<Partition, i64>,
     buffer: Buffer,
     hand: Hand,
-    /// How many messages those that wait may become, with further ones.
-    window: usize,
     retry: Duration,
     paused: bool,
     polled: Instant,
@@ -111,7 +78,6 @@ impl<H: Handler> Run<H> {
             reached: BTreeMap::new(),
             buffer: Buffer::new(2 * listener.max_batch),
             hand: Hand::Empty,
-            window: WINDOW,
             retry: RETRY_FIRST,
             paused: false,
             polled: Instant::now(),
@@ -154,7 +120,7 @@ impl<H: Handler> Run<H> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                outcome = settled(&mut self.hand) => self.finish(outcome),
+                outcome = self.hand.settled() => self.finish(outcome),
                 received = self.consumer.receive(), if room => self.gather(received?)?,
                 () = self.consumer.changed() => {}
                 _ = tick.tick() => {
@@ -234,11 +200,14 @@ impl<H: Handler> Run<H> {
     /// Starts the next batch, or the one in hand again when its time has come.
     fn take_in_hand(&mut self) {
         let (mut messages, most) = match std::mem::replace(&mut self.hand, Hand::Empty) {
-            Hand::Waiting(mut messages, until) if Instant::now() >= until => {
+            Hand::Waiting {
+                mut messages,
+                until,
+                window,
+            } if Instant::now() >= until => {
                 // Some of it may belong to others by now.
                 messages.retain(|message| self.is_mine(&message.partition()));
-                // Further ones may show whether these are to blame.
-                (messages, self.most.max(self.window))
+                (messages, self.most.max(window))
             }
             Hand::Empty => (Vec::new(), self.most),
             busy => {
@@ -339,14 +308,12 @@ impl<H: Handler> Run<H> {
 
     fn wait(&mut self, messages: Vec<Message>, failure: &Failure) {
         let (advice, count) = (failure.advice(), messages.len());
-        let looks_far = matches!(failure, Failure::Unknown(_)) && is_of_few_keys(&messages);
-        self.window = if looks_far { FAR } else { WINDOW };
         if failure.is_busy_keys() {
             tracing::debug!(error = %failure, messages = count, "what is left over waits for others");
             // Nothing fails any more.
             self.progress
                 .send_if_modified(|progress| progress.retrying.take().is_some());
-            self.hand = Hand::Waiting(messages, Instant::now() + RETRY_FIRST);
+            self.hand = Hand::waiting(messages, Instant::now() + RETRY_FIRST, failure);
             return;
         }
         if let Some(advice) = advice {
@@ -361,7 +328,7 @@ impl<H: Handler> Run<H> {
         self.look_at_breaker();
         let (now, open) = (Instant::now(), self.batcher.open_until());
         let closes = open.map_or(now, Instant::from_std);
-        self.hand = Hand::Waiting(messages, closes.max(now + self.retry));
+        self.hand = Hand::waiting(messages, closes.max(now + self.retry), failure);
         self.retry = (self.retry * 2).min(RETRY_MOST);
     }
 
@@ -483,7 +450,7 @@ impl<H: Handler> Run<H> {
 
     async fn stop(mut self) {
         if matches!(self.hand, Hand::Settling(..)) {
-            if let Ok(outcome) = tokio::time::timeout(LAST_BATCH, settled(&mut self.hand)).await {
+            if let Ok(outcome) = tokio::time::timeout(LAST_BATCH, self.hand.settled()).await {
                 self.follow_assignment();
                 self.finish(outcome);
             } else {
@@ -492,34 +459,6 @@ impl<H: Handler> Run<H> {
         }
         let next = self.next();
         self.consumer.close(next, self.closing).await;
-    }
-}
-
-/// Whether messages are of more keys than one, and of few. Each without a key counts as one.
-fn is_of_few_keys(messages: &[Message]) -> bool {
-    let mut keys = BTreeSet::new();
-    let mut without = 0;
-    for message in messages {
-        match message.topic_key() {
-            Some(key) => _ = keys.insert(key),
-            None => without += 1,
-        }
-        if keys.len() + without > FEW {
-            return false;
-        }
-    }
-    keys.len() + without > 1
-}
-
-/// Resolves when the batch in hand has been settled or has failed; with nothing, when it is time to try it again.
-async fn settled(hand: &mut Hand) -> Option<Outcome> {
-    match hand {
-        Hand::Settling(_, task) => Some(task.await),
-        Hand::Waiting(_, until) => {
-            tokio::time::sleep_until(*until).await;
-            None
-        }
-        Hand::Empty => std::future::pending().await,
     }
 }
 

@@ -54,7 +54,7 @@ impl Run<Nobody> {
                 value: None,
             });
         }
-        if let Hand::Waiting(_, until) = &mut self.hand {
+        if let Hand::Waiting { until, .. } = &mut self.hand {
             *until = Instant::now();
         }
         self.take_in_hand();
