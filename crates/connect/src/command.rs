@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Reread { name, within } => {
             tracing::info!(
                 connector = name,
-                "the outbox is read again from its first row"
+                "reading the outbox again, from its first row"
             );
             reread(&client, &name, Duration::from_secs(within)).await?;
             tracing::info!(connector = name, "the outbox has been read again");

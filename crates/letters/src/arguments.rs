@@ -17,7 +17,7 @@ pub enum Command {
         /// At most so many
         #[arg(long, default_value = "50")]
         most: NonZeroUsize,
-        /// One JSON array
+        /// One JSON object: `letters`, and whether there are `more`
         #[arg(long)]
         json: bool,
     },
@@ -54,7 +54,7 @@ pub enum Command {
         #[command(flatten)]
         which: Which,
         /// Why, for the record
-        #[arg(long, required_unless_present = "dry_run")]
+        #[arg(long, required_unless_present = "dry_run", value_parser = reason)]
         reason: Option<String>,
         /// Do not ask
         #[arg(long)]
@@ -95,7 +95,7 @@ pub struct Which {
     #[arg(long, value_name = "AGE", value_parser = seconds)]
     older_than: Option<u64>,
     /// All of them
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["id", "topic", "key", "key_hex", "kind", "event_type", "older_than"])]
     all: bool,
 }
 
@@ -115,6 +115,14 @@ impl Which {
             older_than_s: self.older_than,
         }
     }
+}
+
+/// A record that says nothing is none.
+fn reason(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("say why".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A hundred years: more than any letter's age, and an interval that PostgreSQL has.

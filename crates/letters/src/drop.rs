@@ -44,9 +44,11 @@ pub(crate) async fn drop_all<H: Handler, W: Write>(
             }
         }
     }
-    output.line(|| {
-        let (dropped, gone) = (dropped.len(), gone.len());
-        format!("{dropped} dropped, {gone} gone; the dropped ones are kept in dropped_letter")
+    output.line(|| match (dropped.len(), gone.len()) {
+        _ if chosen.is_empty() => "no letters".to_owned(),
+        (dropped, gone) => {
+            format!("{dropped} dropped, {gone} gone; the dropped ones are kept in dropped_letter")
+        }
     })?;
     output.json(|| json!({ "dropped": dropped, "gone": gone }))?;
     match failed {

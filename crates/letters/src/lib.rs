@@ -133,7 +133,7 @@ impl Command {
                     0 => "no letters".to_owned(),
                     count => counted(count, more),
                 })?;
-                output.json(|| rows.into())?;
+                output.json(|| json!({ "letters": rows, "more": more }))?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Show { id, json } => {
@@ -244,11 +244,13 @@ async fn bounded<H: Handler, T>(
 }
 
 fn counted(count: usize, more: bool) -> String {
-    if more {
-        format!("{count} letters (there are more, see --most)")
+    let letters = if count == 1 { "letter" } else { "letters" };
+    let more = if more {
+        " (there are more, see --most)"
     } else {
-        format!("{count} letters")
-    }
+        ""
+    };
+    format!("{count} {letters}{more}")
 }
 
 /// Writes what a command would take, and whether there is more that it would not.
@@ -280,8 +282,8 @@ fn confirmed<W: Write>(
         output.line(|| letter.line.clone())?;
     }
     output.line(|| {
-        let count = chosen.len();
-        format!("Drop these {count} letters? They are never applied. Type yes:")
+        let count = counted(chosen.len(), false);
+        format!("Drop {count}? What is dropped is never applied. Type yes:")
     })?;
     let mut answer = String::new();
     asks.read_line(&mut answer)?;

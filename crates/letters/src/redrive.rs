@@ -55,7 +55,8 @@ struct Tried {
     applied: Vec<Uuid>,
     /// Nobody has said whether by a try of this command.
     gone: Vec<Uuid>,
-    failed: Vec<Value>,
+    /// They stay, unless somebody has applied them or given them up since.
+    failed: Vec<(Uuid, Value)>,
     untried: Vec<Value>,
 }
 
@@ -83,9 +84,12 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
         untried,
     } = tried;
     let more = more || cut;
-    output.line(|| {
-        let (applied, failed, untried) = (applied.len(), failed.len(), untried.len());
-        format!("{applied} applied, {failed} failed, {untried} could not be tried")
+    let failed: Vec<Value> = failed.into_iter().map(|(_, failed)| failed).collect();
+    output.line(|| match (applied.len(), failed.len(), untried.len()) {
+        _ if queues.is_empty() => "no letters".to_owned(),
+        (applied, failed, untried) => {
+            format!("{applied} applied, {failed} failed, {untried} could not be tried")
+        }
     })?;
     if more {
         output.line(|| {
@@ -186,9 +190,9 @@ impl Tried {
                         let error = shown::plain(&error);
                         format!("failed   {name}: {kind}, tried {attempts} times: {error}")
                     })?;
-                    self.failed.push(
-                        json!({ "id": id, "kind": kind, "error": error, "attempts": attempts }),
-                    );
+                    let failed =
+                        json!({ "id": id, "kind": kind, "error": error, "attempts": attempts });
+                    self.failed.push((id, failed));
                     break;
                 }
                 // Somebody was faster, such as the listener itself.
@@ -223,8 +227,10 @@ impl Tried {
         queues: &[Queue],
     ) -> Result<Option<Letter>, Error> {
         let applied: BTreeSet<&Uuid> = self.applied.iter().collect();
-        for queue in queues.iter().filter(|queue| !applied.contains(&queue.last)) {
-            if let Some(letter) = letters.find(queue.last).await? {
+        let failed = self.failed.iter().map(|(id, _)| id);
+        let last = queues.iter().map(|queue| &queue.last);
+        for id in failed.chain(last.filter(|last| !applied.contains(last))) {
+            if let Some(letter) = letters.find(*id).await? {
                 return Ok(Some(letter));
             }
         }

@@ -240,7 +240,7 @@ async fn a_list_says_whether_there_are_more() {
     let desk = Desk::new().await;
     desk.letters("a", &[(1, "poison"), (2, "note")]).await;
     let (_, written) = desk.run("list --most 1").await;
-    let said = "\n1 letters (there are more, see --most)\n";
+    let said = "\n1 letter (there are more, see --most)\n";
     assert!(written.ends_with(said), "{written}");
     let (_, written) = desk.run("list --most 2").await;
     assert!(written.ends_with("\n2 letters\n"), "{written}");
@@ -411,17 +411,21 @@ async fn a_dry_run_tells_what_a_redrive_would_try() {
 async fn no_letter_is_an_answer_to_a_list_and_code_3_to_all_else() {
     let desk = Desk::new().await;
     let nobody = Uuid::from_u128(9);
-    desk.says("list --json", 0).await;
+    let none = json!({ "letters": [], "more": false });
+    assert_eq!(desk.says("list --json", 0).await, none);
     desk.says(&format!("show {nobody} --json"), 3).await;
     for line in ["redrive --all", "drop --all --reason r --yes"] {
         desk.says(&format!("{line} --json"), 3).await;
         desk.says(&format!("{line} --json --dry-run"), 3).await;
+        assert_eq!(desk.run(line).await.1, "no letters\n");
     }
     for line in [
         "redrive",
         "redrive --json",
         "drop --reason r --yes",
         "list --most",
+        "list --all --key a",
+        "drop --all --yes --reason=",
         "list --most 0",
         "redrive --all --most 0",
         "drop --all --reason r --most 0",
@@ -513,7 +517,7 @@ async fn a_command_over_many_large_letters_holds_few_of_them_at_once() {
         "list --most 1000",
         "redrive --all --dry-run",
         "drop --all --dry-run --json",
-        "redrive --all --type note.taken --most 70",
+        "redrive --type note.taken --most 70",
         "drop --all --reason r --yes",
     ] {
         forget_the_most();
@@ -536,7 +540,7 @@ async fn only_a_yes_drops() {
     for answer in ["no\n", "\n", "y\n", "yes, but\n", ""] {
         let (done, written) = desk.asks("drop --all --reason r", Some(answer)).await;
         assert_eq!(done.unwrap(), ExitCode::from(STAYS), "{answer:?}");
-        assert!(written.contains("Drop these 2 letters?"), "{written}");
+        assert!(written.contains("Drop 2 letters?"), "{written}");
         assert!(written.ends_with("nothing is dropped\n"), "{written}");
         assert_eq!(desk.put_aside().await, [1, 2], "{answer:?}");
     }

@@ -27,7 +27,7 @@ enum Command {
     Serve,
     /// Bring the database's tables up to date, as their owner
     Migrate,
-    /// Print the connector of the outbox, as Kafka Connect takes it
+    /// Print the connector of the outbox, as `connect` takes it: Kafka Connect's JSON, with the `topics` that it needs
     Connector,
     /// Hold the database against what the outbox and its connector need
     CheckOutbox,

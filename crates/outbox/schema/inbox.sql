@@ -46,6 +46,8 @@ create table dead_letter (
 
 -- The letters of a key, in their order.
 create index dead_letter_of_key on dead_letter (listener, topic, key_digest, seq);
+-- All letters in their order, page by page.
+create index dead_letter_in_order on dead_letter (listener, seq);
 -- What is tried again by itself: only the first letter of a key, or one without a key, has a time.
 create index dead_letter_due on dead_letter (listener, retry_at) where retry_at is not null;
 

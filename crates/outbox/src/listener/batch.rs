@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::breaker::{Breaker, Circuit, Turn};
 use super::clock::Moment;
 use super::failpoint::Step;
+use super::failure::BreakerOpen;
 use super::ledger::{self, Blocked, Key, Letter, Partition};
 use super::letters::{Deferral, Kind};
 use super::split::{Split, Stop, Unsettled};
@@ -55,6 +56,9 @@ pub(super) struct Settled {
     pub(super) parked: usize,
     /// Of these, the ones put aside since what they refer to is not there yet.
     pub(super) deferred: usize,
+    /// Of these, the ones that the circuit breaker counts: neither deferred, nor behind an earlier letter of their key, which
+    /// keeps them from being applied whatever they are.
+    pub(super) faulty: usize,
 }
 
 impl Settled {
@@ -70,11 +74,7 @@ impl Settled {
         self.lettered += part.lettered;
         self.parked += part.parked;
         self.deferred += part.deferred;
-    }
-
-    /// Letters that have a fault.
-    fn faulty(&self) -> usize {
-        self.lettered - self.parked - self.deferred
+        self.faulty += part.faulty;
     }
 }
 
@@ -149,14 +149,17 @@ impl<H: Handler> Batcher<H> {
 
     async fn settle_parts(&self, work: &Work, split: &mut Split<'_>) -> Result<(), Failure> {
         while let Some(part) = split.next()? {
+            let began = Instant::now();
             if !part.wait.is_zero() {
                 tokio::time::sleep(part.wait).await;
             }
             let messages: Vec<&Message> =
                 part.messages.iter().map(|m| &work.messages[*m]).collect();
-            match self.attempt(&messages, split).await {
+            let outcome = self.attempt(&messages, split).await;
+            split.spent += began.elapsed();
+            match outcome {
                 Ok(settled) => {
-                    let (applied, faulty) = (settled.applied, settled.faulty());
+                    let (applied, faulty) = (settled.applied, settled.faulty);
                     let turn = self.circuit().note(applied, faulty, Instant::now());
                     self.turned(turn);
                     // Part by part: a batch that fails in the end has come to this all the same.
@@ -203,7 +206,7 @@ impl<H: Handler> Batcher<H> {
             (circuit.room(Instant::now()), circuit.probes())
         };
         if room == 0 {
-            return Err(Failure::Transient("the circuit breaker is open".into()).into());
+            return Err(Failure::Transient(BreakerOpen.into()).into());
         }
         if probes && messages.len() > 1 {
             return Err(Stop::TooManyLetters);
@@ -353,6 +356,7 @@ impl<H: Handler> Batcher<H> {
             };
             settled.parked += usize::from(kind == Kind::Parked);
             settled.deferred += usize::from(kind == Kind::Deferred);
+            settled.faulty += usize::from(kind != Kind::Deferred && !waits);
             letters.push(Letter {
                 id,
                 kind,
@@ -365,7 +369,7 @@ impl<H: Handler> Batcher<H> {
         }
         settled.lettered = letters.len();
         settled.applied = batch.len();
-        if settled.faulty() > room {
+        if settled.faulty > room {
             return Err(Stop::TooManyLetters);
         }
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
-    /// Letters within `within_s` that open it; deferred ones and those parked behind another letter do not count. At least one.
+    /// Letters within `within_s` that open it; deferred ones and those behind another letter of their key do not count. At least
+    /// one.
     pub letters: u32,
     /// Seconds. With 0, only so many letters of one transaction open it.
     pub within_s: u32,

@@ -69,6 +69,11 @@ impl Refusal {
 #[error("somebody else is at the letters of a message's key")]
 pub(super) struct BusyKeys;
 
+/// What is left over waits for the circuit breaker: nothing is tried.
+#[derive(Debug, thiserror::Error)]
+#[error("the circuit breaker is open")]
+pub(super) struct BreakerOpen;
+
 /// An error in words that passes only if somebody does something.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
@@ -101,6 +106,11 @@ impl Failure {
     /// Whether it only waits for others to be done with letters.
     pub(super) fn is_busy_keys(&self) -> bool {
         matches!(self, Self::Transient(error) if error.is::<BusyKeys>())
+    }
+
+    /// Whether nothing was tried, since the circuit breaker is open.
+    pub(super) fn is_breaker_open(&self) -> bool {
+        matches!(self, Self::Transient(error) if error.is::<BreakerOpen>())
     }
 
     /// What somebody is to do, or it never passes.

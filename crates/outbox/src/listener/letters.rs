@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 pub(super) use due::keep_trying;
@@ -205,7 +206,8 @@ impl<H: Handler> Letters<H> {
     /// letter is applied; then it is gone. It can be tried again in both cases.
     pub async fn redrive(&self, id: Uuid) -> Result<Outcome, Failure> {
         let batcher = Arc::clone(&self.batcher);
-        tokio::spawn(async move { batcher.redrive(id, redrive::Patience::Wait).await })
+        let tries = async move { batcher.redrive(id, redrive::Patience::Wait).await };
+        tokio::spawn(tries.in_current_span())
             .await
             .unwrap_or_else(|ended| Err(Failure::Transient(ended.into())))
     }

@@ -86,7 +86,7 @@ impl Progress {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         if self.breaker_open {
-            let text = "the circuit breaker is open: too many messages were put aside; the letters say why";
+            let text = "the circuit breaker is open: too many messages were put aside; the letters say why. Messages are tried one by one, ever more seldom until one is applied; a restart of the listener tries at once";
             return Some(text.to_owned());
         }
         if let Some(why) = &self.retrying {

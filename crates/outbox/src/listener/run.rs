@@ -316,15 +316,25 @@ impl<H: Handler> Run<H> {
             self.hand = Hand::waiting(messages, Instant::now() + RETRY_FIRST, failure);
             return;
         }
-        if let Some(advice) = advice {
-            tracing::error!(error = %failure, advice, messages = count, wait = ?self.retry,
-                "batch failed; it is retried, in vain until somebody does something");
+        if failure.is_breaker_open() {
+            // It has said so itself, and is shown by itself.
+            tracing::debug!(
+                messages = count,
+                "what is left over waits for the circuit breaker"
+            );
+            self.progress
+                .send_if_modified(|progress| progress.retrying.take().is_some());
         } else {
-            tracing::warn!(error = %failure, messages = count, wait = ?self.retry,
-                "batch failed; it is retried");
+            if let Some(advice) = advice {
+                tracing::error!(error = %failure, advice, messages = count, wait = ?self.retry,
+                    "batch failed; it is retried, in vain until somebody does something");
+            } else {
+                tracing::warn!(error = %failure, messages = count, wait = ?self.retry,
+                    "batch failed; it is retried");
+            }
+            self.progress
+                .send_modify(|progress| progress.retry(failure.class(), advice));
         }
-        self.progress
-            .send_modify(|progress| progress.retry(failure.class(), advice));
         self.look_at_breaker();
         let (now, open) = (Instant::now(), self.batcher.open_until());
         let closes = open.map_or(now, Instant::from_std);

@@ -1,5 +1,6 @@
 //! How a batch comes to its end where something in it fails: it is run in parts, until what fails stands alone.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use uuid::Uuid;
 
 use super::batch::{Settled, Work};
 use super::clock::Moment;
-use super::failure::BusyKeys;
+use super::failure::{BreakerOpen, BusyKeys};
 use super::ledger::{Key, Partition};
 use super::letters::Kind;
 use super::{BoxError, Failure, Refusal};
@@ -70,7 +71,7 @@ struct Suspect {
     tries: u32,
     /// Messages of the batch that had been applied when it failed first.
     since: usize,
-    /// When it is tried again, of the time that the batch has waited.
+    /// When it is tried again, of the time that the batch takes.
     due: Duration,
     error: BoxError,
 }
@@ -101,8 +102,8 @@ pub(super) struct Split<'a> {
     /// Parts that wait; the last one is next.
     waiting: Vec<Vec<usize>>,
     suspects: BTreeMap<usize, Suspect>,
-    /// How long the parts together have waited to be run: while one waits, so do all that wait.
-    waited: Duration,
+    /// How long the batch has taken by now, runs and waits: while one waits, so do all that wait.
+    pub(super) spent: Duration,
     /// What came after a suspect of its key, or is of a busy one.
     held: BTreeSet<usize>,
     /// Keys that somebody else has locked.
@@ -127,7 +128,7 @@ impl<'a> Split<'a> {
             taken: work.taken,
             waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
             suspects: BTreeMap::new(),
-            waited: Duration::ZERO,
+            spent: Duration::ZERO,
             held: BTreeSet::new(),
             busy: HashSet::new(),
             patient: false,
@@ -149,11 +150,14 @@ impl<'a> Split<'a> {
             .suspects
             .iter()
             .filter(|(message, suspect)| self.judges(suspect) && !self.is_busy(**message))
-            .min_by_key(|(_, suspect)| suspect.due);
-        if let Some((message, suspect)) = judged {
-            let messages = vec![*message];
-            let wait = suspect.due.saturating_sub(self.waited);
-            self.waited += wait;
+            .map(|(message, suspect)| {
+                let wait = suspect.due.saturating_sub(self.spent);
+                // Of those whose time has come, the one that is nearest to its end: what takes long is put aside one by one.
+                (wait, Reverse(suspect.tries), *message)
+            })
+            .min();
+        if let Some((wait, _, message)) = judged {
+            let messages = vec![message];
             return Ok(Some(Part { messages, wait }));
         }
         if self.full && !self.busy.is_empty() {
@@ -262,7 +266,7 @@ impl<'a> Split<'a> {
                 }
             }
             (Stop::TooManyLetters, Some(_)) => {
-                return Err(Failure::Transient("the circuit breaker is open".into()));
+                return Err(Failure::Transient(BreakerOpen.into()));
             }
             (
                 Stop::TooManyLetters
@@ -284,7 +288,7 @@ impl<'a> Split<'a> {
                 let suspect = Suspect {
                     tries: tries + 1,
                     since: before.map_or(self.total.applied, |suspect| suspect.since),
-                    due: self.waited + FIRST_WAIT * 2_u32.pow(tries),
+                    due: self.spent + FIRST_WAIT * 2_u32.pow(tries),
                     error,
                 };
                 if suspect.tries < TRIES || !self.judges(&suspect) {

@@ -30,7 +30,9 @@ impl World {
             .operate(Binary::InventoryWorker, &["list", "--key", key, "--json"])
             .await;
         assert!(listed.status.success(), "{listed:?}");
-        let letters: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        assert_eq!(listed["more"], false);
+        let letters = listed["letters"].as_array().unwrap();
         let text = |letter: &Value, field: &str| letter[field].as_str().unwrap().to_owned();
         letters
             .iter()

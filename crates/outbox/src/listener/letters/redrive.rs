@@ -260,7 +260,8 @@ async fn hold(
              returning true"
         }
         Patience::PassOver => {
-            // One that is there and locked is not waited for, so it must not come to a conflict.
+            // One that is there and locked is not waited for, so it must not come to a conflict; one that somebody else is just
+            // making is.
             "with held as (
                  select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update skip locked
              ), made as (

@@ -129,18 +129,20 @@ pub(super) async fn list<T>(
 ) -> Result<Vec<T>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let (mut found, mut after, mut whole) = (Vec::new(), 0, true);
+    // An event type is read from the letters themselves, and `of` makes something of some: nobody knows how many it takes.
+    let mut all_count = filter.event_type.is_none();
     // A page that is not whole is the last.
     while found.len() < most && whole {
-        let mut query = select(listener, filter);
-        query.push(" and seq > ").push_bind(after);
-        // An event type is read from the letters themselves: nobody knows how many it takes.
-        let page = match &filter.event_type {
-            None if after == 0 => i64::try_from(most).unwrap_or(PAGE).min(PAGE),
+        let (before, left) = (found.len(), most - found.len());
+        let page = match i64::try_from(left) {
+            Ok(left) if all_count => left.min(PAGE),
             _ => PAGE,
         };
+        let mut query = select(listener, filter);
+        query.push(" and seq > ").push_bind(after);
         query.push(" order by seq limit ").push_bind(page);
         let mut letters = query.build_query_as().fetch(&mut *connection);
-        let mut read = 0;
+        let mut read: i64 = 0;
         while found.len() < most {
             let next = match timeout(TRANSACTION_TIMEOUT, letters.try_next()).await {
                 Ok(next) => next?,
@@ -157,6 +159,7 @@ pub(super) async fn list<T>(
             }
         }
         whole = read == page;
+        all_count &= i64::try_from(found.len() - before) == Ok(read);
     }
     Ok(found)
 }

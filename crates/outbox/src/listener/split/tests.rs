@@ -18,6 +18,10 @@ struct Rig {
     log: Vec<(usize, bool)>,
     runs: usize,
     waited: Duration,
+    /// How long each run takes.
+    takes: Duration,
+    /// As many runs, and the connection is lost.
+    most_runs: usize,
 }
 
 fn by_offset(message: &Message) -> Uuid {
@@ -56,6 +60,8 @@ impl Rig {
             log: Vec::new(),
             runs: 0,
             waited: Duration::ZERO,
+            takes: Duration::ZERO,
+            most_runs: usize::MAX,
         }
     }
 
@@ -71,6 +77,10 @@ impl Rig {
         while let Some(part) = split.next()? {
             self.runs += 1;
             self.waited += part.wait;
+            split.spent += part.wait + self.takes;
+            if self.runs > self.most_runs {
+                return Err(Failure::Transient("connection lost".into()));
+            }
             assert!(self.runs < 10_000, "it goes round in circles");
             assert!(part.messages.len() <= self.work.most);
             let wanted: Vec<usize> = part
@@ -258,6 +268,17 @@ fn many_that_fail_strangely_wait_together() {
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.lettered), (1, 99));
     assert_eq!(rig.waited, FIRST_WAIT * (1 + 2 + 4 + 8));
+}
+
+#[test]
+fn many_that_take_long_are_put_aside_one_by_one() {
+    let mut rig = Rig::new(&"-".repeat(33));
+    rig.slow = (0..32).collect();
+    rig.takes = Duration::from_secs(10);
+    // Each stands alone after 65, and is tried four times more.
+    rig.most_runs = 65 + 12;
+    let settled = rig.run().unwrap_err().settled;
+    assert_eq!((settled.applied, settled.lettered), (1, 2));
 }
 
 #[test]

@@ -173,7 +173,7 @@ async fn a_burst_of_what_fails_strangely_opens_the_breaker_too() {
     let breaker = Breaker {
         letters: 20,
         // Less than if they were tried again one after the other.
-        within_s: 8,
+        within_s: 12,
         pause_s: 60,
     };
     let desk = Desk::with(breaker, Deferral::default()).await;
@@ -189,6 +189,25 @@ async fn a_burst_of_what_fails_strangely_opens_the_breaker_too() {
     assert_eq!(desk.notes().await, [41]);
     assert_eq!(desk.put_aside().await.len(), 20);
     assert_eq!(stopped.left.len(), 20, "what is left is tried again");
+}
+
+#[tokio::test]
+async fn a_flood_of_poison_of_one_key_does_not_open_the_breaker() {
+    let breaker = Breaker {
+        letters: 3,
+        ..Breaker::default()
+    };
+    let desk = Desk::with(breaker, Deferral::default()).await;
+    let mut batch = notes("a", &(1..=30).collect::<Vec<_>>());
+    for message in &mut batch {
+        message.value = Some(b"no event".to_vec());
+    }
+    batch.push(note(31, Some("b")));
+    let settled = desk.settle(None, &batch).await;
+    assert_eq!((settled.applied, settled.lettered), (1, 30));
+    let after = desk.settle(epoch(&settled), &batch[1..30]).await;
+    assert_eq!(after.fresh, 0);
+    assert_eq!(desk.batcher.open_until(), None);
 }
 
 #[tokio::test]

@@ -220,8 +220,11 @@ async fn a_key_that_somebody_has_freed_by_hand_can_be_tried_and_given_up_all_the
     assert_eq!(desk.looks().await.stayed, 1);
     let letter = desk.letters.find(id(3)).await.unwrap().unwrap();
     assert_eq!(letter.attempts, 2);
-    // Its key is freed with it: the row is there again.
+    // Its row is there again, and what comes later waits.
+    assert_eq!(desk.settle(None, &[note(4, Some("c"))]).await.parked, 1);
     desk.told(3, None);
     assert_eq!(desk.letters.redrive(id(3)).await.unwrap(), Outcome::Applied);
-    assert_eq!(desk.notes().await, [1, 3]);
+    assert_eq!(desk.letters.redrive(id(4)).await.unwrap(), Outcome::Applied);
+    assert_eq!(desk.notes().await, [1, 3, 4]);
+    assert_eq!(desk.count("select count(*) from blocked_key").await, 0);
 }
