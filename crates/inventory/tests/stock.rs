@@ -210,14 +210,31 @@ async fn the_migrations_hold_the_librarys_tables() {
         stack::testing::catalogue(&migrated, &tables).await,
         stack::testing::catalogue(&library, &tables).await
     );
-    let rights = outbox::schema::INBOX_RIGHTS.replace("listener_role", "inventory_worker");
-    let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
-    rights.execute(&library).await.unwrap();
-    let tables = &tables[3..];
-    assert_eq!(
-        stack::testing::rights(&migrated, "inventory_worker", tables).await,
-        stack::testing::rights(&library, "inventory_worker", tables).await
-    );
+    let roles = [
+        ("listener_role", "inventory_worker"),
+        ("writer_role", "inventory_worker"),
+        ("cdc_role", "inventory_cdc"),
+        ("keeper_role", "inventory_keeper"),
+    ];
+    for rights in [
+        outbox::schema::INBOX_RIGHTS,
+        outbox::schema::OUTBOX_RIGHTS,
+        outbox::schema::KEEPING_RIGHTS,
+    ] {
+        let rights = roles.iter().fold(rights.to_owned(), |rights, (of, role)| {
+            rights.replace(of, role)
+        });
+        let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
+        rights.execute(&library).await.unwrap();
+    }
+    let tables = [&tables[..], &["outbox_seq_seq"]].concat();
+    for (_, role) in roles {
+        assert_eq!(
+            stack::testing::rights(&migrated, role, &tables).await,
+            stack::testing::rights(&library, role, &tables).await,
+            "{role}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -207,14 +207,31 @@ async fn the_migrations_hold_the_librarys_tables() {
         stack::testing::catalogue(&migrated_owner, &tables).await,
         stack::testing::catalogue(&library_owner, &tables).await
     );
-    let rights = outbox::schema::INBOX_RIGHTS.replace("listener_role", "order_service");
-    let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
-    rights.execute(&library_owner).await.unwrap();
-    let tables = &tables[3..];
-    assert_eq!(
-        stack::testing::rights(&migrated_owner, "order_service", tables).await,
-        stack::testing::rights(&library_owner, "order_service", tables).await
-    );
+    let roles = [
+        ("listener_role", "order_service"),
+        ("writer_role", "order_service"),
+        ("cdc_role", "order_cdc"),
+        ("keeper_role", "order_keeper"),
+    ];
+    for rights in [
+        outbox::schema::INBOX_RIGHTS,
+        outbox::schema::OUTBOX_RIGHTS,
+        outbox::schema::KEEPING_RIGHTS,
+    ] {
+        let rights = roles.iter().fold(rights.to_owned(), |rights, (of, role)| {
+            rights.replace(of, role)
+        });
+        let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
+        rights.execute(&library_owner).await.unwrap();
+    }
+    let tables = [&tables[..], &["outbox_seq_seq"]].concat();
+    for (_, role) in roles {
+        assert_eq!(
+            stack::testing::rights(&migrated_owner, role, &tables).await,
+            stack::testing::rights(&library_owner, role, &tables).await,
+            "{role}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,15 @@
 /// Tables `outbox` and `heartbeat` and the publication `outbox`: for a service that publishes.
 pub const OUTBOX: &str = include_str!("../schema/outbox.sql");
 
+/// What the roles need that append and that Debezium connects as, and no more: `writer_role` and `cdc_role` stand for their
+/// names.
+pub const OUTBOX_RIGHTS: &str = include_str!("../schema/outbox_rights.sql");
+
 /// Table `outbox_identity`: for a service that keeps its outbox by the feature `keeper`.
 pub const KEEPING: &str = include_str!("../schema/keeping.sql");
+
+/// What the role needs that keeps an outbox and its service's inbox, and no more: `keeper_role` stands for its name.
+pub const KEEPING_RIGHTS: &str = include_str!("../schema/keeping_rights.sql");
 
 /// Tables `inbox`, `epoch`, `dead_letter`, `blocked_key` and `dropped_letter`: for a service that listens.
 pub const INBOX: &str = include_str!("../schema/inbox.sql");
