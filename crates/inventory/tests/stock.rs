@@ -186,55 +186,9 @@ async fn an_order_that_two_transactions_decide_at_once_is_decided_once() {
 
 #[tokio::test]
 async fn the_migrations_hold_the_librarys_tables() {
-    let (migrated, library) = (migrated().await, database(Context::Inventory).await);
-    let pool = |database: &Database| PgPool::connect_lazy_with(database.options("inventory_owner"));
-    let (migrated, library) = (pool(&migrated), pool(&library));
-    for ddl in [
-        outbox::schema::OUTBOX,
-        outbox::schema::INBOX,
-        outbox::schema::KEEPING,
-    ] {
-        sqlx::raw_sql(ddl).execute(&library).await.unwrap();
-    }
-    let tables = [
-        "outbox",
-        "heartbeat",
-        "outbox_identity",
-        "inbox",
-        "epoch",
-        "dead_letter",
-        "blocked_key",
-        "dropped_letter",
-    ];
-    assert_eq!(
-        stack::testing::catalogue(&migrated, &tables).await,
-        stack::testing::catalogue(&library, &tables).await
-    );
-    let roles = [
-        ("listener_role", "inventory_worker"),
-        ("writer_role", "inventory_worker"),
-        ("cdc_role", "inventory_cdc"),
-        ("keeper_role", "inventory_keeper"),
-    ];
-    for rights in [
-        outbox::schema::INBOX_RIGHTS,
-        outbox::schema::OUTBOX_RIGHTS,
-        outbox::schema::KEEPING_RIGHTS,
-    ] {
-        let rights = roles.iter().fold(rights.to_owned(), |rights, (of, role)| {
-            rights.replace(of, role)
-        });
-        let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
-        rights.execute(&library).await.unwrap();
-    }
-    let tables = [&tables[..], &["outbox_seq_seq"]].concat();
-    for (_, role) in roles {
-        assert_eq!(
-            stack::testing::rights(&migrated, role, &tables).await,
-            stack::testing::rights(&library, role, &tables).await,
-            "{role}"
-        );
-    }
+    let migrated = migrated().await;
+    stack::testing::holds_the_librarys_tables(&migrated, Context::Inventory, "inventory_worker")
+        .await;
 }
 
 #[tokio::test]

@@ -148,6 +148,9 @@ impl Tried {
         output: &mut Output<W>,
     ) -> Result<(), Error> {
         for queue in queues {
+            if self.cut {
+                break;
+            }
             self.queue(letters, queue, most, output).await?;
         }
         Ok(())
@@ -166,7 +169,7 @@ impl Tried {
                 break;
             };
             if self.tries == most {
-                self.cut = self.cut || letters.find(queue.last).await?.is_some();
+                self.cut = letters.find(queue.last).await?.is_some();
                 break;
             }
             let (id, name) = (first.id, shown::name(&first));

@@ -183,55 +183,8 @@ async fn an_order_that_the_database_refuses_is_an_error_to_its_client_and_not_st
 
 #[tokio::test]
 async fn the_migrations_hold_the_librarys_tables() {
-    let (migrated, library) = (migrated().await, database(Context::Order).await);
-    let library_owner = pool(&library, "order_owner").await;
-    for ddl in [
-        outbox::schema::OUTBOX,
-        outbox::schema::INBOX,
-        outbox::schema::KEEPING,
-    ] {
-        sqlx::raw_sql(ddl).execute(&library_owner).await.unwrap();
-    }
-    let tables = [
-        "outbox",
-        "heartbeat",
-        "outbox_identity",
-        "inbox",
-        "epoch",
-        "dead_letter",
-        "blocked_key",
-        "dropped_letter",
-    ];
-    let migrated_owner = pool(&migrated, "order_owner").await;
-    assert_eq!(
-        stack::testing::catalogue(&migrated_owner, &tables).await,
-        stack::testing::catalogue(&library_owner, &tables).await
-    );
-    let roles = [
-        ("listener_role", "order_service"),
-        ("writer_role", "order_service"),
-        ("cdc_role", "order_cdc"),
-        ("keeper_role", "order_keeper"),
-    ];
-    for rights in [
-        outbox::schema::INBOX_RIGHTS,
-        outbox::schema::OUTBOX_RIGHTS,
-        outbox::schema::KEEPING_RIGHTS,
-    ] {
-        let rights = roles.iter().fold(rights.to_owned(), |rights, (of, role)| {
-            rights.replace(of, role)
-        });
-        let rights = sqlx::raw_sql(sqlx::AssertSqlSafe(rights));
-        rights.execute(&library_owner).await.unwrap();
-    }
-    let tables = [&tables[..], &["outbox_seq_seq"]].concat();
-    for (_, role) in roles {
-        assert_eq!(
-            stack::testing::rights(&migrated_owner, role, &tables).await,
-            stack::testing::rights(&library_owner, role, &tables).await,
-            "{role}"
-        );
-    }
+    let migrated = migrated().await;
+    stack::testing::holds_the_librarys_tables(&migrated, Context::Order, "order_service").await;
 }
 
 #[tokio::test]

@@ -77,11 +77,70 @@ pub async fn database(context: Context) -> Database {
     Database { name, ..server }
 }
 
-/// Columns, constraints, indexes and publication of tables, as text to compare: what a schema is, however it came about.
+/// Asserts that a migrated database of `context` has the tables of the library, and its roles the rights that the library says
+/// they need. `listener` is the role that listens and appends.
 ///
 /// # Panics
-/// If the database does not answer.
-pub async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
+/// If it has not, or a database does not answer.
+pub async fn holds_the_librarys_tables(migrated: &Database, context: Context, listener: &str) {
+    use outbox::schema::{INBOX, INBOX_RIGHTS, KEEPING, KEEPING_RIGHTS, OUTBOX, OUTBOX_RIGHTS};
+
+    let library = database(context).await;
+    let owner = format!("{}_owner", context.name());
+    let pool = |database: &Database| sqlx::PgPool::connect_lazy_with(database.options(&owner));
+    let (migrated, library) = (pool(migrated), pool(&library));
+    let (cdc, keeper) = (
+        format!("{}_cdc", context.name()),
+        format!("{}_keeper", context.name()),
+    );
+    let roles = [
+        ("listener_role", listener),
+        ("writer_role", listener),
+        ("cdc_role", &cdc),
+        ("keeper_role", &keeper),
+    ];
+    for sql in [
+        OUTBOX,
+        INBOX,
+        KEEPING,
+        INBOX_RIGHTS,
+        OUTBOX_RIGHTS,
+        KEEPING_RIGHTS,
+    ] {
+        let sql = roles
+            .iter()
+            .fold(sql.to_owned(), |sql, (of, role)| sql.replace(of, role));
+        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&library)
+            .await;
+        made.unwrap_or_else(|error| panic!("the library's SQL fails: {error}"));
+    }
+    let tables = [
+        "outbox",
+        "heartbeat",
+        "outbox_identity",
+        "inbox",
+        "epoch",
+        "dead_letter",
+        "blocked_key",
+        "dropped_letter",
+    ];
+    assert_eq!(
+        catalogue(&migrated, &tables).await,
+        catalogue(&library, &tables).await
+    );
+    let tables = [&tables[..], &["outbox_seq_seq"]].concat();
+    for (_, role) in roles {
+        assert_eq!(
+            rights(&migrated, role, &tables).await,
+            rights(&library, role, &tables).await,
+            "{role}"
+        );
+    }
+}
+
+/// Columns, constraints, indexes and publication of tables, as text to compare: what a schema is, however it came about.
+async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
     sqlx::query_scalar(
         "select format('%s.%s %s %s default %s identity %s', relname, attname, format_type(atttypid, atttypmod),
                        case when attnotnull then 'not null' else 'null' end,
@@ -106,10 +165,7 @@ pub async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
 }
 
 /// What a role may do with tables and their columns, as text to compare.
-///
-/// # Panics
-/// If the database does not answer.
-pub async fn rights(pool: &sqlx::PgPool, role: &str, tables: &[&str]) -> Vec<String> {
+async fn rights(pool: &sqlx::PgPool, role: &str, tables: &[&str]) -> Vec<String> {
     sqlx::query_scalar(
         "with granted as (
              select relname, '*' as attname, aclexplode(relacl) as entry from pg_class where relname = any($1)

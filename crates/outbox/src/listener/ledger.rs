@@ -156,7 +156,7 @@ pub(super) async fn lock_blocked(
 
 /// What comes later of `keys` waits from now on. A row that is there is locked: whoever redrives may be about to remove it,
 /// where a key is in two partitions (`tests/model.rs` shows how).
-async fn block(
+pub(super) async fn block(
     tx: &mut PgTransaction<'_>,
     listener: &str,
     keys: &BTreeSet<(&str, &[u8])>,

@@ -247,6 +247,10 @@ impl<H: Handler> Run<H> {
     /// Nothing is being retried any more.
     fn calm(&mut self) {
         self.retry = RETRY_FIRST;
+        self.fails_no_more();
+    }
+
+    fn fails_no_more(&self) {
         self.progress
             .send_if_modified(|progress| progress.retrying.take().is_some());
     }
@@ -310,9 +314,7 @@ impl<H: Handler> Run<H> {
         let (advice, count) = (failure.advice(), messages.len());
         if failure.is_busy_keys() {
             tracing::debug!(error = %failure, messages = count, "what is left over waits for others");
-            // Nothing fails any more.
-            self.progress
-                .send_if_modified(|progress| progress.retrying.take().is_some());
+            self.fails_no_more();
             self.hand = Hand::waiting(messages, Instant::now() + RETRY_FIRST, failure);
             return;
         }
@@ -322,8 +324,7 @@ impl<H: Handler> Run<H> {
                 messages = count,
                 "what is left over waits for the circuit breaker"
             );
-            self.progress
-                .send_if_modified(|progress| progress.retrying.take().is_some());
+            self.fails_no_more();
         } else {
             if let Some(advice) = advice {
                 tracing::error!(error = %failure, advice, messages = count, wait = ?self.retry,

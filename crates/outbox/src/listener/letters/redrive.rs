@@ -222,16 +222,16 @@ async fn lock(
     patience: Patience,
 ) -> Result<Result<Letter, Outcome>, sqlx::Error> {
     let of: Option<(String, Option<Vec<u8>>)> =
-        sqlx::query_as("select topic, key_digest from dead_letter where listener = $1 and id = $2")
+        sqlx::query_as("select topic, key from dead_letter where listener = $1 and id = $2")
             .bind(listener)
             .bind(id)
             .fetch_optional(&mut **tx)
             .await?;
-    let Some((topic, digest)) = of else {
+    let Some((topic, key)) = of else {
         return Ok(Err(Outcome::Gone));
     };
-    if let Some(digest) = digest
-        && !hold(tx, listener, &topic, &digest, patience).await?
+    if let Some(key) = key
+        && !hold(tx, listener, &topic, &key, patience).await?
     {
         return Ok(Err(Outcome::Busy));
     }
@@ -250,36 +250,32 @@ async fn hold(
     tx: &mut PgTransaction<'_>,
     listener: &str,
     topic: &str,
-    digest: &[u8],
+    key: &[u8],
     patience: Patience,
 ) -> Result<bool, sqlx::Error> {
-    let statement = match patience {
-        Patience::Wait => {
-            "insert into blocked_key (listener, topic, key_digest) values ($1, $2, $3)
-             on conflict (listener, topic, key_digest) do update set blocked_at = blocked_key.blocked_at
-             returning true"
-        }
-        Patience::PassOver => {
-            // One that is there and locked is not waited for, so it must not come to a conflict; one that somebody else is just
-            // making is.
-            "with held as (
-                 select from blocked_key where listener = $1 and topic = $2 and key_digest = $3 for update skip locked
-             ), made as (
-                 insert into blocked_key (listener, topic, key_digest)
-                 select $1, $2, $3
-                 where not exists (select from blocked_key where listener = $1 and topic = $2 and key_digest = $3)
-                 on conflict do nothing
-                 returning true
-             )
-             select true from held union all select true from made"
-        }
-    };
-    let held: Option<bool> = sqlx::query_scalar(statement)
-        .bind(listener)
-        .bind(topic)
-        .bind(digest)
-        .fetch_optional(&mut **tx)
-        .await?;
+    if patience == Patience::Wait {
+        ledger::block(tx, listener, &[(topic, key)].into()).await?;
+        return Ok(true);
+    }
+    // One that is there and locked is not waited for, so it must not come to a conflict; one that somebody else is just making
+    // is.
+    let held: Option<bool> = sqlx::query_scalar(
+        "with held as (
+             select from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3) for update skip locked
+         ), made as (
+             insert into blocked_key (listener, topic, key_digest)
+             select $1, $2, sha256($3)
+             where not exists (select from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3))
+             on conflict do nothing
+             returning true
+         )
+         select true from held union all select true from made",
+    )
+    .bind(listener)
+    .bind(topic)
+    .bind(key)
+    .fetch_optional(&mut **tx)
+    .await?;
     Ok(held.is_some())
 }
 
