@@ -19,7 +19,7 @@ create table epoch (
 create table dead_letter (
     listener varchar(63) not null,
     id uuid not null,
-    -- The order in which a listener put letters aside.
+    -- The order in which a listener put dead letters aside.
     seq bigint generated always as identity,
     kind varchar(16) not null,
     error text not null,
@@ -33,7 +33,7 @@ create table dead_letter (
     value bytea,
     attempts integer default 1 not null,
     retry_at timestamptz,
-    lettered_at timestamptz default now() not null,
+    dead_lettered_at timestamptz default now() not null,
     constraint dead_letter_pkey primary key (listener, id),
     constraint dead_letter_kind check (kind in ('poison', 'deferred', 'parked')),
     constraint dead_letter_headers check (cardinality(header_names) = cardinality(header_values))

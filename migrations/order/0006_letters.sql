@@ -1,4 +1,4 @@
--- Letters that were put aside hold back what comes later of their key, are tried again, and may be given up.
+-- Dead letters that were dead-lettered hold back what comes later of their key, are tried again, and may be given up.
 alter table dead_letter
     add column key_digest bytea generated always as (sha256(key)) stored,
     drop constraint dead_letter_kind,
@@ -15,12 +15,12 @@ create table blocked_key (
     constraint blocked_key_pkey primary key (listener, topic, key_digest)
 );
 
--- Letters from before: their keys have not held anything back, and do from now on.
+-- Dead letters from before: their keys have not held anything back, and do from now on.
 insert into blocked_key (listener, topic, key_digest)
 select distinct listener, topic, key_digest from dead_letter where key is not null;
 
-create table dropped_letter (
-    seq bigint generated always as identity constraint dropped_letter_pkey primary key,
+create table discarded_dead_letter (
+    seq bigint generated always as identity constraint discarded_dead_letter_pkey primary key,
     listener varchar(63) not null,
     id uuid not null,
     kind varchar(16) not null,
@@ -34,12 +34,12 @@ create table dropped_letter (
     header_values bytea[] not null,
     value bytea,
     attempts integer not null,
-    lettered_at timestamptz not null,
-    dropped_at timestamptz default now() not null,
-    dropped_by name default session_user not null,
+    dead_lettered_at timestamptz not null,
+    discarded_at timestamptz default now() not null,
+    discarded_by name default session_user not null,
     reason text not null
 );
 
 grant update (kind, error, attempts, retry_at), delete on dead_letter to order_service;
 grant select, insert, update (blocked_at), delete on blocked_key to order_service;
-grant insert on dropped_letter to order_service;
+grant insert on discarded_dead_letter to order_service;

@@ -119,8 +119,8 @@ with subtest("units are as hard as they are meant to be"):
 
 with subtest("an operator has the programs with the settings and the secrets of their units"):
     order.succeed(f"{FACTS['order_command']} check-outbox")
-    letters = inventory.succeed(f"{FACTS['worker_command']} letters list --all --json")
-    t.assertEqual(json.loads(letters), {"letters": [], "more": False})
+    dead letters = inventory.succeed(f"{FACTS['worker_command']} dead letters list --all --json")
+    t.assertEqual(json.loads(dead letters), {"dead letters": [], "more": False})
 
 with subtest("topics are as the connectors declare them"):
     described = kafka.succeed(

@@ -183,8 +183,8 @@ def invariant_holds(orders: set[str], product: str, initial: int, confirmed: int
         t.assertEqual(events - carried(topic), set(), f"Kafka carries every {what}")
         inbox = rows(settles, f"select id from inbox where listener = '{listener}' and id in {listed(ids)}")
         t.assertEqual(inbox, ids, f"every {what} is settled")
-        letters = sql(settles, f"select count(*) from dead_letter where id in {listed(ids)}")
-        t.assertEqual(letters, "0", f"no {what} was put aside")
+        dead letters = sql(settles, f"select count(*) from dead_letter where id in {listed(ids)}")
+        t.assertEqual(dead letters, "0", f"no {what} was dead-lettered")
     fates = rows(order, f"select id, status, coalesce(reason, '') from orders where id in {listed(orders)}")
     decisions = rows(
         inventory,

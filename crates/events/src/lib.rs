@@ -151,7 +151,7 @@ mod tests {
     const ID: &str = "00000000-0000-0000-0000-000000000001";
 
     #[test]
-    fn order_placed_is_the_seeds_payload() {
+    fn order_placed_is_the_original_demos_payload() {
         let event = json!({
             "type": "order.placed",
             "payload": {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use inventory_worker::Orders;
 use inventory_worker::config::{Config, PREFIX};
-use outbox::listener::Letters;
+use outbox::listener::DeadLetters;
 use service::cli::{self, Options};
 
 /// Applies order events to the stock, exactly once in effect.
@@ -23,9 +23,9 @@ struct Arguments {
 enum Command {
     /// Work, and show health over HTTP, until SIGTERM
     Serve,
-    /// Look after the orders that were put aside
+    /// Look after the orders that were dead-lettered
     #[command(subcommand)]
-    Letters(letters::Command),
+    DeadLetters(outbox_cli::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -43,12 +43,12 @@ async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
             service::telemetry::init(&config.log)?;
             inventory_worker::serve(&config, cli::shutdown()?).await?;
         }
-        Command::Letters(command) => {
+        Command::DeadLetters(command) => {
             service::database::probe(&config.database).await?;
-            let pool = service::database::pool(&config.database, "inventory-letters")?;
-            let (name, deferral) = (&config.kafka.name, config.kafka.deferral);
+            let pool = service::database::pool(&config.database, "inventory-dead letters")?;
+            let (name, retry) = (&config.kafka.name, config.kafka.retry);
             return Ok(command
-                .run(&Letters::new(name, pool, Orders, deferral))
+                .run(&DeadLetters::new(name, pool, Orders, retry))
                 .await?);
         }
         Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seeds_addresses_are_the_defaults() {
+    fn the_original_demos_addresses_are_the_defaults() {
         let config = Config::default();
         assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
         assert_eq!(

@@ -8,7 +8,7 @@ use order::config::{Config, PREFIX};
 use order::db::MIGRATOR;
 use order::outcomes::Outcomes;
 use order::serve;
-use outbox::listener::Letters;
+use outbox::listener::DeadLetters;
 use service::cli::{self, Options};
 
 /// Takes orders, publishes them through its outbox and learns their outcome.
@@ -33,9 +33,9 @@ enum Command {
     CheckOutbox,
     /// Take the database for the outbox's own, after a restore or a move; read the outbox again first
     AcceptDatabase,
-    /// Look after the outcomes that were put aside
+    /// Look after the outcomes that were dead-lettered
     #[command(subcommand)]
-    Letters(letters::Command),
+    DeadLetters(outbox_cli::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -68,12 +68,12 @@ impl Arguments {
                 outbox::keeper::accept(&mut database).await?;
                 cli::print("the database is taken for the outbox's own");
             }
-            Command::Letters(command) => {
+            Command::DeadLetters(command) => {
                 service::database::probe(&config.database).await?;
-                let pool = service::database::pool(&config.database, "order-letters")?;
-                let (name, deferral) = (&config.kafka.name, config.kafka.deferral);
+                let pool = service::database::pool(&config.database, "order-dead letters")?;
+                let (name, retry) = (&config.kafka.name, config.kafka.retry);
                 return Ok(command
-                    .run(&Letters::new(name, pool, Outcomes, deferral))
+                    .run(&DeadLetters::new(name, pool, Outcomes, retry))
                     .await?);
             }
             Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,

@@ -44,7 +44,7 @@ impl Pending {
         (*overdue > 0).then(|| {
             format!(
                 "overdue: {overdue}, pending for more than {overdue_after_s} s, the oldest for {oldest_s} s; if every part and \
-                 connector is up and no listener warns (a circuit breaker) or has letters, messages were lost: read the outbox \
+                 connector is up and no listener warns (a circuit breaker) or has dead letters, messages were lost: read the outbox \
                  again (`connect reread order-outbox`)"
             )
         })

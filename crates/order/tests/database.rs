@@ -9,7 +9,7 @@ use order::db;
 use order::domain::{NewOrder, Outcome, Placed};
 use order::intake::{Error, Intake};
 use order::outcomes::Outcomes;
-use outbox::listener::{Deferral, Letters, letters};
+use outbox::listener::{DeadLetters, RetryPolicy, dead_letter};
 use sqlx::PgPool;
 use stack::testing::{Context, Database, database};
 use tokio_util::task::TaskTracker;
@@ -188,7 +188,7 @@ async fn the_migrations_hold_the_librarys_tables() {
 }
 
 #[tokio::test]
-async fn the_database_says_who_gave_a_letter_up() {
+async fn the_database_says_who_discarded_a_dead_letter() {
     let database = migrated().await;
     let pool = pool(&database, "order_service").await;
     let id = Uuid::now_v7();
@@ -200,11 +200,11 @@ async fn the_database_says_who_gave_a_letter_up() {
     .execute(&pool)
     .await
     .unwrap();
-    let letters = Letters::new("order", pool, Outcomes, Deferral::default());
-    assert!(letters.drop(id, "a test").await.unwrap());
+    let dead_letters = DeadLetters::new("order", pool, Outcomes, RetryPolicy::default());
+    assert!(dead_letters.discard(id, "a test").await.unwrap());
     let owner = self::pool(&database, "order_owner").await;
     let recorded: (Uuid, String, bool) = sqlx::query_as(
-        "select id, dropped_by::text, dropped_at between now() - interval '1 min' and now() from dropped_letter",
+        "select id, discarded_by::text, discarded_at between now() - interval '1 min' and now() from discarded_dead_letter",
     )
     .fetch_one(&owner)
     .await
@@ -213,7 +213,7 @@ async fn the_database_says_who_gave_a_letter_up() {
 }
 
 #[tokio::test]
-async fn an_outcome_of_no_order_of_ours_ends_as_a_letter_and_is_applied_once_there_is_one() {
+async fn an_outcome_of_no_order_of_ours_ends_as_a_dead_letter_and_is_applied_once_there_is_one() {
     let database = migrated().await;
     let pool = pool(&database, "order_service").await;
     let placed = place(&pool, 1).await.remove(0);
@@ -226,7 +226,7 @@ async fn an_outcome_of_no_order_of_ours_ends_as_a_letter_and_is_applied_once_the
             reason: Rejection::ProductNotFound,
         });
         let outcome = serde_json::to_value(&outcome).unwrap();
-        // As it is put aside when it comes first.
+        // As it is dead-lettered when it comes first.
         sqlx::query(
             r#"insert into dead_letter
                  (listener, id, kind, error, topic, partition, "offset", header_names, header_values, value, retry_at)
@@ -240,29 +240,29 @@ async fn an_outcome_of_no_order_of_ours_ends_as_a_letter_and_is_applied_once_the
         .await
         .unwrap();
         // After its time.
-        let no_longer = Deferral {
-            for_s: 0,
-            ..Deferral::default()
+        let no_longer = RetryPolicy {
+            max_elapsed: std::time::Duration::ZERO,
+            ..RetryPolicy::default()
         };
-        let letters = Letters::new("order", pool.clone(), Outcomes, no_longer);
-        let tried = letters.redrive(event_id).await.unwrap();
-        let letter = letters.find(event_id).await.unwrap();
+        let dead_letters = DeadLetters::new("order", pool.clone(), Outcomes, no_longer);
+        let tried = dead_letters.redrive(event_id).await.unwrap();
+        let dead_letter = dead_letters.find(event_id).await.unwrap();
         if known {
-            assert_eq!((tried, letter), (letters::Outcome::Applied, None));
+            assert_eq!((tried, dead_letter), (dead_letter::Outcome::Applied, None));
             let settled = db::find(&pool, order).await.unwrap().unwrap();
             assert_eq!(settled.status, "rejected");
             continue;
         }
         assert!(matches!(
             tried,
-            letters::Outcome::Failed {
-                kind: letters::Kind::Deferred,
+            dead_letter::Outcome::Failed {
+                kind: dead_letter::Kind::Deferred,
                 ..
             }
         ));
-        let letter = letter.unwrap();
-        assert_eq!((letter.retry_at, letter.attempts), (None, 2));
-        assert_eq!(letter.error, format!("there is no order {order}"));
+        let dead_letter = dead_letter.unwrap();
+        assert_eq!((dead_letter.retry_at, dead_letter.attempts), (None, 2));
+        assert_eq!(dead_letter.error, format!("there is no order {order}"));
     }
 }
 
@@ -282,9 +282,9 @@ async fn no_role_may_do_more_than_its_work() {
                 "delete from inbox",
                 "delete from epoch",
                 "update dead_letter set value = 'x'",
-                "delete from dropped_letter",
-                "insert into dropped_letter (dropped_by) values ('postgres')",
-                "insert into dropped_letter (dropped_at) values (now())",
+                "delete from discarded_dead_letter",
+                "insert into discarded_dead_letter (discarded_by) values ('postgres')",
+                "insert into discarded_dead_letter (discarded_at) values (now())",
                 "delete from heartbeat",
                 "truncate orders",
                 "create table mine (a integer)",

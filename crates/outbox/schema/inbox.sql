@@ -22,7 +22,7 @@ create table epoch (
 create table dead_letter (
     listener varchar(63) not null,
     id uuid not null,
-    -- The order in which a listener put letters aside.
+    -- The order in which a listener put dead letters aside.
     seq bigint generated always as identity,
     kind varchar(16) not null,
     error text not null,
@@ -36,7 +36,7 @@ create table dead_letter (
     value bytea,
     attempts integer default 1 not null,
     retry_at timestamptz,
-    lettered_at timestamptz default now() not null,
+    dead_lettered_at timestamptz default now() not null,
     -- Stands for the key, which may be longer than an index takes.
     key_digest bytea generated always as (sha256(key)) stored,
     constraint dead_letter_pkey primary key (listener, id),
@@ -44,14 +44,14 @@ create table dead_letter (
     constraint dead_letter_headers check (cardinality(header_names) = cardinality(header_values))
 );
 
--- The letters of a key, in their order.
+-- The dead letters of a key, in their order.
 create index dead_letter_of_key on dead_letter (listener, topic, key_digest, seq);
--- All letters in their order, page by page.
+-- All dead letters in their order, page by page.
 create index dead_letter_in_order on dead_letter (listener, seq);
--- What is tried again by itself: only the first letter of a key, or one without a key, has a time.
+-- What is tried again by itself: only the first dead letter of a key, or one without a key, has a time.
 create index dead_letter_due on dead_letter (listener, retry_at) where retry_at is not null;
 
--- A key that has letters: what comes later of it is parked behind them. Locked by whoever parks or redrives.
+-- A key that has dead letters: what comes later of it is parked behind them. Locked by whoever parks or redrives.
 create table blocked_key (
     listener varchar(63) not null,
     topic varchar(249) not null,
@@ -60,9 +60,9 @@ create table blocked_key (
     constraint blocked_key_pkey primary key (listener, topic, key_digest)
 );
 
--- Letters that somebody gave up, whole: a record, nothing reads it.
-create table dropped_letter (
-    seq bigint generated always as identity constraint dropped_letter_pkey primary key,
+-- Dead letters that somebody gave up, whole: a record, nothing reads it.
+create table discarded_dead_letter (
+    seq bigint generated always as identity constraint discarded_dead_letter_pkey primary key,
     listener varchar(63) not null,
     id uuid not null,
     kind varchar(16) not null,
@@ -76,8 +76,8 @@ create table dropped_letter (
     header_values bytea[] not null,
     value bytea,
     attempts integer not null,
-    lettered_at timestamptz not null,
-    dropped_at timestamptz default now() not null,
-    dropped_by name default session_user not null,
+    dead_lettered_at timestamptz not null,
+    discarded_at timestamptz default now() not null,
+    discarded_by name default session_user not null,
     reason text not null
 );

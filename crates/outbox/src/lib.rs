@@ -3,6 +3,8 @@
 #![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 
 mod append;
+#[cfg(feature = "listener")]
+mod duration;
 mod event;
 #[cfg(feature = "keeper")]
 pub mod keeper;

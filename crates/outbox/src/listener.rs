@@ -2,7 +2,7 @@
 //!
 //! A [`Listener`] delivers batches to a [`Handler`] inside one transaction, which first locks the epoch rows of
 //! the partitions (so that a consumer that was superseded writes nothing), then enters the events' ids into the
-//! inbox (so that an event that comes again changes nothing), then runs the handler, puts aside what is not to
+//! inbox (so that an event that comes again changes nothing), then runs the handler, dead-letters what is not to
 //! be applied, appends what the handler publishes, and commits; only then are the offsets committed. A batch
 //! closes when no further message is waiting: a lone message waits for nobody, a backlog is drained in large
 //! batches.
@@ -44,19 +44,20 @@
 //! ```
 
 mod batch;
+mod bisect;
 mod breaker;
 mod buffer;
 mod clock;
 mod config;
 mod consumer;
+pub mod dead_letter;
 mod failpoint;
 mod failure;
-mod hand;
+mod in_flight;
 mod ledger;
-pub mod letters;
 mod progress;
+mod retry;
 mod run;
-mod split;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -69,19 +70,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use breaker::{Breaker, PAUSE_MOST};
+pub use breaker::{BreakerPolicy, MAX_PAUSE};
 pub use config::{Config, DEFAULT_MAX_BATCH};
+pub use dead_letter::DeadLetters;
 pub use failure::{BoxError, Failure, Refusal, RefusalKind};
-pub use letters::{Deferral, Letters};
 pub use progress::Progress;
+pub use retry::RetryPolicy;
 
 use crate::Outgoing;
 use crate::message::Position;
 
 /// What a service does with the events that reach it.
 ///
-/// It is called from several tasks at once: for the batch in hand, for a letter that is tried again beside it, and with single
-/// letters by whoever redrives, perhaps in a process of its own. A panic makes poison of the message, and the handler is called
+/// It is called from several tasks at once: for the in-flight batch, for a dead letter that is tried again beside it, and with single
+/// dead letters by whoever redrives, perhaps in a process of its own. A panic makes poison of the message, and the handler is called
 /// again after it: a lock that the panic poisoned would make poison of every further one, until the breaker opens. A program
 /// that aborts on panics (`panic = "abort"`) dies instead, again and again.
 pub trait Handler: Send + Sync + 'static {
@@ -89,8 +91,8 @@ pub trait Handler: Send + Sync + 'static {
     type Event: DeserializeOwned + Send + Sync;
 
     /// Event types on the topic that are none of the handler's business: settled without effect. A type that is
-    /// neither here nor in [`Handler::Event`] is put aside as a dead letter.
-    const PASSED_OVER: &'static [&'static str] = &[];
+    /// neither here nor in [`Handler::Event`] is dead-lettered as a dead letter.
+    const IGNORED_EVENT_TYPES: &'static [&'static str] = &[];
 
     /// Applies a batch, in the order in which the messages arrived, within `tx`. Each event is delivered in
     /// exactly one transaction that commits; one that does not commit leaves nothing behind, and the batch comes
@@ -187,7 +189,7 @@ impl<H: Handler> Listener<H> {
             pool,
             handler,
             config.breaker,
-            config.deferral,
+            config.retry,
         ));
         Ok(Self {
             consumer: consumer::Consumer::new(config)?,
@@ -204,21 +206,23 @@ impl<H: Handler> Listener<H> {
         self.progress.subscribe()
     }
 
-    /// Consumes until `shutdown` is cancelled; the batch in hand is then finished first.
+    /// Consumes until `shutdown` is cancelled; the in-flight batch is then finished first.
     ///
     /// # Errors
     /// [`Error::Fatal`], or [`Error::Config`] for a topic's name that is none. Everything else is retried for as long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let (batcher, stop) = (Arc::clone(&self.batcher), shutdown.child_token());
-        // Letters are tried as long as messages are read; by a task of its own, since a handler may take its time.
+        // Dead letters are tried as long as messages are read; by a task of its own, since a handler may take its time.
         let guard = stop.clone().drop_guard();
-        let trying = tokio::spawn(letters::keep_trying(batcher, stop));
+        let trying = tokio::spawn(dead_letter::keep_trying(batcher, stop));
         let outcome = run::Run::new(self).until(shutdown).await;
         drop(guard);
         match tokio::time::timeout(run::LAST_BATCH, trying).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "letters were not tried to the end"),
-            Err(_) => tracing::warn!("the last letter is not tried in time; it is tried again"),
+            Ok(Err(error)) => tracing::error!(%error, "dead letters were not tried to the end"),
+            Err(_) => {
+                tracing::warn!("the last dead letter is not tried in time; it is tried again")
+            }
         }
         outcome
     }

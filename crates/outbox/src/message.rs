@@ -93,9 +93,9 @@ impl Message {
     /// The event that the message carries, not yet typed.
     ///
     /// # Errors
-    /// [`Undecodable`], together with the id under which the message is put aside.
+    /// [`Undecodable`], together with the id under which the message is dead-lettered.
     pub fn open(&self) -> Result<Opened, (Uuid, Undecodable)> {
-        // Garbage is put aside under an id of its own, whatever it says of itself: under another event's id it would be
+        // Garbage is dead-lettered under an id of its own, whatever it says of itself: under another event's id it would be
         // passed over where that event is settled, and else keep that event out.
         let put_aside = |why| (self.derived_id(), why);
         let header_id = self.header_id().map_err(put_aside)?;

@@ -8,22 +8,22 @@ pub const OUTBOX: &str = include_str!("../schema/outbox.sql");
 
 /// What the roles need that append and that Debezium connects as, and no more: `writer_role` and `cdc_role` stand for their
 /// names.
-pub const OUTBOX_RIGHTS: &str = include_str!("../schema/outbox_rights.sql");
+pub const OUTBOX_GRANTS: &str = include_str!("../schema/outbox_grants.sql");
 
 /// Table `outbox_identity`: for a service that keeps its outbox by the feature `keeper`.
-pub const KEEPING: &str = include_str!("../schema/keeping.sql");
+pub const KEEPER: &str = include_str!("../schema/keeper.sql");
 
 /// What the role needs that keeps an outbox and its service's inbox, and no more: `keeper_role` stands for its name.
-pub const KEEPING_RIGHTS: &str = include_str!("../schema/keeping_rights.sql");
+pub const KEEPER_GRANTS: &str = include_str!("../schema/keeper_grants.sql");
 
-/// Tables `inbox`, `epoch`, `dead_letter`, `blocked_key` and `dropped_letter`: for a service that listens.
+/// Tables `inbox`, `epoch`, `dead_letter`, `blocked_key` and `discarded_dead_letter`: for a service that listens.
 pub const INBOX: &str = include_str!("../schema/inbox.sql");
 
-/// What the role of a service that listens, and of whoever looks after its letters, needs of these tables, and no more:
+/// What the role of a service that listens, and of whoever looks after its dead letters, needs of these tables, and no more:
 /// `listener_role` stands for its name. Beside it the role needs what its handler does, and to insert into `outbox` if that
-/// publishes. A right that is missing is noticed when it is needed, such as by the first letter: the listener then says so and
+/// publishes. A right that is missing is noticed when it is needed, such as by the first dead letter: the listener then says so and
 /// waits for it.
-pub const INBOX_RIGHTS: &str = include_str!("../schema/inbox_rights.sql");
+pub const INBOX_GRANTS: &str = include_str!("../schema/inbox_grants.sql");
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,10 @@
 //! it commits. Faults are bounded, stalls are not.
 //!
 //! In every state: no effect twice, none before an earlier one of its key, and the committed offset has passed nothing
-//! that is neither applied nor a letter nor dropped. From every state a settled one can be reached without another
+//! that is neither applied nor a dead letter nor dropped. From every state a settled one can be reached without another
 //! fault: so there is no state that only an operator's restart or a rebalance helps out of, and no deadlock.
 //!
-//! What the model does not know: that PostgreSQL ends a deadlock, the order of ids (that of the events), the letter that
+//! What the model does not know: that PostgreSQL ends a deadlock, the order of ids (that of the events), the dead letter that
 //! becomes of an unknown error, that a batch which leaves no room for others waits for a busy key, the bound of a deferred
 //! event's redrives.
 #![expect(
@@ -328,7 +328,7 @@ fn a_late_claim_doubles_once_the_inbox_forgets_unless_it_knows_its_age() {
 /// `on conflict do nothing` does not wait for a redrive that has locked the `blocked_key` row and is about to remove it.
 #[test]
 #[ignore = "takes minutes"]
-fn a_letter_of_a_key_in_two_partitions_may_lose_its_block_unless_it_locks_it() {
+fn a_dead_letter_of_a_key_in_two_partitions_may_lose_its_block_unless_it_locks_it() {
     let ignores = Some(Variant::IgnoresPresentKey);
     found("key in two partitions", ignores, "order", grown());
     holds("the row is locked", &grown());

@@ -65,7 +65,7 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         .unwrap();
     for statement in [
         outbox::schema::OUTBOX,
-        outbox::schema::KEEPING,
+        outbox::schema::KEEPER,
         "grant insert on outbox to order_service; grant select on outbox to order_cdc;
          grant select, insert, delete on heartbeat to order_cdc;
          grant select, delete on outbox to order_keeper; grant select on sequence outbox_seq_seq to order_keeper;

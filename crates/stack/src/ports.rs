@@ -1,4 +1,4 @@
-//! Ports: the seed's, or free ones; and who has a busy one.
+//! Ports: the original demo's, or free ones; and who has a busy one.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -48,7 +48,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The seed's ports, and two of our own: the controller's and the worker's health.
+    /// The original demo's ports, and two of our own: the controller's and the worker's health.
     #[must_use]
     pub fn seed() -> Self {
         ROUTES.ports.clone()
@@ -211,9 +211,9 @@ fn owner(port: u16) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The seed's clients know these.
+    /// The original demo's clients know these.
     #[test]
-    fn the_seeds_ports_are_the_seeds() {
+    fn the_original_demos_ports_are_the_seeds() {
         let Ports {
             inventory_db,
             order_db,

@@ -249,7 +249,7 @@ impl<'a> Server<'a> {
                 .await?;
             for role in context.roles() {
                 let password = secret(&self.instance.secrets(), role)?;
-                // Neither a role nor a password of ours needs quoting: letters, digits, underscores.
+                // Neither a role nor a password of ours needs quoting: dead letters, digits, underscores.
                 let statement = format!("alter role {role} password '{password}'");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
                     .execute(&mut connection)

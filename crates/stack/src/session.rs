@@ -1,4 +1,4 @@
-//! Stacks by their folder: the one that is kept, with the seed's ports, and those that tests make and remove.
+//! Stacks by their folder: the one that is kept, with the original demo's ports, and those that tests make and remove.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;

@@ -83,7 +83,7 @@ pub async fn database(context: Context) -> Database {
 /// # Panics
 /// If it has not, or a database does not answer.
 pub async fn holds_the_librarys_tables(migrated: &Database, context: Context, listener: &str) {
-    use outbox::schema::{INBOX, INBOX_RIGHTS, KEEPING, KEEPING_RIGHTS, OUTBOX, OUTBOX_RIGHTS};
+    use outbox::schema::{INBOX, INBOX_GRANTS, KEEPER, KEEPER_GRANTS, OUTBOX, OUTBOX_GRANTS};
 
     let library = database(context).await;
     let owner = format!("{}_owner", context.name());
@@ -102,10 +102,10 @@ pub async fn holds_the_librarys_tables(migrated: &Database, context: Context, li
     for sql in [
         OUTBOX,
         INBOX,
-        KEEPING,
-        INBOX_RIGHTS,
-        OUTBOX_RIGHTS,
-        KEEPING_RIGHTS,
+        KEEPER,
+        INBOX_GRANTS,
+        OUTBOX_GRANTS,
+        KEEPER_GRANTS,
     ] {
         let sql = roles
             .iter()
@@ -123,7 +123,7 @@ pub async fn holds_the_librarys_tables(migrated: &Database, context: Context, li
         "epoch",
         "dead_letter",
         "blocked_key",
-        "dropped_letter",
+        "discarded_dead_letter",
     ];
     assert_eq!(
         catalogue(&migrated, &tables).await,

@@ -231,7 +231,7 @@ in
         }
         {
           assertion = builtins.match "[a-z_][a-z0-9_]*" database != null;
-          message = "services.outbox-cdc.${context}.settings.database.name: `${database}` would need quotes; use small letters, digits and underscores";
+          message = "services.outbox-cdc.${context}.settings.database.name: `${database}` would need quotes; use small dead letters, digits and underscores";
         }
         {
           assertion = lib.hasInfix access postgresql.authentication;

@@ -105,7 +105,7 @@ pub(super) async fn remove(
     Ok(removed)
 }
 
-/// Removes inbox rows older than `age`, a chunk at a time. One whose event was put aside stays with its letter: the event
+/// Removes inbox rows older than `age`, a chunk at a time. One whose event was dead-lettered stays with its dead letter: the event
 /// must not be applied beside it.
 pub(super) async fn forget(
     connection: &mut PgConnection,

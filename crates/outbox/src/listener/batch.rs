@@ -13,13 +13,14 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::breaker::{Breaker, Circuit, Turn};
+use super::RetryPolicy;
+use super::bisect::{Bisection, Stop, Unsettled};
+use super::breaker::{Breaker, BreakerPolicy, Transition};
 use super::clock::Moment;
+use super::dead_letter::Kind;
 use super::failpoint::Step;
 use super::failure::BreakerOpen;
-use super::ledger::{self, Blocked, Key, Letter, Partition};
-use super::letters::{Deferral, Kind};
-use super::split::{Split, Stop, Unsettled};
+use super::ledger::{self, Blocked, Key, NewDeadLetter, Partition};
 use super::{Failure, Handler, Progress, Received, progress};
 use crate::append;
 use crate::message::Message;
@@ -31,7 +32,7 @@ pub(super) struct Work {
     pub(super) messages: Vec<Message>,
     /// Every partition among them, with the epoch under which it is held; none yet: to be claimed.
     pub(super) epochs: BTreeMap<Partition, Option<i64>>,
-    /// When it was taken in hand.
+    /// When it was taken in flight.
     pub(super) taken: Moment,
     /// The most messages in one transaction.
     pub(super) most: usize,
@@ -50,13 +51,13 @@ pub(super) struct Settled {
     pub(super) fresh: usize,
     /// Of these, the ones that the handler has applied.
     pub(super) applied: usize,
-    /// Of these, the ones put aside.
-    pub(super) lettered: usize,
-    /// Of these, the ones put aside since an earlier letter of their key waits.
+    /// Of these, the ones dead-lettered.
+    pub(super) dead_lettered: usize,
+    /// Of these, the ones dead-lettered since an earlier dead letter of their key waits.
     pub(super) parked: usize,
-    /// Of these, the ones put aside since what they refer to is not there yet.
+    /// Of these, the ones dead-lettered since what they refer to is not there yet.
     pub(super) deferred: usize,
-    /// Of these, the ones that the circuit breaker counts: neither deferred, nor behind an earlier letter of their key, which
+    /// Of these, the ones that the circuit breaker counts: neither deferred, nor behind an earlier dead letter of their key, which
     /// keeps them from being applied whatever they are.
     pub(super) faulty: usize,
 }
@@ -71,7 +72,7 @@ impl Settled {
         }
         self.fresh += part.fresh;
         self.applied += part.applied;
-        self.lettered += part.lettered;
+        self.dead_lettered += part.dead_lettered;
         self.parked += part.parked;
         self.deferred += part.deferred;
         self.faulty += part.faulty;
@@ -90,16 +91,16 @@ pub(super) struct Batcher<H> {
     pub(super) listener: String,
     pub(super) pool: PgPool,
     pub(super) handler: H,
-    pub(super) deferral: Deferral,
-    circuit: Mutex<Circuit>,
+    pub(super) retry: RetryPolicy,
+    circuit: Mutex<Breaker>,
     pub(super) progress: watch::Sender<Progress>,
 }
 
 /// What is to become of a message.
-pub(super) enum Fate<E> {
+pub(super) enum Disposition<E> {
     Apply(Received<E>),
-    PassOver,
-    PutAside(Kind, String),
+    Ignore,
+    DeadLetter(Kind, String),
 }
 
 impl<H: Handler> Batcher<H> {
@@ -107,22 +108,22 @@ impl<H: Handler> Batcher<H> {
         listener: String,
         pool: PgPool,
         handler: H,
-        breaker: Breaker,
-        deferral: Deferral,
+        breaker: BreakerPolicy,
+        retry: RetryPolicy,
     ) -> Self {
-        let circuit = Mutex::new(Circuit::new(breaker));
+        let circuit = Mutex::new(Breaker::new(breaker));
         let progress = watch::Sender::new(Progress::new(&listener));
         Self {
             listener,
             pool,
             handler,
-            deferral,
+            retry,
             circuit,
             progress,
         }
     }
 
-    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+    fn circuit(&self) -> MutexGuard<'_, Breaker> {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,34 +139,39 @@ impl<H: Handler> Batcher<H> {
 
     /// Settles `work`, in as many parts as it takes to find what fails.
     pub(super) async fn settle(&self, work: &Work) -> Result<Settled, Box<Unsettled>> {
-        let mut split = Split::new(work, identity);
-        let outcome = self.settle_parts(work, &mut split).await;
+        let mut bisection = Bisection::new(work, identity);
+        let outcome = self.settle_parts(work, &mut bisection).await;
         if let Err(Failure::Unknown(_)) = outcome {
-            let turn = self.circuit().fail(Instant::now());
+            let turn = self.circuit().record_failure(Instant::now());
             self.turned(turn);
         }
-        split.ended(outcome)
+        bisection.ended(outcome)
     }
 
-    async fn settle_parts(&self, work: &Work, split: &mut Split<'_>) -> Result<(), Failure> {
-        while let Some(part) = split.next()? {
+    async fn settle_parts(
+        &self,
+        work: &Work,
+        bisection: &mut Bisection<'_>,
+    ) -> Result<(), Failure> {
+        while let Some(part) = bisection.next()? {
             let began = Instant::now();
             if !part.wait.is_zero() {
                 tokio::time::sleep(part.wait).await;
             }
             let messages: Vec<&Message> =
                 part.messages.iter().map(|m| &work.messages[*m]).collect();
-            let outcome = self.attempt(&messages, split).await;
-            split.spent += began.elapsed();
+            let outcome = self.attempt(&messages, bisection).await;
+            bisection.spent += began.elapsed();
             match outcome {
                 Ok(settled) => {
                     let (applied, faulty) = (settled.applied, settled.faulty);
-                    let turn = self.circuit().note(applied, faulty, Instant::now());
+                    let turn = self.circuit().record(applied, faulty, Instant::now());
                     self.turned(turn);
                     // Part by part: a batch that fails in the end has come to this all the same.
-                    self.progress
-                        .send_modify(|progress| progress.settle(settled.fresh, settled.lettered));
-                    split.settled(&part, settled);
+                    self.progress.send_modify(|progress| {
+                        progress.settle(settled.fresh, settled.dead_lettered)
+                    });
+                    bisection.settled(&part, settled);
                 }
                 Err(stop) => {
                     Step::PartFailed.reached();
@@ -177,42 +183,46 @@ impl<H: Handler> Batcher<H> {
                             "a transaction takes too long"
                         );
                     }
-                    split.failed(part, stop)?;
+                    bisection.failed(part, stop)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn turned(&self, turn: Option<Turn>) {
+    fn turned(&self, turn: Option<Transition>) {
         match turn {
             None => {}
-            Some(Turn::Opened(pause)) => tracing::error!(
+            Some(Transition::Opened(pause)) => tracing::error!(
                 listener = self.listener,
                 ?pause,
-                "the circuit breaker is open: too many messages were put aside; see the letters' errors. After the \
+                "the circuit breaker is open: too many messages were dead-lettered; see the dead letters' errors. After the \
                  pause one message is tried"
             ),
-            Some(Turn::Closed) => tracing::info!(
+            Some(Transition::Closed) => tracing::info!(
                 listener = self.listener,
                 "the circuit breaker is closed: a message was applied"
             ),
         }
     }
 
-    async fn attempt(&self, messages: &[&Message], split: &Split<'_>) -> Result<Settled, Stop> {
+    async fn attempt(
+        &self,
+        messages: &[&Message],
+        bisection: &Bisection<'_>,
+    ) -> Result<Settled, Stop> {
         let (room, probes) = {
             let mut circuit = self.circuit();
-            (circuit.room(Instant::now()), circuit.probes())
+            (circuit.permits(Instant::now()), circuit.is_half_open())
         };
         if room == 0 {
             return Err(Failure::Transient(BreakerOpen.into()).into());
         }
         if probes && messages.len() > 1 {
-            return Err(Stop::TooManyLetters);
+            return Err(Stop::TooManyDeadLetters);
         }
         let mut connection = self.connection().await?;
-        let work = self.transact(&mut connection, messages, split, room);
+        let work = self.transact(&mut connection, messages, bisection, room);
         let (outcome, usable) = self.guarded(work).await;
         if !usable {
             // Nobody knows in which state this left the connection.
@@ -262,21 +272,21 @@ impl<H: Handler> Batcher<H> {
         &self,
         tx: &mut PgTransaction<'_>,
         messages: &[&Message],
-        split: &Split<'_>,
+        bisection: &Bisection<'_>,
     ) -> Result<Settled, sqlx::Error> {
         let partitions: BTreeSet<Partition> =
             messages.iter().map(|message| message.partition()).collect();
         let known: BTreeMap<Partition, Option<i64>> = partitions
             .into_iter()
             .map(|partition| {
-                let epoch = split.epochs.get(&partition).copied().flatten();
+                let epoch = bisection.epochs.get(&partition).copied().flatten();
                 (partition, epoch)
             })
             .collect();
         let locked = ledger::lock_epochs(tx, &self.listener, &known).await?;
         let mut settled = Settled::default();
         // Looked at under the locks: from here on, whoever stands still is ended by the server.
-        if split.taken.is_long_ago() {
+        if bisection.taken.is_long_ago() {
             settled.superseded.extend(known.into_keys());
             return Ok(settled);
         }
@@ -297,30 +307,30 @@ impl<H: Handler> Batcher<H> {
         &self,
         connection: &mut PgConnection,
         messages: &[&Message],
-        split: &Split<'_>,
+        bisection: &Bisection<'_>,
         room: usize,
     ) -> Result<Settled, Stop> {
         let mut tx = connection.begin_with(BEGIN).await?;
         Step::Begun.reached();
-        let mut settled = self.hold(&mut tx, messages, split).await?;
+        let mut settled = self.hold(&mut tx, messages, bisection).await?;
         Step::Held.reached();
-        let mut fates = Vec::with_capacity(messages.len());
+        let mut dispositions = Vec::with_capacity(messages.len());
         for &message in messages {
             if settled.held.contains_key(&message.partition()) {
-                let (id, fate) = fate::<H>(message);
-                let fate = match split.refused.get(&id) {
-                    Some((kind, error)) => Fate::PutAside(*kind, error.clone()),
-                    None => fate,
+                let (id, disposition) = disposition::<H>(message);
+                let disposition = match bisection.refused.get(&id) {
+                    Some((kind, error)) => Disposition::DeadLetter(*kind, error.clone()),
+                    None => disposition,
                 };
-                fates.push((message, id, fate));
+                dispositions.push((message, id, disposition));
             }
         }
 
-        let ids: Vec<Uuid> = fates.iter().map(|(_, id, _)| *id).collect();
+        let ids: Vec<Uuid> = dispositions.iter().map(|(_, id, _)| *id).collect();
         let mut unseen = ledger::settle(&mut tx, &self.listener, &ids).await?;
         settled.fresh = unseen.len();
         Step::Settled.reached();
-        let keys: BTreeSet<Key> = fates
+        let keys: BTreeSet<Key> = dispositions
             .iter()
             .filter(|(_, id, _)| unseen.contains(id))
             .filter_map(|(message, _, _)| message.topic_key())
@@ -328,28 +338,28 @@ impl<H: Handler> Batcher<H> {
         let Blocked {
             held: mut blocked,
             busy,
-        } = ledger::lock_blocked(&mut tx, &self.listener, &keys, split.patient).await?;
+        } = ledger::lock_blocked(&mut tx, &self.listener, &keys, bisection.patient).await?;
         if !busy.is_empty() {
             return Err(Stop::Busy(busy));
         }
 
-        let (mut batch, mut letters) = (Vec::with_capacity(unseen.len()), Vec::new());
-        for (message, id, fate) in fates {
+        let (mut batch, mut dead_letters) = (Vec::with_capacity(unseen.len()), Vec::new());
+        for (message, id, disposition) in dispositions {
             // Removed as it is met: a duplicate within the batch is the second to come.
             if !unseen.remove(&id) {
                 continue;
             }
             let key = message.topic_key();
             let waits = key.as_ref().is_some_and(|key| blocked.contains(key));
-            let (kind, error) = match fate {
-                Fate::PassOver => continue,
-                Fate::PutAside(Kind::Poison, error) => (Kind::Poison, error),
+            let (kind, error) = match disposition {
+                Disposition::Ignore => continue,
+                Disposition::DeadLetter(Kind::Poison, error) => (Kind::Poison, error),
                 _ if waits => (
                     Kind::Parked,
-                    "an earlier letter of its key waits".to_owned(),
+                    "an earlier dead letter of its key waits".to_owned(),
                 ),
-                Fate::PutAside(kind, error) => (kind, error),
-                Fate::Apply(received) => {
+                Disposition::DeadLetter(kind, error) => (kind, error),
+                Disposition::Apply(received) => {
                     batch.push(received);
                     continue;
                 }
@@ -357,20 +367,20 @@ impl<H: Handler> Batcher<H> {
             settled.parked += usize::from(kind == Kind::Parked);
             settled.deferred += usize::from(kind == Kind::Deferred);
             settled.faulty += usize::from(kind != Kind::Deferred && !waits);
-            letters.push(Letter {
+            dead_letters.push(NewDeadLetter {
                 id,
                 kind,
                 error: ledger::text(&error),
                 retry_in: matches!(kind, Kind::Deferred | Kind::Unknown)
-                    .then(|| self.deferral.first()),
+                    .then(|| self.retry.first()),
                 message,
             });
             blocked.extend(key);
         }
-        settled.lettered = letters.len();
+        settled.dead_lettered = dead_letters.len();
         settled.applied = batch.len();
         if settled.faulty > room {
-            return Err(Stop::TooManyLetters);
+            return Err(Stop::TooManyDeadLetters);
         }
 
         let outgoing = if batch.is_empty() {
@@ -386,19 +396,22 @@ impl<H: Handler> Batcher<H> {
             outgoing
         };
         Step::Handled.reached();
-        ledger::put_aside(&mut tx, &self.listener, &letters).await?;
-        if !letters.is_empty() {
-            Step::Lettered.reached();
+        ledger::move_to_dead_letter(&mut tx, &self.listener, &dead_letters).await?;
+        if !dead_letters.is_empty() {
+            Step::DeadLettered.reached();
         }
         append(&mut tx, &outgoing).await?;
         Step::Appended.reached();
         finish(tx).await?;
         Step::Committed.reached();
-        for letter in letters.iter().filter(|letter| letter.kind != Kind::Parked) {
+        for dead_letter in dead_letters
+            .iter()
+            .filter(|dead_letter| dead_letter.kind != Kind::Parked)
+        {
             tracing::warn!(
-                listener = self.listener, id = %letter.id, kind = letter.kind.as_str(), error = letter.error,
-                topic = letter.message.at.topic, partition = letter.message.at.partition,
-                offset = letter.message.at.offset, "message is put aside in dead_letter"
+                listener = self.listener, id = %dead_letter.id, kind = dead_letter.kind.as_str(), error = dead_letter.error,
+                topic = dead_letter.message.at.topic, partition = dead_letter.message.at.partition,
+                offset = dead_letter.message.at.offset, "message is dead-lettered in dead_letter"
             );
         }
         Ok(settled)
@@ -424,14 +437,14 @@ fn identity(message: &Message) -> Uuid {
 }
 
 /// A message's identity, and what is to become of it.
-pub(super) fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
+pub(super) fn disposition<H: Handler>(message: &Message) -> (Uuid, Disposition<H::Event>) {
     let opened = match message.open() {
         Ok(opened) => opened,
-        Err((id, why)) => return (id, Fate::PutAside(Kind::Poison, why.to_string())),
+        Err((id, why)) => return (id, Disposition::DeadLetter(Kind::Poison, why.to_string())),
     };
     let id = opened.id;
-    if H::PASSED_OVER.contains(&opened.event_type.as_str()) {
-        return (id, Fate::PassOver);
+    if H::IGNORED_EVENT_TYPES.contains(&opened.event_type.as_str()) {
+        return (id, Disposition::Ignore);
     }
     // The event's own code may run here.
     let decoded = catch_unwind(AssertUnwindSafe(|| {
@@ -443,16 +456,16 @@ pub(super) fn fate<H: Handler>(message: &Message) -> (Uuid, Fate<H::Event>) {
             panic_text(&*panic)
         ))
     });
-    let fate = match decoded {
-        Ok(event) => Fate::Apply(Received {
+    let disposition = match decoded {
+        Ok(event) => Disposition::Apply(Received {
             id,
             key: message.key.clone(),
             at: message.at.clone(),
             event,
         }),
-        Err(why) => Fate::PutAside(Kind::Poison, why),
+        Err(why) => Disposition::DeadLetter(Kind::Poison, why),
     };
-    (id, fate)
+    (id, disposition)
 }
 
 #[cfg(test)]

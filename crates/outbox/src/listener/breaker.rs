@@ -1,34 +1,48 @@
-//! The circuit breaker: a burst of letters stops the listener instead of emptying a topic into the table.
+//! The circuit breaker: a burst of dead letters stops the listener before a whole topic ends in `dead_letter`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::duration;
+
 /// When the circuit breaker opens, and for how long.
+///
+/// Once it is open, the listener applies nothing for `pause`. It is then half-open: messages are tried one by one. The first
+/// one that is applied closes it; one that becomes a dead letter opens it again, for twice as long.
+///
+/// ```
+/// use std::time::Duration;
+/// use outbox::listener::{BreakerPolicy, Config};
+///
+/// let mut config = Config::new("127.0.0.1:9092", "payments", "payment");
+/// config.breaker = BreakerPolicy { max_dead_letters: 20, ..BreakerPolicy::default() };
+/// assert_eq!(config.breaker.window, Duration::from_secs(60));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Breaker {
-    /// Letters within `within_s` that open it; deferred ones and those behind another letter of their key do not count. At least
-    /// one.
-    pub letters: u32,
-    /// Seconds. With 0, only so many letters of one transaction open it.
-    pub within_s: u32,
-    /// Seconds until messages are tried one by one, until one is applied, which closes it, or becomes a letter, too; doubled up
-    /// to [`PAUSE_MOST`] as long as none is applied.
-    pub pause_s: u32,
+pub struct BreakerPolicy {
+    /// The dead letters within `window` that open it; 0 counts as 1. Deferred and parked messages are not counted.
+    pub max_dead_letters: u32,
+    /// Setting `window_s`, in seconds. With 0, only the dead letters of a single transaction are counted together.
+    #[serde(rename = "window_s", with = "duration::seconds")]
+    pub window: Duration,
+    /// Setting `pause_s`, in seconds: how long it stays open. It doubles up to [`MAX_PAUSE`] while no message is applied.
+    #[serde(rename = "pause_s", with = "duration::seconds")]
+    pub pause: Duration,
 }
 
-/// The longest wait between two tries.
-pub const PAUSE_MOST: Duration = Duration::from_secs(600);
+/// The longest time that the circuit breaker stays open.
+pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 
-impl Default for Breaker {
-    /// 100 letters within a minute; tried again after half a minute.
+impl Default for BreakerPolicy {
+    /// 100 dead letters within 60 s; open for 30 s.
     fn default() -> Self {
         Self {
-            letters: 100,
-            within_s: 60,
-            pause_s: 30,
+            max_dead_letters: 100,
+            window: Duration::from_secs(60),
+            pause: Duration::from_secs(30),
         }
     }
 }
@@ -36,28 +50,29 @@ impl Default for Breaker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed,
-    /// Nothing is tried until then.
+    /// Nothing is applied until then.
     Open(Instant),
-    /// One letter may still be written: the probe.
+    /// A single message may be applied or dead-lettered: the probe.
     HalfOpen,
 }
 
-/// The breaker as it stands.
+/// The circuit breaker's state.
 #[derive(Debug)]
-pub(super) struct Circuit {
-    config: Breaker,
+pub(super) struct Breaker {
+    policy: BreakerPolicy,
     state: State,
+    /// When the dead letters within the window were written.
     recent: VecDeque<Instant>,
     pause: Duration,
 }
 
-impl Circuit {
-    pub(super) fn new(config: Breaker) -> Self {
+impl Breaker {
+    pub(super) fn new(policy: BreakerPolicy) -> Self {
         Self {
-            config,
+            policy,
             state: State::Closed,
             recent: VecDeque::new(),
-            pause: Duration::from_secs(config.pause_s.into()),
+            pause: policy.pause,
         }
     }
 
@@ -65,7 +80,12 @@ impl Circuit {
         self.state == State::Closed
     }
 
-    /// Until when nothing is to be tried.
+    /// Whether the next transaction may hold one message only.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.state == State::HalfOpen
+    }
+
+    /// When an open breaker becomes half-open; none if it is closed or half-open by now.
     pub(super) fn open_until(&self) -> Option<Instant> {
         match self.state {
             State::Open(until) if Instant::now() < until => Some(until),
@@ -73,13 +93,8 @@ impl Circuit {
         }
     }
 
-    /// Whether the next message is the probe.
-    pub(super) fn probes(&self) -> bool {
-        self.state == State::HalfOpen
-    }
-
-    /// How many letters may be written at `now`: none while it is open, one as the probe.
-    pub(super) fn room(&mut self, now: Instant) -> usize {
+    /// How many dead letters the next transaction may write: none while the breaker is open, one while it is half-open.
+    pub(super) fn permits(&mut self, now: Instant) -> usize {
         match self.state {
             State::Open(until) if now < until => 0,
             State::Open(_) => {
@@ -88,8 +103,8 @@ impl Circuit {
             }
             State::HalfOpen => 1,
             State::Closed => {
-                let within = Duration::from_secs(self.config.within_s.into());
-                while (self.recent.front()).is_some_and(|at| now.duration_since(*at) >= within) {
+                let window = self.policy.window;
+                while (self.recent.front()).is_some_and(|at| now.duration_since(*at) >= window) {
                     self.recent.pop_front();
                 }
                 self.limit().saturating_sub(self.recent.len())
@@ -97,47 +112,53 @@ impl Circuit {
         }
     }
 
-    /// Takes note of what a transaction has come to, and says whether it opened or closed.
-    pub(super) fn note(&mut self, applied: usize, letters: usize, now: Instant) -> Option<Turn> {
-        if letters == 0 {
+    /// Records what a transaction has committed.
+    pub(super) fn record(
+        &mut self,
+        applied: usize,
+        dead_letters: usize,
+        now: Instant,
+    ) -> Option<Transition> {
+        if dead_letters == 0 {
             let closes = applied > 0 && self.state == State::HalfOpen;
             if closes {
-                *self = Self::new(self.config);
+                *self = Self::new(self.policy);
             }
-            return closes.then_some(Turn::Closed);
+            return closes.then_some(Transition::Closed);
         }
-        self.recent.extend(std::iter::repeat_n(now, letters));
+        self.recent.extend(std::iter::repeat_n(now, dead_letters));
         match self.state {
-            State::HalfOpen => self.fail(now),
+            State::HalfOpen => self.record_failure(now),
             State::Closed if self.recent.len() >= self.limit() => Some(self.open(now)),
             State::Closed | State::Open(_) => None,
         }
     }
 
-    /// Takes note that none of those tried could be applied, and says whether it opened.
-    pub(super) fn fail(&mut self, now: Instant) -> Option<Turn> {
+    /// Records that no message of a batch could be applied.
+    pub(super) fn record_failure(&mut self, now: Instant) -> Option<Transition> {
         if self.state != State::HalfOpen {
             return None;
         }
-        self.pause = self.pause.max((self.pause * 2).min(PAUSE_MOST));
+        self.pause = self.pause.max((self.pause * 2).min(MAX_PAUSE));
         Some(self.open(now))
     }
 
-    fn open(&mut self, now: Instant) -> Turn {
+    fn open(&mut self, now: Instant) -> Transition {
         self.recent.clear();
         self.state = State::Open(now + self.pause);
-        Turn::Opened(self.pause)
+        Transition::Opened(self.pause)
     }
 
-    /// A breaker that lets nothing pass would never close again.
+    /// At least one: a breaker that permits no dead letter at all would never close again.
     fn limit(&self) -> usize {
-        usize::try_from(self.config.letters.max(1)).unwrap_or(usize::MAX)
+        usize::try_from(self.policy.max_dead_letters.max(1)).unwrap_or(usize::MAX)
     }
 }
 
 /// A change of the breaker's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Transition {
+    /// For so long.
     Opened(Duration),
     Closed,
 }
@@ -146,10 +167,10 @@ pub(super) enum Turn {
 mod tests {
     use super::*;
 
-    const CONFIG: Breaker = Breaker {
-        letters: 3,
-        within_s: 60,
-        pause_s: 10,
+    const POLICY: BreakerPolicy = BreakerPolicy {
+        max_dead_letters: 3,
+        window: Duration::from_secs(60),
+        pause: Duration::from_secs(10),
     };
 
     fn seconds(seconds: u64) -> Duration {
@@ -157,57 +178,70 @@ mod tests {
     }
 
     #[test]
-    fn letters_that_come_slowly_leave_it_closed() {
-        let (mut circuit, start) = (Circuit::new(CONFIG), Instant::now());
+    fn dead_letters_that_come_slowly_leave_it_closed() {
+        let (mut breaker, start) = (Breaker::new(POLICY), Instant::now());
         for minute in 0..10 {
             let now = start + seconds(40 * minute);
-            assert!(circuit.room(now) > 0);
-            assert_eq!(circuit.note(0, 1, now), None, "letter {minute}");
+            assert!(breaker.permits(now) > 0);
+            assert_eq!(breaker.record(0, 1, now), None, "dead letter {minute}");
         }
     }
 
     #[test]
     fn a_burst_opens_it_and_a_probe_that_is_applied_closes_it() {
-        let (mut circuit, start) = (Circuit::new(CONFIG), Instant::now());
-        assert_eq!(circuit.room(start), 3);
-        assert_eq!(circuit.note(5, 2, start), None);
-        assert_eq!(circuit.room(start), 1);
-        assert_eq!(circuit.note(0, 1, start), Some(Turn::Opened(seconds(10))));
-        assert_eq!(circuit.room(start + seconds(9)), 0);
-        // The probe is a letter, too.
-        assert_eq!(circuit.room(start + seconds(10)), 1);
+        let (mut breaker, start) = (Breaker::new(POLICY), Instant::now());
+        assert_eq!(breaker.permits(start), 3);
+        assert_eq!(breaker.record(5, 2, start), None);
+        assert_eq!(breaker.permits(start), 1);
+        assert_eq!(
+            breaker.record(0, 1, start),
+            Some(Transition::Opened(seconds(10)))
+        );
+        assert_eq!(breaker.permits(start + seconds(9)), 0);
+        // The probe is a dead letter, too.
+        assert_eq!(breaker.permits(start + seconds(10)), 1);
         let later = start + seconds(10);
-        assert_eq!(circuit.note(0, 1, later), Some(Turn::Opened(seconds(20))));
-        assert_eq!(circuit.room(later + seconds(19)), 0);
-        assert_eq!(circuit.room(later + seconds(20)), 1);
-        assert_eq!(circuit.note(0, 0, later), None, "duplicates prove nothing");
-        assert_eq!(circuit.note(1, 0, later), Some(Turn::Closed));
-        assert_eq!(circuit.room(later), 3);
-        assert_eq!(circuit.pause, seconds(10));
+        assert_eq!(
+            breaker.record(0, 1, later),
+            Some(Transition::Opened(seconds(20)))
+        );
+        assert_eq!(breaker.permits(later + seconds(19)), 0);
+        assert_eq!(breaker.permits(later + seconds(20)), 1);
+        assert_eq!(
+            breaker.record(0, 0, later),
+            None,
+            "duplicates prove nothing"
+        );
+        assert_eq!(breaker.record(1, 0, later), Some(Transition::Closed));
+        assert_eq!(breaker.permits(later), 3);
+        assert_eq!(breaker.pause, seconds(10));
     }
 
     #[test]
     fn a_probe_that_ends_as_nothing_opens_it_for_longer() {
-        let (mut circuit, start) = (Circuit::new(CONFIG), Instant::now());
-        assert_eq!(circuit.fail(start), None, "it is closed");
-        circuit.note(0, 3, start);
-        assert_eq!(circuit.fail(start), None, "nothing was tried");
+        let (mut breaker, start) = (Breaker::new(POLICY), Instant::now());
+        assert_eq!(breaker.record_failure(start), None, "it is closed");
+        breaker.record(0, 3, start);
+        assert_eq!(breaker.record_failure(start), None, "nothing was tried");
         let later = start + seconds(10);
-        assert_eq!(circuit.room(later), 1);
-        assert_eq!(circuit.fail(later), Some(Turn::Opened(seconds(20))));
-        assert!(!circuit.is_closed());
-        assert_eq!(circuit.room(later + seconds(19)), 0);
+        assert_eq!(breaker.permits(later), 1);
+        assert_eq!(
+            breaker.record_failure(later),
+            Some(Transition::Opened(seconds(20)))
+        );
+        assert!(!breaker.is_closed());
+        assert_eq!(breaker.permits(later + seconds(19)), 0);
     }
 
     #[test]
     fn the_wait_has_a_bound() {
-        let (mut circuit, mut now) = (Circuit::new(CONFIG), Instant::now());
-        circuit.note(0, 3, now);
+        let (mut breaker, mut now) = (Breaker::new(POLICY), Instant::now());
+        breaker.record(0, 3, now);
         for _ in 0..20 {
-            now = circuit.open_until().unwrap();
-            assert_eq!(circuit.room(now), 1);
-            circuit.note(0, 1, now);
+            now = breaker.open_until().unwrap();
+            assert_eq!(breaker.permits(now), 1);
+            breaker.record(0, 1, now);
         }
-        assert_eq!(circuit.open_until(), Some(now + PAUSE_MOST));
+        assert_eq!(breaker.open_until(), Some(now + MAX_PAUSE));
     }
 }

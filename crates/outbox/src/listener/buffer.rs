@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::message::Message;
 
-/// The most bytes that wait, or are in hand: messages may be as large as Kafka allows, memory may not.
+/// The most bytes that wait, or are in flight: messages may be as large as Kafka allows, memory may not.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages in the order in which they arrived.
@@ -29,7 +29,7 @@ impl Buffer {
         self.messages.push_back(message);
     }
 
-    /// Moves the oldest messages to those in hand while these have room: for `most` of them.
+    /// Moves the oldest messages to those in flight while these have room: for `most` of them.
     pub(super) fn fill(&mut self, hand: &mut Vec<Message>, most: usize) {
         let mut bytes: usize = hand.iter().map(size).sum();
         while hand.len() < most
@@ -68,7 +68,7 @@ impl Buffer {
     }
 }
 
-/// Whether those in hand have no room for a further message.
+/// Whether those in flight have no room for a further message.
 pub(super) fn is_full(hand: &[Message], most: usize) -> bool {
     hand.len() >= most || hand.iter().map(size).sum::<usize>() >= MOST_BYTES
 }

@@ -10,14 +10,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Breaker, Deferral, Error};
+use super::{BreakerPolicy, Error, RetryPolicy};
 use crate::property::bears_secret;
 
 /// Where a listener reads, and as whom. Neither its `Debug` nor what it serializes to shows a secret.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The listener's name in inbox, epochs and letters, at most 63 characters. Two listeners may share a database.
+    /// The listener's name in inbox, epochs and dead letters, at most 63 characters. Two listeners may share a database.
     pub name: String,
     /// Kafka's addresses, `host:port[,host:port…]`.
     pub bootstrap_servers: String,
@@ -34,12 +34,12 @@ pub struct Config {
     /// Properties of librdkafka whose values are files' contents, such as `sasl.password`: the file's path by the
     /// property's name. Read whenever a client is made; a trailing newline does not count.
     pub property_files: BTreeMap<String, PathBuf>,
-    /// When a burst of letters stops the listener.
+    /// When a burst of dead letters stops the listener.
     #[serde(default)]
-    pub breaker: Breaker,
-    /// How deferred letters, and those that failed in an unknown way, are tried again.
+    pub breaker: BreakerPolicy,
+    /// How deferred dead letters, and those that failed in an unknown way, are tried again.
     #[serde(default)]
-    pub deferral: Deferral,
+    pub retry: RetryPolicy,
 }
 
 /// Stands for a secret.
@@ -79,8 +79,8 @@ impl Config {
             max_batch: DEFAULT_MAX_BATCH,
             properties: BTreeMap::new(),
             property_files: BTreeMap::new(),
-            breaker: Breaker::default(),
-            deferral: Deferral::default(),
+            breaker: BreakerPolicy::default(),
+            retry: RetryPolicy::default(),
         }
     }
 
@@ -262,7 +262,7 @@ impl fmt::Debug for Config {
             properties,
             property_files,
             breaker,
-            deferral,
+            retry,
         } = self;
         f.debug_struct("Config")
             .field("name", name)
@@ -273,7 +273,7 @@ impl fmt::Debug for Config {
             .field("properties", &shown(properties).collect::<BTreeMap<_, _>>())
             .field("property_files", property_files)
             .field("breaker", breaker)
-            .field("deferral", deferral)
+            .field("retry", retry)
             .finish()
     }
 }

@@ -1,6 +1,6 @@
 //! Steps at which a test can have the process die, as if it were killed there: `OUTBOX_FAILPOINT=STEP` or `STEP:N`, the Nth
 //! time that the step is reached. Of several, `STEP:N,STEP:N`, each counts from where the one before it was reached, and it dies
-//! at the last: at `Lettered,Committed` once letters are committed. Builds without debug assertions know nothing of it.
+//! at the last: at `DeadLettered,Committed` once dead letters are committed. Builds without debug assertions know nothing of it.
 
 /// The steps, in the order in which a batch takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub(super) enum Step {
     Settled,
     /// The handler has done its work.
     Handled,
-    /// Letters are written, if there are any.
-    Lettered,
+    /// Dead letters are written, if there are any.
+    DeadLettered,
     /// The outgoing events are appended.
     Appended,
     /// The transaction is committed.
@@ -25,12 +25,12 @@ pub(super) enum Step {
     PartFailed,
     /// The offsets are on their way to Kafka.
     OffsetsSent,
-    /// A letter is locked.
-    LetterLocked,
-    /// A letter's effects are written, and it is removed.
-    LetterRemoved,
-    /// A letter that failed again has its new error.
-    LetterStays,
+    /// A dead letter is locked.
+    DeadLetterLocked,
+    /// A dead letter's effects are written, and it is removed.
+    DeadLetterRemoved,
+    /// A dead letter that failed again has its new error.
+    DeadLetterStays,
 }
 
 #[cfg(debug_assertions)]

@@ -18,10 +18,10 @@ pub enum Failure {
     Refused(Vec<Refusal>),
     /// A message of the batch can never be applied, and nobody says which: its data break a rule of the database
     /// (SQLSTATE classes 22 and 23), or the handler panicked. The batch is split until the message stands alone, and that
-    /// one is put aside.
+    /// one is dead-lettered.
     #[error("poison: {0}")]
     Poison(#[source] BoxError),
-    /// Anything else. The batch is split until the message stands alone; that one is tried again a few times, and put aside
+    /// Anything else. The batch is split until the message stands alone; that one is tried again a few times, and dead-lettered
     /// where others can be applied meanwhile, or where a hundred or more of its key leave no room for others. Else it is retried
     /// with back-off: what is of its key waits until then, and other messages until it is tried next, 2 s at most.
     #[error("unknown: {0}")]
@@ -46,7 +46,7 @@ pub enum RefusalKind {
     /// Never: reading it again gives the same answer.
     Poison,
     /// Not yet: what it refers to is not visible. It is tried again by itself for a while; see
-    /// [`Deferral`](super::Deferral).
+    /// [`RetryPolicy`](super::RetryPolicy).
     Deferred,
 }
 
@@ -66,7 +66,7 @@ impl Refusal {
 
 /// What is left over waits for others who have its keys locked: nothing is wrong with it.
 #[derive(Debug, thiserror::Error)]
-#[error("somebody else is at the letters of a message's key")]
+#[error("somebody else is at the dead letters of a message's key")]
 pub(super) struct BusyKeys;
 
 /// What is left over waits for the circuit breaker: nothing is tried.
@@ -103,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// Whether it only waits for others to be done with letters.
+    /// Whether it only waits for others to be done with dead letters.
     pub(super) fn is_busy_keys(&self) -> bool {
         matches!(self, Self::Transient(error) if error.is::<BusyKeys>())
     }

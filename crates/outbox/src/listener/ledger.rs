@@ -1,4 +1,4 @@
-//! The listener's own tables: epochs, inbox, letters.
+//! The listener's own tables: epochs, inbox, dead letters.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use sqlx::QueryBuilder;
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
-use super::letters::Kind;
-use super::split::TRIES;
+use super::bisect::TRIES;
+use super::dead_letter::Kind;
 use crate::message::Message;
 
 /// A partition of a topic.
@@ -88,16 +88,16 @@ pub(super) async fn settle(
     Ok(fresh.into_iter().collect())
 }
 
-/// Keys that have letters.
+/// Keys that have dead letters.
 #[derive(Debug, Default)]
 pub(super) struct Blocked {
     /// Locked here: what comes later of them waits.
     pub(super) held: HashSet<Key>,
-    /// Locked by somebody else, who tries a letter of theirs, drops one, or puts one aside; or who has just done so.
+    /// Locked by somebody else, who tries a dead letter of theirs, drops one, or puts one aside; or who has just done so.
     pub(super) busy: HashSet<Key>,
 }
 
-/// Locks those of `keys` that have letters. Whoever redrives holds the same locks, so what is seen here stays so until the
+/// Locks those of `keys` that have dead letters. Whoever redrives holds the same locks, so what is seen here stays so until the
 /// transaction ends. Nobody is waited for, since a redrive may take as long as a transaction may, unless `patient`: then its turn
 /// comes before the next redrive's, in the order of the keys so that two who wait do not deadlock.
 pub(super) async fn lock_blocked(
@@ -176,8 +176,8 @@ pub(super) async fn block(
     Ok(())
 }
 
-/// A message to put aside.
-pub(super) struct Letter<'a> {
+/// A message to dead-letter.
+pub(super) struct NewDeadLetter<'a> {
     pub(super) id: Uuid,
     pub(super) kind: Kind,
     /// As [`text`] gives it.
@@ -187,57 +187,57 @@ pub(super) struct Letter<'a> {
     pub(super) message: &'a Message,
 }
 
-/// Letters in one statement; a row has 14 values, and a statement at most 65,535.
-const LETTERS_AT_ONCE: usize = 1000;
+/// Dead letters in one statement; a row has 14 values, and a statement at most 65,535.
+const DEAD_LETTERS_AT_ONCE: usize = 1000;
 
 /// Puts messages aside, whole: error, position, headers and raw bytes. What comes later of their keys waits behind them.
-pub(super) async fn put_aside(
+pub(super) async fn move_to_dead_letter(
     tx: &mut PgTransaction<'_>,
     listener: &str,
-    letters: &[Letter<'_>],
+    dead_letters: &[NewDeadLetter<'_>],
 ) -> Result<(), sqlx::Error> {
-    let keys: BTreeSet<(&str, &[u8])> = letters
+    let keys: BTreeSet<(&str, &[u8])> = dead_letters
         .iter()
-        .filter_map(|letter| {
+        .filter_map(|dead_letter| {
             Some((
-                letter.message.at.topic.as_str(),
-                letter.message.key.as_deref()?,
+                dead_letter.message.at.topic.as_str(),
+                dead_letter.message.key.as_deref()?,
             ))
         })
         .collect();
     if !keys.is_empty() {
         block(tx, listener, &keys).await?;
     }
-    for some in letters.chunks(LETTERS_AT_ONCE) {
+    for some in dead_letters.chunks(DEAD_LETTERS_AT_ONCE) {
         let mut statement = QueryBuilder::new(
             r#"insert into dead_letter
                  (listener, id, kind, error, attempts, retry_at, topic, partition, "offset", produced_at, key, header_names,
                   header_values, value) "#,
         );
-        statement.push_values(some, |mut row, letter| {
-            let message = letter.message;
+        statement.push_values(some, |mut row, dead_letter| {
+            let message = dead_letter.message;
             let (names, values): (Vec<&str>, Vec<Option<&[u8]>>) = message
                 .headers
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_deref()))
                 .unzip();
             row.push_bind(listener)
-                .push_bind(letter.id)
-                .push_bind(letter.kind.as_str())
-                .push_bind(&letter.error)
-                .push_bind(match letter.kind {
+                .push_bind(dead_letter.id)
+                .push_bind(dead_letter.kind.as_str())
+                .push_bind(&dead_letter.error)
+                .push_bind(match dead_letter.kind {
                     Kind::Parked => 0,
                     Kind::Poison | Kind::Deferred => 1,
                     Kind::Unknown => i64::from(TRIES),
                 })
                 .push("now() + make_interval(secs => ")
-                .push_bind_unseparated(letter.retry_in.map(|wait| wait.as_secs_f64()))
+                .push_bind_unseparated(dead_letter.retry_in.map(|wait| wait.as_secs_f64()))
                 .push_unseparated(")")
                 .push_bind(&message.at.topic)
                 .push_bind(message.at.partition)
                 .push_bind(message.at.offset)
                 .push("to_timestamp(")
-                // What PostgreSQL cannot show as a time is no reason to lose the letter: years 1970 to 9999.
+                // What PostgreSQL cannot show as a time is no reason to lose the dead letter: years 1970 to 9999.
                 .push_bind_unseparated(
                     message
                         .timestamp
@@ -250,7 +250,7 @@ pub(super) async fn put_aside(
                 .push_bind(message.value.as_deref());
         });
         statement.push(" on conflict do nothing");
-        // Each count of letters is another text: prepared for good, they would fill the connection's cache and the server's memory.
+        // Each count of dead letters is another text: prepared for good, they would fill the connection's cache and the server's memory.
         let once = statement.build().persistent(false);
         once.execute(&mut **tx).await?;
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge, histogram};
 use serde::Serialize;
 
+use super::dead_letter::Kind;
 use super::ledger::Partition;
-use super::letters::Kind;
 
 /// How long no broker may be reached before that is worth a warning. Statistics come every 2 s.
 const UNREACHED: Duration = Duration::from_secs(6);
@@ -15,7 +15,7 @@ const UNREACHED: Duration = Duration::from_secs(6);
 const STALLED: Duration = Duration::from_secs(30);
 
 const SETTLED: &str = "outbox_listener_settled_total";
-const LETTERS: &str = "outbox_listener_letters_total";
+const DEAD_LETTERS: &str = "outbox_listener_dead_lettered_total";
 const RETRIES: &str = "outbox_listener_retries_total";
 
 /// How a listener is doing.
@@ -25,7 +25,7 @@ pub struct Progress {
     pub listener: String,
     /// Partitions that it holds.
     pub partitions: usize,
-    /// Messages that wait in them, in the batch in hand too. Those not fetched yet are counted by their offsets, which
+    /// Messages that wait in them, in the in-flight batch too. Those not fetched yet are counted by their offsets, which
     /// a transaction's end takes one of, and are known as of the last fetch: while the listener is so far behind that it
     /// fetches no more, what arrives since is not counted.
     pub lag: u64,
@@ -33,16 +33,16 @@ pub struct Progress {
     pub paused: bool,
     /// Events settled since it started; those that came again are not counted.
     pub settled: u64,
-    /// Messages put aside since it started.
-    pub lettered: u64,
+    /// Messages dead-lettered since it started.
+    pub dead_lettered: u64,
     /// Batches committed since it started.
     pub batches: u64,
     /// Batches that failed and came again since it started.
     pub retries: u64,
-    /// Whether the circuit breaker is open: too many messages were put aside, nothing is tried for a while, and then one
+    /// Whether the circuit breaker is open: too many messages were dead-lettered, nothing is tried for a while, and then one
     /// message at a time until one is applied.
     pub breaker_open: bool,
-    /// In which way the batch in hand failed, if it is being retried: `transient` or `unknown`.
+    /// In which way the in-flight batch failed, if it is being retried: `transient` or `unknown`.
     pub retrying: Option<&'static str>,
     /// What keeps it from its messages: a topic that is not there, or a right that it lacks.
     pub trouble: Option<String>,
@@ -60,7 +60,7 @@ pub struct Progress {
 impl Progress {
     pub(super) fn new(listener: &str) -> Self {
         // There from the start, so that the first one shows as a rise.
-        for name in [RETRIES, LETTERS, SETTLED] {
+        for name in [RETRIES, DEAD_LETTERS, SETTLED] {
             counter!(name, "listener" => listener.to_owned()).increment(0);
         }
         Self {
@@ -69,7 +69,7 @@ impl Progress {
             lag: 0,
             paused: false,
             settled: 0,
-            lettered: 0,
+            dead_lettered: 0,
             batches: 0,
             retries: 0,
             breaker_open: false,
@@ -86,7 +86,7 @@ impl Progress {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         if self.breaker_open {
-            let text = "the circuit breaker is open: too many messages were put aside; the letters say why. Messages are tried one by one, ever more seldom until one is applied; a restart of the listener tries at once";
+            let text = "the circuit breaker is open: too many messages were dead-lettered; the dead letters say why. Messages are tried one by one, ever more seldom until one is applied; a restart of the listener tries at once";
             return Some(text.to_owned());
         }
         if let Some(why) = &self.retrying {
@@ -142,14 +142,14 @@ impl Progress {
     }
 
     /// Takes note of events that were settled.
-    pub(super) fn settle(&mut self, fresh: usize, lettered: usize) {
-        let (fresh, lettered) = (fresh as u64, lettered as u64);
+    pub(super) fn settle(&mut self, fresh: usize, dead_lettered: usize) {
+        let (fresh, dead_lettered) = (fresh as u64, dead_lettered as u64);
         self.settled += fresh;
-        self.lettered += lettered;
+        self.dead_lettered += dead_lettered;
         self.advanced = Instant::now();
         let listener = &self.listener;
         counter!(SETTLED, "listener" => listener.clone()).increment(fresh);
-        counter!(LETTERS, "listener" => listener.clone()).increment(lettered);
+        counter!(DEAD_LETTERS, "listener" => listener.clone()).increment(dead_lettered);
     }
 
     /// Takes note of a batch that has come to its end.
@@ -178,13 +178,13 @@ impl Progress {
     }
 }
 
-/// Takes note of how many letters wait, of each kind.
+/// Takes note of how many dead letters wait, of each kind.
 pub(super) fn waiting(listener: &str, kinds: &[(Kind, i64)]) {
     for kind in Kind::ALL {
         let of_kind = kinds.iter().find(|(counted, _)| *counted == kind);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         let count = of_kind.map_or(0.0, |(_, count)| *count as f64);
-        gauge!("outbox_listener_waiting_letters", "listener" => listener.to_owned(), "kind" => kind.as_str()).set(count);
+        gauge!("outbox_listener_dead_letters", "listener" => listener.to_owned(), "kind" => kind.as_str()).set(count);
     }
 }
 

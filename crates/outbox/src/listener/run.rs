@@ -1,6 +1,6 @@
-//! The listener's loop: one batch in hand, the next one gathering.
+//! The listener's loop: one in-flight batch, the next one gathering.
 //!
-//! Polling never waits for the database: while a batch is in hand, messages gather in a bounded buffer; when that
+//! Polling never waits for the database: while a batch is in flight, messages gather in a bounded buffer; when that
 //! is full and the database does not come back within a moment, partitions are paused and polling goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +13,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batcher, Settled, Work};
+use super::bisect::Unsettled;
 use super::buffer::{Buffer, is_full};
 use super::clock::Moment;
 use super::consumer::{Change, Consumer};
 use super::failpoint::Step;
-use super::hand::{Hand, Outcome};
+use super::in_flight::{InFlight, Outcome};
 use super::ledger::Partition;
-use super::split::Unsettled;
 use super::{Error, Failure, Handler, Listener, Progress};
 use crate::message::Message;
 
@@ -34,7 +34,7 @@ const REST: Duration = Duration::from_secs(1);
 const UNREACHED: Duration = Duration::from_secs(15);
 /// Consumers that may be closing at the same time.
 const MOST_CLOSING: usize = 4;
-/// How long what is in hand may take to finish when the listener is to stop.
+/// How long what is in flight may take to finish when the listener is to stop.
 pub(super) const LAST_BATCH: Duration = Duration::from_secs(5);
 
 pub(super) struct Run<H: Handler> {
@@ -46,13 +46,13 @@ pub(super) struct Run<H: Handler> {
     epochs: BTreeMap<Partition, i64>,
     /// Superseded while still assigned: to be read again from the committed offset.
     rewind: BTreeSet<Partition>,
-    /// Lost, perhaps only for a moment, since the batch in hand was taken.
+    /// Lost, perhaps only for a moment, since the in-flight batch was taken.
     gone: BTreeSet<Partition>,
-    /// Where each partition held goes on after what was taken in hand last. What comes later is lower where the topic was made
+    /// Where each partition held goes on after what was taken in flight last. What comes later is lower where the topic was made
     /// again.
     reached: BTreeMap<Partition, i64>,
     buffer: Buffer,
-    hand: Hand,
+    in_flight: InFlight,
     retry: Duration,
     paused: bool,
     polled: Instant,
@@ -77,7 +77,7 @@ impl<H: Handler> Run<H> {
             gone: BTreeSet::new(),
             reached: BTreeMap::new(),
             buffer: Buffer::new(2 * listener.max_batch),
-            hand: Hand::Empty,
+            in_flight: InFlight::Empty,
             retry: RETRY_FIRST,
             paused: false,
             polled: Instant::now(),
@@ -120,7 +120,7 @@ impl<H: Handler> Run<H> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                outcome = self.hand.settled() => self.finish(outcome),
+                outcome = self.in_flight.settled() => self.finish(outcome),
                 received = self.consumer.receive(), if room => self.gather(received?)?,
                 () = self.consumer.changed() => {}
                 _ = tick.tick() => {
@@ -172,7 +172,7 @@ impl<H: Handler> Run<H> {
                 *unfetched = 0;
             }
         }
-        for message in self.buffer.iter().chain(self.hand.messages()) {
+        for message in self.buffer.iter().chain(self.in_flight.messages()) {
             *lag.entry(message.partition()).or_default() += 1;
         }
         let (unreached, trouble) = (self.consumer.unreached(), self.consumer.trouble());
@@ -197,10 +197,10 @@ impl<H: Handler> Run<H> {
         Ok(())
     }
 
-    /// Starts the next batch, or the one in hand again when its time has come.
+    /// Starts the next batch, or the one in flight again when its time has come.
     fn take_in_hand(&mut self) {
-        let (mut messages, most) = match std::mem::replace(&mut self.hand, Hand::Empty) {
-            Hand::Waiting {
+        let (mut messages, most) = match std::mem::replace(&mut self.in_flight, InFlight::Empty) {
+            InFlight::Waiting {
                 mut messages,
                 until,
                 window,
@@ -209,9 +209,9 @@ impl<H: Handler> Run<H> {
                 messages.retain(|message| self.is_mine(&message.partition()));
                 (messages, self.most.max(window))
             }
-            Hand::Empty => (Vec::new(), self.most),
+            InFlight::Empty => (Vec::new(), self.most),
             busy => {
-                self.hand = busy;
+                self.in_flight = busy;
                 return;
             }
         };
@@ -236,10 +236,10 @@ impl<H: Handler> Run<H> {
             // A task of its own: whatever becomes of this loop, the transaction ends in order.
             async move { batcher.settle(&work).await }
         });
-        self.hand = Hand::Settling(work, task);
+        self.in_flight = InFlight::Settling(work, task);
     }
 
-    /// Whether the batch in hand may still speak for a partition: held, and not lost in between.
+    /// Whether the in-flight batch may still speak for a partition: held, and not lost in between.
     fn is_mine(&self, partition: &Partition) -> bool {
         self.assigned.contains(partition) && !self.gone.contains(partition)
     }
@@ -276,7 +276,8 @@ impl<H: Handler> Run<H> {
 
     fn finish(&mut self, outcome: Option<Outcome>) {
         let Some(outcome) = outcome else { return };
-        let Hand::Settling(work, _) = std::mem::replace(&mut self.hand, Hand::Empty) else {
+        let InFlight::Settling(work, _) = std::mem::replace(&mut self.in_flight, InFlight::Empty)
+        else {
             return;
         };
         match outcome {
@@ -315,7 +316,7 @@ impl<H: Handler> Run<H> {
         if failure.is_busy_keys() {
             tracing::debug!(error = %failure, messages = count, "what is left over waits for others");
             self.fails_no_more();
-            self.hand = Hand::waiting(messages, Instant::now() + RETRY_FIRST, failure);
+            self.in_flight = InFlight::waiting(messages, Instant::now() + RETRY_FIRST, failure);
             return;
         }
         if failure.is_breaker_open() {
@@ -339,7 +340,7 @@ impl<H: Handler> Run<H> {
         self.look_at_breaker();
         let (now, open) = (Instant::now(), self.batcher.open_until());
         let closes = open.map_or(now, Instant::from_std);
-        self.hand = Hand::waiting(messages, closes.max(now + self.retry), failure);
+        self.in_flight = InFlight::waiting(messages, closes.max(now + self.retry), failure);
         self.retry = (self.retry * 2).min(RETRY_MOST);
     }
 
@@ -372,11 +373,11 @@ impl<H: Handler> Run<H> {
         self.look_at_breaker();
     }
 
-    /// The offsets to commit, of partitions of which anything was settled: what is in hand comes again.
+    /// The offsets to commit, of partitions of which anything was settled: what is in flight comes again.
     fn next(&self) -> BTreeMap<Partition, i64> {
         let mut next = self.reached.clone();
         next.retain(|partition, _| self.epochs.contains_key(partition));
-        for message in self.hand.messages() {
+        for message in self.in_flight.messages() {
             if let Some(next) = next.get_mut(&message.partition()) {
                 *next = message.at.offset.min(*next);
             }
@@ -460,8 +461,8 @@ impl<H: Handler> Run<H> {
     }
 
     async fn stop(mut self) {
-        if matches!(self.hand, Hand::Settling(..)) {
-            if let Ok(outcome) = tokio::time::timeout(LAST_BATCH, self.hand.settled()).await {
+        if matches!(self.in_flight, InFlight::Settling(..)) {
+            if let Ok(outcome) = tokio::time::timeout(LAST_BATCH, self.in_flight.settled()).await {
                 self.follow_assignment();
                 self.finish(outcome);
             } else {

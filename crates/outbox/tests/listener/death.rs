@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, stream};
 use nix::sys::signal::Signal;
 use outbox::listener::Config;
-use outbox::listener::letters::Letters;
+use outbox::listener::dead_letter::DeadLetters;
 use stack::testing::Database;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -20,10 +20,10 @@ use crate::clerk::{Clerk, Hand};
 use crate::office::Office;
 use crate::plan::{Action, Flaw, Manner, Plan, Sent};
 use crate::topic::Carried;
-use crate::worker::{DEFERRAL, Worker};
+use crate::worker::{RETRY_POLICY, Worker};
 
-/// Every step of a batch, and of a letter that is tried again, by their names in `src/listener/failpoint.rs`; what comes after
-/// the letters, also in a batch that has some; and between the parts of one that was split.
+/// Every step of a batch, and of a dead letter that is tried again, by their names in `src/listener/failpoint.rs`; what comes after
+/// the dead letters, also in a batch that has some; and between the parts of one that was split.
 const STEPS: [&str; 17] = [
     "Received",
     "Begun",
@@ -56,7 +56,7 @@ const OF_KEY: u8 = 8;
 const UNDECODABLE: u8 = 2;
 /// The round in which those come that fail in the handler: a batch is split for them, or they are tried more than once.
 const FAILING: u8 = 4;
-/// So that there are many batches, and such with effects and letters.
+/// So that there are many batches, and such with effects and dead letters.
 const MAX_BATCH: u8 = 5;
 /// How long everything may take, the deaths included.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -172,7 +172,7 @@ fn load() -> Vec<Sent> {
             (UNDECODABLE, ..PARTITIONS) => Manner::Undecodable,
             // Waits, and is tried twice when its turn comes.
             (FAILING, ..PARTITIONS) => Manner::Fails(Flaw::Deferred, 1),
-            // Seldom enough to be applied before it is taken for a letter.
+            // Seldom enough to be applied before it is taken for a dead letter.
             (FAILING, PARTITIONS) => Manner::Fails(Flaw::Strange, 4),
             (FAILING, _) => Manner::Hopeless(Flaw::Violates),
             _ => Manner::Applies,
@@ -182,7 +182,7 @@ fn load() -> Vec<Sent> {
     messages.collect()
 }
 
-/// Letters of each key, in their order: by the event, and as what.
+/// Dead letters of each key, in their order: by the event, and as what.
 type OfKeys = BTreeMap<Vec<u8>, Vec<(Uuid, String)>>;
 
 impl Office {
@@ -190,32 +190,32 @@ impl Office {
         !message.decodes || self.hopeless.lock().unwrap().contains(&message.id)
     }
 
-    /// Poison is put aside, and whatever comes after it of its key.
-    fn expected_letters(&self) -> OfKeys {
-        let mut letters = OfKeys::new();
+    /// Poison is dead-lettered, and whatever comes after it of its key.
+    fn expected_dead_letters(&self) -> OfKeys {
+        let mut dead_letters = OfKeys::new();
         for message in self.topic.carried() {
             let is_poison = self.is_poison(&message);
             let key = message.key.unwrap();
-            if let Some(of_key) = letters.get_mut(&key) {
+            if let Some(of_key) = dead_letters.get_mut(&key) {
                 of_key.push((message.id, "parked".to_owned()));
             } else if is_poison {
-                letters.insert(key, vec![(message.id, "poison".to_owned())]);
+                dead_letters.insert(key, vec![(message.id, "poison".to_owned())]);
             }
         }
-        letters
+        dead_letters
     }
 
-    async fn letters(&self) -> OfKeys {
+    async fn dead_letters(&self) -> OfKeys {
         let rows = sqlx::query_as("select key, id, kind from dead_letter order by seq");
         let rows: Vec<(Vec<u8>, Uuid, String)> = rows.fetch_all(&self.pool).await.unwrap();
-        let mut letters = OfKeys::new();
+        let mut dead_letters = OfKeys::new();
         for (key, id, kind) in rows {
-            letters.entry(key).or_default().push((id, kind));
+            dead_letters.entry(key).or_default().push((id, kind));
         }
-        letters
+        dead_letters
     }
 
-    /// Whether the whole load is settled, letters apart.
+    /// Whether the whole load is settled, dead letters apart.
     async fn is_read(&self) -> Result<(), String> {
         let group = self.group(&self.clerks[0]);
         let (committed, ends) = (self.topic.committed(&group).await, self.topic.ends());
@@ -257,15 +257,17 @@ async fn dies_at(step: &str) -> Result<(), String> {
     let mut process = Process::start(&office, step);
     let read = process.lives_until("all is read", async || office.is_read().await);
     read.await?;
-    let (letters, expected) = (office.letters().await, office.expected_letters());
-    if letters != expected {
-        return Err(format!("letters are {letters:?}, not {expected:?}"));
+    let (dead_letters, expected) = (office.dead_letters().await, office.expected_dead_letters());
+    if dead_letters != expected {
+        return Err(format!(
+            "dead letters are {dead_letters:?}, not {expected:?}"
+        ));
     }
     let clerk = &office.clerks[0];
     let hand = Hand::new(clerk, 0);
-    let operator = Letters::new(&clerk.listener, office.pool.clone(), hand, DEFERRAL);
+    let operator = DeadLetters::new(&clerk.listener, office.pool.clone(), hand, RETRY_POLICY);
     for of_key in expected.values() {
-        operator.drop(of_key[0].0, "a test").await.unwrap();
+        operator.discard(of_key[0].0, "a test").await.unwrap();
     }
     let settled = process.lives_until("all is settled", async || office.is_settled().await);
     settled.await?;

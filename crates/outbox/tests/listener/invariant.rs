@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::clerk::Clerk;
 use crate::office::Office;
 
-/// Letters of a key that is not blocked, blocked keys without letters, letters that were applied too, and what is in neither
+/// Dead letters of a key that is not blocked, blocked keys without dead letters, dead letters that were applied too, and what is in neither
 /// inbox; each as one text. One statement, so that it sees one moment.
 const BROKEN: &str = "
     select 'letter ' || id || ' of a key that is not blocked' from dead_letter
@@ -23,18 +23,18 @@ const BROKEN: &str = "
     union all
     select 'applied twice: ' || id from note group by listener, id having count(*) > 1
     union all
-    select 'dropped twice: ' || id from dropped_letter group by listener, id having count(*) > 1
+    select 'dropped twice: ' || id from discarded_dead_letter group by listener, id having count(*) > 1
     union all
     select 'applied and a letter: ' || id from note join dead_letter using (listener, id)
     union all
-    select 'applied and dropped: ' || id from note join dropped_letter using (listener, id)
+    select 'applied and dropped: ' || id from note join discarded_dead_letter using (listener, id)
     union all
-    select 'a letter and dropped: ' || id from dead_letter join dropped_letter using (listener, id)
+    select 'a letter and dropped: ' || id from dead_letter join discarded_dead_letter using (listener, id)
     union all
     select 'not in the inbox: ' || id
     from (select listener, id from note
           union all select listener, id from dead_letter
-          union all select listener, id from dropped_letter) as effect
+          union all select listener, id from discarded_dead_letter) as effect
     where not exists (select from inbox where inbox.listener = effect.listener and inbox.id = effect.id)";
 
 fn agree<T: std::fmt::Debug + Ord>(
@@ -102,7 +102,7 @@ impl Office {
     /// Whether there is nothing left to do, or what.
     pub(crate) async fn is_settled(&self) -> Result<(), String> {
         for clerk in &self.clerks {
-            let letters = self
+            let dead_letters = self
                 .ids(clerk, "select id from dead_letter where listener = $1")
                 .await;
             let (committed, ends) = (
@@ -112,10 +112,10 @@ impl Office {
             let behind = ends
                 .iter()
                 .any(|(partition, end)| committed.get(partition) != Some(end));
-            if behind || !letters.is_empty() {
+            if behind || !dead_letters.is_empty() {
                 let name = &clerk.listener;
                 return Err(format!(
-                    "{name} has committed {committed:?} of {ends:?}, letters are {letters:?}"
+                    "{name} has committed {committed:?} of {ends:?}, dead letters are {dead_letters:?}"
                 ));
             }
         }
@@ -145,7 +145,7 @@ impl Office {
                 "select (payload ->> 'of')::uuid from outbox where payload ->> 'listener' = $1";
             let published = once("published", self.ids(clerk, published).await)?;
             agree("published", &published, &applied)?;
-            let dropped = "select id from dropped_letter where listener = $1";
+            let dropped = "select id from discarded_dead_letter where listener = $1";
             let dropped = once("dropped", self.ids(clerk, dropped).await)?;
             agree("dropped", &dropped, &given_up)?;
 
@@ -175,7 +175,9 @@ impl Office {
             .await
             .unwrap();
         if rest != 0 {
-            return Err(format!("{rest} rows of letters and blocked keys are left"));
+            return Err(format!(
+                "{rest} rows of dead letters and blocked keys are left"
+            ));
         }
         Ok(())
     }
@@ -186,7 +188,7 @@ impl Office {
     pub(crate) async fn story(&self) -> String {
         let sql = "
             select format('%s applied, %s dropped, %s letters, %s claims', (select count(*) from note),
-                          (select count(*) from dropped_letter), pg_sequence_last_value('dead_letter_seq_seq'),
+                          (select count(*) from discarded_dead_letter), pg_sequence_last_value('dead_letter_seq_seq'),
                           (select sum(epoch) from epoch))";
         let counts: String = sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap();
         format!("{} messages: {counts}", self.topic.carried().len())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use outbox::listener::letters::{Filter, Letters};
+use outbox::listener::dead_letter::{DeadLetters, Filter};
 use outbox::listener::{Config, Failure};
 use sqlx::PgPool;
 use stack::testing::{self, Context, Database};
@@ -255,7 +255,7 @@ impl Office {
     fn operator(&self, clerk: &Arc<Clerk>, dwell_ms: u8) -> Operator {
         let (name, hand) = (&clerk.listener, Hand::new(clerk, dwell_ms));
         Operator {
-            letters: Letters::new(name, self.theirs.clone(), hand, worker::DEFERRAL),
+            dead_letters: DeadLetters::new(name, self.theirs.clone(), hand, worker::RETRY_POLICY),
             topic: self.topic.clone(),
             hopeless: Arc::clone(&self.hopeless),
         }
@@ -266,7 +266,7 @@ impl Office {
         self.workers[0].freeze(true)
     }
 
-    /// Everybody is well again, and whoever looks after letters does, until everything is settled.
+    /// Everybody is well again, and whoever looks after dead letters does, until everything is settled.
     pub(crate) async fn settles(&mut self) -> Result<(), String> {
         for index in 0..self.clerks.len() {
             self.clerks[index].heal(usize::MAX);
@@ -345,15 +345,15 @@ fn filter(which: &Which) -> (Filter, usize) {
     }
 }
 
-/// Somebody who looks after one listener's letters.
+/// Somebody who looks after one listener's dead letters.
 struct Operator {
-    letters: Letters<Hand>,
+    dead_letters: DeadLetters<Hand>,
     topic: Topic,
     hopeless: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 impl Operator {
-    /// Goes through the letters once, and again while there is time.
+    /// Goes through the dead letters once, and again while there is time.
     async fn works(&self, filter: &Filter, most: usize, drops: bool, lasts: Duration) {
         let began = Instant::now();
         loop {
@@ -366,13 +366,15 @@ impl Operator {
         }
     }
 
-    /// Tries letters in their order, and gives up what can never be applied.
+    /// Tries dead letters in their order, and gives up what can never be applied.
     async fn goes_through(&self, filter: &Filter, most: usize, drops: bool) -> Result<(), Failure> {
-        for letter in self.letters.list(filter, most).await? {
-            if drops && self.is_hopeless(letter.id) {
-                self.letters.drop(letter.id, "hopeless").await?;
+        for dead_letter in self.dead_letters.list(filter, most).await? {
+            if drops && self.is_hopeless(dead_letter.id) {
+                self.dead_letters
+                    .discard(dead_letter.id, "hopeless")
+                    .await?;
             } else {
-                self.letters.redrive(letter.id).await?;
+                self.dead_letters.redrive(dead_letter.id).await?;
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ pub(crate) enum Action {
         max_batch: u8,
         dwell_ms: u8,
     },
-    /// The batch in hand is finished, and the group is left.
+    /// The in-flight batch is finished, and the group is left.
     Stop(u8),
     /// What is open is rolled back. In silence, the group waits for it as long as for a process that is gone.
     Kill {
@@ -51,7 +51,7 @@ pub(crate) enum Action {
     },
     /// The cause of the oldest failures is gone.
     Heal(u8),
-    /// Operators who try letters again and again for a while, and may give up those that can never be applied.
+    /// Operators who try dead letters again and again for a while, and may give up those that can never be applied.
     Redrive {
         operators: u8,
         which: Which,
@@ -99,7 +99,7 @@ pub(crate) enum Flaw {
     Deferred,
     /// Breaks a rule of the database.
     Violates,
-    /// Fails, and no rule says what that means. Such a one becomes a letter only where others can be applied.
+    /// Fails, and no rule says what that means. Such a one becomes a dead letter only where others can be applied.
     Strange,
     Panics,
 }

@@ -1,4 +1,4 @@
-//! What fails for no known reason, before more of its key than a listener takes in hand.
+//! What fails for no known reason, before more of its key than a listener takes in flight.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ pub(crate) async fn passes(again: bool) -> Result<(), String> {
     office.settles().await
 }
 
-/// What comes after them is applied where two keys are so: it shows that they are to blame, and these are put aside.
+/// What comes after them is applied where two keys are so: it shows that they are to blame, and these are dead-lettered.
 pub(crate) async fn passes_two() -> Result<(), String> {
     let mut office = opened(20).await;
     let mut messages = [1, 2]

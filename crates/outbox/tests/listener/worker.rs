@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use outbox::listener::{Config, Deferral, Error, Listener, Progress};
+use outbox::listener::{Config, Error, Listener, Progress, RetryPolicy};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use stack::testing::Database;
@@ -17,11 +17,11 @@ use crate::clerk::{Gate, Hand};
 /// where nothing is configured (`group.min.session.timeout.ms`).
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Deferred letters are tried by themselves for a part of a case, then left to the operators.
-pub(crate) const DEFERRAL: Deferral = Deferral {
-    first_ms: 50,
-    most_s: 1,
-    for_s: 4,
+/// Deferred dead letters are tried by themselves for a part of a case, then left to the operators.
+pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(50),
+    max_backoff: Duration::from_secs(1),
+    max_elapsed: Duration::from_secs(4),
 };
 
 enum Command {
@@ -66,9 +66,9 @@ impl Worker {
             let property = property.to_owned();
             config.properties.insert(property, value.to_owned());
         }
-        // A burst of letters is what is wanted here.
-        config.breaker.letters = u32::MAX;
-        config.deferral = DEFERRAL;
+        // A burst of dead letters is what is wanted here.
+        config.breaker.max_dead_letters = u32::MAX;
+        config.retry = RETRY_POLICY;
         let (command, commands) = mpsc::unbounded_channel();
         let (within, stop) = (Arc::clone(&hand.gate), CancellationToken::new());
         let (database, bears, stops) = (database.clone(), name.to_owned(), stop.clone());

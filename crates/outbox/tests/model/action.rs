@@ -101,7 +101,7 @@ impl Display for Action {
                 "retention: the inbox forgets e{e}, which Kafka delivers no more"
             ),
             Self::Take(w, messages) => {
-                write!(f, "{} takes {} in hand", Worker(w), Messages(messages))
+                write!(f, "{} takes {} in flight", Worker(w), Messages(messages))
             }
             Self::Leave(w) => write!(f, "{} leaves over what fails, nobody knows why", Worker(w)),
             Self::Epochs(w) => write!(f, "{} locks (or claims) its epoch rows", Worker(w)),
@@ -117,7 +117,7 @@ impl Display for Action {
             ),
             Self::Refuse(w, e) => write!(
                 f,
-                "{}'s handler refuses e{e}: rollback, and again with it lettered",
+                "{}'s handler refuses e{e}: rollback, and again with it dead-lettered",
                 Worker(w)
             ),
             Self::Split(w) => write!(
@@ -125,7 +125,7 @@ impl Display for Action {
                 "{}'s handler fails: rollback, and the batch in halves",
                 Worker(w)
             ),
-            Self::Block(w) => write!(f, "{} writes letters and blocks their keys", Worker(w)),
+            Self::Block(w) => write!(f, "{} writes dead letters and blocks their keys", Worker(w)),
             Self::Commit(w) => write!(f, "{} commits its transaction", Worker(w)),
             Self::CommitUnheard(w) => write!(
                 f,
@@ -134,23 +134,27 @@ impl Display for Action {
             ),
             Self::Abort(w) => write!(f, "{}'s transaction is aborted", Worker(w)),
             Self::Answered(w) => write!(f, "{} moves on from its batch", Worker(w)),
-            Self::Choose(r, e) => write!(f, "{} chooses the letter of e{e}", Redriver(r)),
+            Self::Choose(r, e) => write!(f, "{} chooses the dead letter of e{e}", Redriver(r)),
             Self::ChooseDrop(r, e) => {
-                write!(f, "{} chooses the letter of e{e} to drop it", Redriver(r))
+                write!(
+                    f,
+                    "{} chooses the dead letter of e{e} to drop it",
+                    Redriver(r)
+                )
             }
             Self::NothingThere(r) => write!(
                 f,
-                "{} finds the letter gone, or behind another",
+                "{} finds the dead letter gone, or behind another",
                 Redriver(r)
             ),
             Self::Lock(r, e) => write!(
                 f,
-                "{} locks what it needs for the letter of e{e}",
+                "{} locks what it needs for the dead letter of e{e}",
                 Redriver(r)
             ),
             Self::Handle(r, e, true) => write!(
                 f,
-                "{} is through with e{e}, and sees no other letter of its key",
+                "{} is through with e{e}, and sees no other dead letter of its key",
                 Redriver(r)
             ),
             Self::Handle(r, e, false) => write!(
@@ -162,7 +166,11 @@ impl Display for Action {
                 write!(f, "{}'s handler fails e{e} again: rollback", Redriver(r))
             }
             Self::Redriven(r, e) => {
-                write!(f, "{} removes the letter of e{e} and commits", Redriver(r))
+                write!(
+                    f,
+                    "{} removes the dead letter of e{e} and commits",
+                    Redriver(r)
+                )
             }
             Self::WriteDown(r, e) => write!(f, "{} writes the new error of e{e} down", Redriver(r)),
             Self::CrashRedrive(r) => write!(f, "{} crashes", Redriver(r)),

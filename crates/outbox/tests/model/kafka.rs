@@ -101,8 +101,8 @@ fn partition_steps(
 }
 
 /// The inbox forgets an event that was settled so long ago that Kafka delivers it no more: every message of it is
-/// committed, no member of the group is still at it, and no transaction is as old as that; and it has no letter. A worker
-/// that has been given up may still have it in hand.
+/// committed, no member of the group is still at it, and no transaction is as old as that; and it has no dead letter. A worker
+/// that has been given up may still have it in flight.
 fn forget(world: &World, state: &State, add: &mut impl FnMut(Action, bool, State)) {
     let mut hands = state
         .workers
@@ -112,8 +112,8 @@ fn forget(world: &World, state: &State, add: &mut impl FnMut(Action, bool, State
         return;
     }
     let database = &state.database;
-    let has_no_letter = |event: &usize| database.letter(*event).is_none();
-    for event in database.inbox.iter().filter(has_no_letter) {
+    let has_no_dead_letter = |event: &usize| database.dead_letter(*event).is_none();
+    for event in database.inbox.iter().filter(has_no_dead_letter) {
         let over = |slot: usize| {
             let (partition, offset) = (slot / DEPTH, slot % DEPTH);
             let members = state.workers.iter().filter(|worker| !worker.expelled);

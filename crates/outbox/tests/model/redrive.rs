@@ -1,20 +1,20 @@
-//! Redrive: the head of a key's letters, through the handler again.
+//! Redrive: the head of a key's dead letters, through the handler again.
 
 use super::action::Action;
 use super::transaction::kind;
 use super::worker::Worker;
-use super::world::{Kind, Letter, Manner, Redriver, Set, State, Variant, World};
+use super::world::{DeadLetter, Kind, Manner, Redriver, Set, State, Variant, World};
 
 /// How far a redrive has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Redrive {
     #[default]
     Idle,
-    /// A letter was chosen, without a lock.
+    /// A dead letter was chosen, without a lock.
     Chosen { event: usize, drop: bool },
-    /// The key's `blocked_key` row is locked, and so is the letter, which is still the head.
+    /// The key's `blocked_key` row is locked, and so is the dead letter, which is still the head.
     Locked { event: usize, drop: bool },
-    /// The handler is through, and the key's other letters have been looked for.
+    /// The handler is through, and the key's other dead letters have been looked for.
     Handled {
         event: usize,
         drop: bool,
@@ -25,7 +25,7 @@ pub(crate) enum Redrive {
 }
 
 impl Redrive {
-    /// The letter that it has locked, with its key's `blocked_key` row.
+    /// The dead letter that it has locked, with its key's `blocked_key` row.
     fn locked(self) -> Option<usize> {
         match self {
             Self::Locked { event, .. } | Self::Handled { event, .. } => Some(event),
@@ -42,12 +42,13 @@ impl Redrive {
     }
 }
 
-/// The next letter of its key; keyless ones wait for nobody.
+/// The next dead letter of its key; keyless ones wait for nobody.
 fn is_head(world: &World, state: &State, event: usize) -> bool {
     let key = world.key(event);
-    let mut letters = state.database.letters.iter();
-    let head = letters
-        .find(|letter| letter.event == event || key.is_some() && world.key(letter.event) == key);
+    let mut dead_letters = state.database.dead_letters.iter();
+    let head = dead_letters.find(|dead_letter| {
+        dead_letter.event == event || key.is_some() && world.key(dead_letter.event) == key
+    });
     head.is_some_and(|head| head.event == event)
 }
 
@@ -64,8 +65,8 @@ fn others(state: &State, r: usize) -> impl Iterator<Item = Redrive> {
         .map(|(_, redrive)| redrive)
 }
 
-/// What comes of locking the `blocked_key` row and then the letter, if neither is to be waited for: whether the letter is
-/// there and the head. Who holds the row finds the letter free, so that the two locks are one step.
+/// What comes of locking the `blocked_key` row and then the dead letter, if neither is to be waited for: whether the dead letter is
+/// there and the head. Who holds the row finds the dead letter free, so that the two locks are one step.
 fn lock(world: &World, state: &State, r: usize, event: usize) -> Option<bool> {
     let key = world
         .key(event)
@@ -91,7 +92,7 @@ pub(crate) fn steps(
     match state.redrives[r] {
         Redrive::Idle => {
             let operator = world.redrivers[r] == Redriver::Operator;
-            for Letter { event, kind } in state.database.letters.iter().copied() {
+            for DeadLetter { event, kind } in state.database.dead_letters.iter().copied() {
                 if is_head(world, state, event) && (operator || kind != Kind::Poison) {
                     go(
                         Action::Choose(r, event),
@@ -115,7 +116,7 @@ pub(crate) fn steps(
             let key = world.key(event);
             let mut others = state
                 .database
-                .letters
+                .dead_letters
                 .iter()
                 .filter(|other| other.event != event);
             let last = key.is_some() && !others.any(|other| world.key(other.event) == key);
@@ -133,7 +134,9 @@ pub(crate) fn steps(
             if key.is_none_or(|key| !key_is_taken(world, state, r, key)) {
                 let mut to = state.clone();
                 let done = Set::of(event);
-                to.database.letters.retain(|letter| letter.event != event);
+                to.database
+                    .dead_letters
+                    .retain(|dead_letter| dead_letter.event != event);
                 to.database.blocked = to.database.blocked - key.into_iter().collect();
                 if drop {
                     to.database.dropped |= done;
@@ -150,13 +153,13 @@ pub(crate) fn steps(
             };
             let mut to = state.clone();
             to.redrives[r] = Redrive::Idle;
-            for letter in to
+            for dead_letter in to
                 .database
-                .letters
+                .dead_letters
                 .iter_mut()
-                .filter(|letter| there && letter.event == event)
+                .filter(|dead_letter| there && dead_letter.event == event)
             {
-                letter.kind = kind(world, event);
+                dead_letter.kind = kind(world, event);
             }
             add(Action::WriteDown(r, event), false, to);
         }

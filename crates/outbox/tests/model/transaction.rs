@@ -5,7 +5,7 @@
 
 use super::action::Action;
 use super::worker::{Hand, Known, Stage, in_hand};
-use super::world::{DEPTH, Database, Kind, Letter, Manner, Set, State, Variant, World};
+use super::world::{DEPTH, Database, DeadLetter, Kind, Manner, Set, State, Variant, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Transaction {
@@ -18,16 +18,16 @@ pub(crate) struct Transaction {
     fresh: Set,
     /// `blocked_key` rows locked.
     blocked: Set,
-    /// `blocked_key` rows gone through for new letters, and those that were new.
-    lettered: Set,
+    /// `blocked_key` rows gone through for new dead letters, and those that were new.
+    dead_lettered: Set,
     inserted: Set,
 }
 
 impl Transaction {
     /// Whether it holds the `blocked_key` row of `key`.
     pub(crate) fn locks_key(&self, world: &World, key: usize) -> bool {
-        let lettered = !world.is(Variant::IgnoresPresentKey) && self.lettered.has(key);
-        self.blocked.has(key) || lettered
+        let dead_lettered = !world.is(Variant::IgnoresPresentKey) && self.dead_lettered.has(key);
+        self.blocked.has(key) || dead_lettered
     }
 }
 
@@ -41,8 +41,8 @@ pub(crate) enum Run {
 #[derive(Default)]
 pub(crate) struct Outcome {
     applied: Set,
-    letters: Vec<Letter>,
-    /// Keys of the new letters that block theirs.
+    dead_letters: Vec<DeadLetter>,
+    /// Keys of the new dead letters that block theirs.
     pub(crate) keys: Set,
     /// It may as well have failed, and nobody knows why.
     pub(crate) strange: bool,
@@ -59,11 +59,11 @@ pub(crate) fn run(world: &World, hand: &Hand) -> Run {
         }
         unseen = unseen - Set::of(event);
         let key = world.key(event);
-        let letter = |kind| Letter { event, kind };
+        let dead_letter = |kind| DeadLetter { event, kind };
         if key.is_some_and(|key| blocked.has(key)) {
-            outcome.letters.push(letter(Kind::Parked));
+            outcome.dead_letters.push(dead_letter(Kind::Parked));
         } else if hand.refused.has(event) {
-            outcome.letters.push(letter(kind(world, event)));
+            outcome.dead_letters.push(dead_letter(kind(world, event)));
             let key: Set = key.into_iter().collect();
             blocked |= key;
             outcome.keys |= key;
@@ -209,12 +209,12 @@ pub(crate) fn block_keys(
     in_hand(to, w, |hand| {
         hand.stage = Stage::Block;
         let transaction = &mut hand.transaction;
-        for key in (keys - transaction.lettered).iter() {
+        for key in (keys - transaction.dead_lettered).iter() {
             let waits = !world.is(Variant::IgnoresPresentKey) && key_is_taken(world, state, w, key);
             if inserting.has(key) || waits {
                 return;
             }
-            transaction.lettered |= Set::of(key);
+            transaction.dead_lettered |= Set::of(key);
             if !present.has(key) {
                 transaction.inserted |= Set::of(key);
             }
@@ -282,12 +282,12 @@ pub(crate) fn commit(
 fn write(world: &World, database: &mut Database, transaction: &Transaction, outcome: Outcome) {
     database.apply(outcome.applied);
     let mut settled = transaction.looked;
-    for letter in outcome.letters {
-        if world.is(Variant::ParksWithoutInbox) && letter.kind == Kind::Parked {
-            settled = settled - Set::of(letter.event);
+    for dead_letter in outcome.dead_letters {
+        if world.is(Variant::ParksWithoutInbox) && dead_letter.kind == Kind::Parked {
+            settled = settled - Set::of(dead_letter.event);
         }
-        if database.letter(letter.event).is_none() {
-            database.letters.push(letter);
+        if database.dead_letter(dead_letter.event).is_none() {
+            database.dead_letters.push(dead_letter);
         }
     }
     database.inbox |= settled;

@@ -1,4 +1,4 @@
-//! The listener: what a worker holds, and the batch that it has in hand.
+//! The listener: what a worker holds, and the batch that it has in flight.
 
 use super::action::Action;
 use super::transaction::{
@@ -21,7 +21,7 @@ pub(crate) enum Known {
 /// A partition that a worker believes to be its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Held {
-    /// The offset of the next message to take in hand. A log does not change, so that the buffer is no state.
+    /// The offset of the next message to take in flight. A log does not change, so that the buffer is no state.
     pub(crate) next: usize,
     pub(crate) known: Known,
     /// Superseded: to be read again from the committed offset.
@@ -62,7 +62,7 @@ impl Worker {
         }
     }
 
-    /// Whether a batch is in hand, and not just waiting.
+    /// Whether a batch is in flight, and not just waiting.
     pub(crate) fn is_settling(&self) -> bool {
         let hand = self.hand.as_ref();
         hand.is_some_and(|hand| hand.stage != Stage::Waiting)
@@ -94,7 +94,7 @@ pub(crate) enum Stage {
     Epochs,
     Inbox,
     Keys,
-    /// The handler, the letters, and the commit where no key is to be blocked.
+    /// The handler, the dead letters, and the commit where no key is to be blocked.
     Handler,
     Block,
     Commit,
@@ -102,11 +102,11 @@ pub(crate) enum Stage {
     Answered,
 }
 
-/// The batch in hand.
+/// The in-flight batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Hand {
     pub(crate) whole: Set,
-    /// The messages of the transaction in hand, then those of the halves that come after it.
+    /// The messages of the transaction in flight, then those of the halves that come after it.
     pub(crate) parts: [Set; 4],
     /// Messages that failed alone, nobody knows why, and what came after them of their keys; and what is of keys that somebody
     /// else has locked.
@@ -231,7 +231,7 @@ pub(crate) fn steps(
     };
     let mut to = state.clone();
     match hand.stage {
-        // It is taken in hand again.
+        // It is taken in flight again.
         Stage::Waiting => {}
         Stage::Epochs => {
             if lock_epochs(world, state, &mut to, w) {
@@ -353,7 +353,7 @@ fn hear(world: &World, to: &mut State, w: usize) {
     }
 }
 
-/// Takes the next messages in hand, with what is left over of the last ones and still the worker's.
+/// Takes the next messages in flight, with what is left over of the last ones and still the worker's.
 pub(crate) fn take(
     world: &World,
     state: &State,

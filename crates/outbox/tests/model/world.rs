@@ -91,7 +91,7 @@ pub(crate) enum Manner {
     Unnamed,
     /// Refused by name as not yet due, until it is redriven.
     Deferred,
-    /// Fails whatever it is tried with, and alone perhaps, for no reason that anybody knows. No letter is made of it.
+    /// Fails whatever it is tried with, and alone perhaps, for no reason that anybody knows. No dead letter is made of it.
     Strange,
 }
 
@@ -101,11 +101,11 @@ pub(crate) struct Event {
     pub(crate) manner: Manner,
 }
 
-/// Who redrives letters.
+/// Who redrives dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Redriver {
     Operator,
-    /// Only deferred letters, and parked ones that have become the head of their key.
+    /// Only deferred dead letters, and parked ones that have become the head of their key.
     Listener,
 }
 
@@ -118,7 +118,7 @@ pub(crate) enum Variant {
     GoesOn,
     /// A superseded consumer claims again, but does not seek.
     ClaimsWithoutSeek,
-    /// A parked message gets a letter, but no row in the inbox.
+    /// A parked message gets a dead letter, but no row in the inbox.
     ParksWithoutInbox,
     /// The inbox is looked into first and written later, and has nothing that keeps a second row out.
     CheckThenInsert,
@@ -128,9 +128,9 @@ pub(crate) enum Variant {
     OffsetFirst,
     /// Each half of a batch that was split claims its partitions anew.
     HalvesClaim,
-    /// The `blocked_key` row of a letter is not locked where it is there already: `on conflict do nothing`.
+    /// The `blocked_key` row of a dead letter is not locked where it is there already: `on conflict do nothing`.
     IgnoresPresentKey,
-    /// A key of which somebody has just locked the letters is taken for one that has none.
+    /// A key of which somebody has just locked the dead letters is taken for one that has none.
     IgnoresBusyKey,
     /// The offset after what is settled is committed whatever is left over before it.
     CommitsPastLeft,
@@ -189,7 +189,7 @@ impl World {
     }
 }
 
-/// Why a letter is there.
+/// Why a dead letter is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Poison,
@@ -198,7 +198,7 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Letter {
+pub(crate) struct DeadLetter {
     pub(crate) event: usize,
     pub(crate) kind: Kind,
 }
@@ -208,7 +208,7 @@ pub(crate) struct Letter {
 pub(crate) struct Database {
     pub(crate) inbox: Set,
     /// In the order of their `seq`.
-    pub(crate) letters: Vec<Letter>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
     /// Keys with a `blocked_key` row.
     pub(crate) blocked: Set,
     pub(crate) applied: Set,
@@ -222,12 +222,20 @@ impl Database {
         self.applied |= events;
     }
 
-    pub(crate) fn letter(&self, event: usize) -> Option<&Letter> {
-        self.letters.iter().find(|letter| letter.event == event)
+    pub(crate) fn dead_letter(&self, event: usize) -> Option<&DeadLetter> {
+        self.dead_letters
+            .iter()
+            .find(|dead_letter| dead_letter.event == event)
     }
 
     pub(crate) fn settled(&self) -> Set {
-        self.applied | self.dropped | self.letters.iter().map(|letter| letter.event).collect()
+        self.applied
+            | self.dropped
+            | self
+                .dead_letters
+                .iter()
+                .map(|dead_letter| dead_letter.event)
+                .collect()
     }
 }
 
@@ -279,7 +287,7 @@ impl State {
     pub(crate) fn settled(&self, world: &World) -> bool {
         let database = &self.database;
         (database.applied | database.dropped) == (0..world.events.len()).collect()
-            && database.letters.is_empty()
+            && database.dead_letters.is_empty()
             && database.blocked.is_empty()
             && (0..PARTITIONS).all(|p| self.is_read(world, p))
             && self.workers.iter().all(|worker| worker.hand.is_none())

@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The backlog of the default run; that of the long one has a million.
 const BACKLOG: i32 = 50_000;
 /// The most memory that a service may ever have, in kB, however long the backlog. Of this, a debug build takes 22 MB before
-/// any message; draining takes 5 MB more, for at most 1,500 messages in hand and in the buffer, 256 KiB that librdkafka has
+/// any message; draining takes 5 MB more, for at most 1,500 messages in flight and in the buffer, 256 KiB that librdkafka has
 /// fetched, and as much that it fetches, each message with a structure of its own as large as itself. A buffer without
 /// bounds takes 40 MB more for the backlog of the default run.
 const MEMORY: u64 = 34 * 1024;

@@ -1,4 +1,4 @@
-//! The seed's contract, row by row, through the public interface (DESIGN, section 2).
+//! The original demo's contract, row by row, through the public interface (DESIGN, section 2).
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ async fn an_unknown_order_is_404_and_what_is_no_uuid_is_400() {
 
 /// No test touches them: each makes products of its own.
 #[tokio::test]
-async fn the_seeds_products_are_there() {
+async fn the_original_demos_products_are_there() {
     let world = World::new().await;
     let url = format!("{}/products", world.stack.inventory_url);
     let products: Vec<Value> = world
@@ -194,7 +194,7 @@ async fn the_seeds_products_are_there() {
     world.still_flows().await;
 }
 
-/// The outbox table and the message are what the seed documents.
+/// The outbox table and the message are what the original demo documents.
 #[tokio::test]
 async fn the_outbox_row_becomes_the_message_by_the_documented_mapping() {
     let world = World::new().await;
@@ -224,10 +224,10 @@ async fn the_outbox_row_becomes_the_message_by_the_documented_mapping() {
     world.invariant_holds().await;
 }
 
-/// The seed's own envelope, as its Debezium wrote it, from a foreign producer: with an `id` header or without, keyed
+/// The original demo's own envelope, as its Debezium wrote it, from a foreign producer: with an `id` header or without, keyed
 /// or not, however often it comes.
 #[tokio::test]
-async fn the_seeds_envelope_is_applied_once_however_often_it_comes() {
+async fn the_original_demos_envelope_is_applied_once_however_often_it_comes() {
     let world = World::new().await;
     for (with_header, keyed) in [(false, false), (false, true), (true, false), (true, true)] {
         let product = world.product(10, 9).await;
@@ -276,7 +276,7 @@ async fn the_seeds_envelope_is_applied_once_however_often_it_comes() {
     world.invariant_holds().await;
 }
 
-/// What the router of the seed writes: `JsonConverter` with schemas, id nowhere but in the payload.
+/// What the router of the original demo writes: `JsonConverter` with schemas, id nowhere but in the payload.
 pub(crate) fn seed_envelope(payload: &Value) -> String {
     json!({
         "schema": { "type": "struct", "optional": false, "fields": [
@@ -290,7 +290,7 @@ pub(crate) fn seed_envelope(payload: &Value) -> String {
 
 /// Garbage lands in `dead_letter`, whole, and the next order flows.
 #[tokio::test]
-async fn garbage_is_put_aside_and_the_next_order_flows() {
+async fn garbage_is_dead_lettered_and_the_next_order_flows() {
     let world = World::new().await;
     let mark = Uuid::now_v7().to_string();
     let not_json = format!("not json {mark}");
@@ -303,7 +303,7 @@ async fn garbage_is_put_aside_and_the_next_order_flows() {
     };
     let nothing = placed(0);
     let typed = [("event_type", "order.placed")];
-    // A letter holds its key back, so each has its own.
+    // A dead letter holds its key back, so each has its own.
     let keys = [0, 1, 2].map(|number| format!("{mark} {number}"));
     world
         .produce("order", Some(&keys[0]), Some(not_json.as_bytes()), &typed)
@@ -365,7 +365,7 @@ async fn garbage_is_put_aside_and_the_next_order_flows() {
     for (pool, topic, value, kind, why) in expected {
         eventually(Duration::from_secs(60), value, async || {
             match world
-                .letters(pool, topic, value.as_bytes())
+                .dead_letters(pool, topic, value.as_bytes())
                 .await
                 .as_slice()
             {

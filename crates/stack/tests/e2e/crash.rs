@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use stack::testing::{Binary, Service, pid};
 
-use crate::letters::PRICE;
+use crate::dead_letters::PRICE;
 use crate::world::{World, eventually};
 
 /// How often the worker is killed: within its transaction, and as it is about to commit, by turns.
@@ -53,8 +53,8 @@ async fn a_worker_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
     world.invariant_holds().await;
 }
 
-/// Every step of a batch, and of a letter that is tried again, by their names in `crates/outbox/src/listener/failpoint.rs`;
-/// the second time, so that the worker holds its partitions by an epoch where it can. What comes after the letters, in a batch
+/// Every step of a batch, and of a dead letter that is tried again, by their names in `crates/outbox/src/listener/failpoint.rs`;
+/// the second time, so that the worker holds its partitions by an epoch where it can. What comes after the dead letters, in a batch
 /// that has some, and between the parts of one that failed.
 const STEPS: [&str; 12] = [
     "Received",
@@ -106,19 +106,19 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
             }
         })
         .await;
-        let tries_letters = ["LetterLocked", "LetterRemoved"].contains(&step);
-        let writes_letters = step.contains(',') || step == "Lettered";
+        let tries_dead_letters = ["LetterLocked", "LetterRemoved"].contains(&step);
+        let writes_dead_letters = step.contains(',') || step == "Lettered";
         let (mut orders, mut unsettled, mut status) = (Vec::new(), 0, None);
         let mut followed = Vec::new();
         eventually(Duration::from_secs(60), step, async || {
-            if writes_letters {
+            if writes_dead_letters {
                 // Of several keys: the other worker has partitions, too.
                 let sent = [(); 4].map(|()| world.send_poison_and_followers(product));
                 followed.extend(futures::future::join_all(sent).await);
             }
-            if tries_letters {
+            if tries_dead_letters {
                 // The other worker may be faster.
-                all_followed.extend(world.letters_are_due(product).await);
+                all_followed.extend(world.dead_letters_are_due(product).await);
             }
             orders.extend(world.place_many(300, product, PRICE).await);
             unsettled = world.unsettled(&orders).await;
@@ -140,7 +140,7 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
             from.elapsed().as_secs_f64()
         );
         for followed in &followed {
-            world.give_up_poison(followed).await;
+            world.discard_poison(followed).await;
         }
         all_followed.extend(followed);
     }

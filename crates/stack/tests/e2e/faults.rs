@@ -379,7 +379,7 @@ async fn a_worker_that_stalls_within_its_transaction_and_wakes_up_writes_nothing
     drop(second);
 }
 
-/// A worker with messages in hand, its claim sent but not committed, stalls, and another has taken over and settled them.
+/// A worker with messages in flight, its claim sent but not committed, stalls, and another has taken over and settled them.
 async fn stalled_before_its_claim(environment: &[(&str, &OsStr)]) -> (Flow, Service) {
     let world = World::alone().await;
     let product = world.product(PRICE, 400).await;

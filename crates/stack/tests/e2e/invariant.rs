@@ -142,9 +142,9 @@ async fn inbox(pool: &PgPool, listener: &str, ids: &BTreeSet<Uuid>) -> BTreeSet<
     ids.into_iter().collect()
 }
 
-type Fates = BTreeMap<Uuid, (bool, Option<String>)>;
+type Dispositions = BTreeMap<Uuid, (bool, Option<String>)>;
 
-async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Fates {
+async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Dispositions {
     let rows: Vec<(Uuid, bool, Option<String>)> =
         sqlx::query_as("select id, status = 'confirmed', reason from orders where id = any($1)")
             .bind(orders.iter().copied().collect::<Vec<_>>())
@@ -156,7 +156,7 @@ async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Fates {
         .collect()
 }
 
-async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Fates {
+async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Dispositions {
     let rows: Vec<(Uuid, bool, Option<String>)> = sqlx::query_as(
         "select order_id, reason is null, reason from reservations where order_id = any($1)",
     )

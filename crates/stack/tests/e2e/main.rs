@@ -8,15 +8,15 @@
 mod bounded;
 mod contract;
 mod crash;
+mod dead_letters;
 mod faults;
 mod hostile;
 mod invariant;
-mod letters;
 mod observability;
+mod original_demo;
 mod outcome;
 mod reconciler;
 mod retention;
-mod seed;
 mod services;
 mod throughput;
 mod tls;

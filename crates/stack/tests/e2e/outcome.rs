@@ -86,12 +86,12 @@ async fn a_second_event_changes_nothing(world: &World, product: Uuid, order: Uui
         },
     )
     .await;
-    let letters: i64 = sqlx::query_scalar("select count(*) from dead_letter where id = $1")
+    let dead_letters: i64 = sqlx::query_scalar("select count(*) from dead_letter where id = $1")
         .bind(event)
         .fetch_one(&world.inventory_db)
         .await
         .unwrap();
-    assert_eq!(letters, 0, "a repetition is no error");
+    assert_eq!(dead_letters, 0, "a repetition is no error");
     assert_eq!(world.stock(product).await, stock);
     let after: Value = world.show(&key).await.1;
     assert_eq!(after, before);

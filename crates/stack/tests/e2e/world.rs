@@ -329,8 +329,8 @@ impl World {
             .unwrap()
     }
 
-    /// The letters, kind and error, with exactly this value; of a null value, with this key.
-    pub(crate) async fn letters(
+    /// The dead letters, kind and error, with exactly this value; of a null value, with this key.
+    pub(crate) async fn dead_letters(
         &self,
         pool: &PgPool,
         topic: &str,

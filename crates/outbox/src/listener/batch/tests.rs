@@ -43,7 +43,7 @@ struct Till {
 
 impl Handler for Till {
     type Event = Payment;
-    const PASSED_OVER: &'static [&'static str] = &["payment.noted"];
+    const IGNORED_EVENT_TYPES: &'static [&'static str] = &["payment.noted"];
 
     async fn handle(
         &self,
@@ -106,8 +106,8 @@ impl Fixture {
 }
 
 fn batcher(listener: &str, pool: &PgPool, till: Till) -> Batcher<Till> {
-    let (breaker, deferral) = (Breaker::default(), Deferral::default());
-    Batcher::new(listener.to_owned(), pool.clone(), till, breaker, deferral)
+    let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
+    Batcher::new(listener.to_owned(), pool.clone(), till, breaker, retry)
 }
 
 fn id(number: u128) -> Uuid {
@@ -152,7 +152,7 @@ async fn a_redelivered_event_is_applied_once() {
         &[payment(0, 1, 5), payment(1, 1, 5), payment(2, 2, 7)],
     );
     let settled = fixture.batcher.settle(&first).await.unwrap();
-    assert_eq!((settled.fresh, settled.lettered), (2, 0));
+    assert_eq!((settled.fresh, settled.dead_lettered), (2, 0));
     let held = settled.held.values().next().copied();
     let again = work(held, &[payment(3, 2, 7), payment(4, 3, 1)]);
     let settled = fixture.batcher.settle(&again).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_redelivered_event_is_applied_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_put_aside_whole_and_the_rest_is_applied() {
+async fn what_does_not_decode_is_dead_lettered_whole_and_the_rest_is_applied() {
     let fixture = Fixture::new(Till::default()).await;
     let batch = [
         message(0, "payment.received", "no json \0"),
@@ -177,7 +177,7 @@ async fn what_does_not_decode_is_put_aside_whole_and_the_rest_is_applied() {
         payment(3, 1, 5),
     ];
     let settled = fixture.batcher.settle(&work(None, &batch)).await.unwrap();
-    assert_eq!((settled.fresh, settled.lettered), (4, 2));
+    assert_eq!((settled.fresh, settled.dead_lettered), (4, 2));
     assert_eq!(fixture.cents().await, 5);
     let (value, names, at): (Vec<u8>, Vec<String>, Option<chrono::DateTime<chrono::Utc>>) = sqlx::query_as(
         r#"select value, header_names, produced_at from dead_letter where kind = 'poison' and "offset" = 0"#,
@@ -187,11 +187,11 @@ async fn what_does_not_decode_is_put_aside_whole_and_the_rest_is_applied() {
     .unwrap();
     assert_eq!(value, b"no json \0");
     assert_eq!(names, ["event_type"]);
-    assert_eq!(at, None, "a time beyond the calendar costs no letter");
+    assert_eq!(at, None, "a time beyond the calendar costs no dead letter");
 }
 
 #[tokio::test]
-async fn a_letter_does_not_quote_its_message_whole() {
+async fn a_dead_letter_does_not_quote_its_message_whole() {
     let fixture = Fixture::new(Till::default()).await;
     let mut garbage = payment(0, 1, 5);
     let id = "x".repeat(100_000).into_bytes();
@@ -206,7 +206,7 @@ async fn a_letter_does_not_quote_its_message_whole() {
 }
 
 #[tokio::test]
-async fn letters_of_any_number_leave_no_prepared_statement_behind() {
+async fn dead_letters_of_any_number_leave_no_prepared_statement_behind() {
     let fixture = Fixture::new(Till::default()).await;
     // On the one connection that there is.
     let others: Vec<_> = futures::future::join_all((1..4).map(|_| fixture.pool.acquire())).await;
@@ -215,7 +215,7 @@ async fn letters_of_any_number_leave_no_prepared_statement_behind() {
             .map(|offset| message(offset + 10 * last, "payment.lost", "{}"))
             .collect();
         let settled = fixture.batcher.settle(&work(None, &garbage)).await;
-        assert_eq!(i64::try_from(settled.unwrap().lettered).unwrap(), last);
+        assert_eq!(i64::try_from(settled.unwrap().dead_lettered).unwrap(), last);
     }
     let prepared = "select count(*) from pg_prepared_statements where statement like 'insert into dead_letter%'";
     assert_eq!(fixture.count(prepared).await, 0);
@@ -223,7 +223,7 @@ async fn letters_of_any_number_leave_no_prepared_statement_behind() {
 }
 
 #[tokio::test]
-async fn what_the_handler_refuses_is_put_aside_and_the_rest_is_applied() {
+async fn what_the_handler_refuses_is_dead_lettered_and_the_rest_is_applied() {
     let refusals = vec![
         Refusal::deferred(id(2), "no such account"),
         Refusal::poison(id(3), "no"),
@@ -235,7 +235,7 @@ async fn what_the_handler_refuses_is_put_aside_and_the_rest_is_applied() {
     let fixture = Fixture::new(till).await;
     let batch = [payment(0, 1, 1), payment(1, 2, 10), payment(2, 3, 100)];
     let settled = fixture.batcher.settle(&work(None, &batch)).await.unwrap();
-    assert_eq!((settled.fresh, settled.lettered), (3, 2));
+    assert_eq!((settled.fresh, settled.dead_lettered), (3, 2));
     assert_eq!(fixture.cents().await, 1);
     assert_eq!(
         fixture
@@ -278,7 +278,7 @@ async fn a_panic_is_poison_and_its_connection_is_closed() {
     };
     let batch = work(None, &[payment(0, 1, 5)]);
     let settled = fixture.batcher.settle(&batch).await.unwrap();
-    assert_eq!((settled.applied, settled.lettered), (0, 1));
+    assert_eq!((settled.applied, settled.dead_lettered), (0, 1));
     let why = "select count(*) from dead_letter where kind = 'poison' and error like '%on fire%'";
     assert_eq!(fixture.count(why).await, 1);
     assert_eq!(fixture.cents().await, 0);

@@ -39,7 +39,7 @@ fn holding() -> ManuallyDrop<Run<Nobody>> {
 }
 
 impl Run<Nobody> {
-    /// Takes what is left over, and messages with these offsets, in hand.
+    /// Takes what is left over, and messages with these offsets, in flight.
     fn takes(&mut self, offsets: &[i64]) {
         for offset in offsets {
             self.buffer.push(Message {
@@ -54,16 +54,16 @@ impl Run<Nobody> {
                 value: None,
             });
         }
-        if let Hand::Waiting { until, .. } = &mut self.hand {
+        if let InFlight::Waiting { until, .. } = &mut self.in_flight {
             *until = Instant::now();
         }
         self.take_in_hand();
     }
 
-    /// All in hand is settled, but for what is left, by its indices; returns the offset to commit.
+    /// All in flight is settled, but for what is left, by its indices; returns the offset to commit.
     fn settles(&mut self, left: &[usize]) -> Option<i64> {
         let mut settled = Settled::default();
-        if left.len() < self.hand.messages().len() {
+        if left.len() < self.in_flight.messages().len() {
             settled.held.insert(partition(), 7);
         }
         let outcome = if left.is_empty() {

@@ -1,4 +1,4 @@
-//! Letters, parked keys and redrive, on real PostgreSQL. Interleavings are forced: a handler stops within its transaction
+//! Dead letters, parked keys and redrive, on real PostgreSQL. Interleavings are forced: a handler stops within its transaction
 //! until it is let go, and others are seen to wait for its locks.
 
 mod due;
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::Outgoing;
 use crate::listener::batch::{Settled, Work};
+use crate::listener::bisect::Unsettled;
 use crate::listener::clock::Moment;
-use crate::listener::split::Unsettled;
 use crate::listener::{Received, Refusal};
 use crate::message::{Message, Position};
 
@@ -176,7 +176,7 @@ struct Desk {
     pool: PgPool,
     clerk: Arc<Clerk>,
     batcher: Arc<Batcher<Shared>>,
-    letters: Letters<Shared>,
+    dead_letters: DeadLetters<Shared>,
 }
 
 const LISTENER: &str = "clerk";
@@ -194,10 +194,10 @@ async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
 
 impl Desk {
     async fn new() -> Self {
-        Self::with(Breaker::default(), Deferral::default()).await
+        Self::with(BreakerPolicy::default(), RetryPolicy::default()).await
     }
 
-    async fn with(breaker: Breaker, deferral: Deferral) -> Self {
+    async fn with(breaker: BreakerPolicy, retry: RetryPolicy) -> Self {
         let database = database(Context::Order).await;
         let pool = PgPoolOptions::new()
             .max_connections(6)
@@ -219,14 +219,14 @@ impl Desk {
             pool.clone(),
             handler.clone(),
             breaker,
-            deferral,
+            retry,
         );
-        let letters = Letters::new(LISTENER, pool.clone(), handler, deferral);
+        let dead_letters = DeadLetters::new(LISTENER, pool.clone(), handler, retry);
         Self {
             pool,
             clerk,
             batcher: Arc::new(batcher),
-            letters,
+            dead_letters,
         }
     }
 
@@ -273,16 +273,16 @@ impl Desk {
         tokio::spawn(async move { batcher.settle(&work).await })
     }
 
-    /// An operator's letters, over connections from `pool`.
-    fn operator(&self, pool: PgPool) -> Letters<Shared> {
+    /// An operator's dead letters, over connections from `pool`.
+    fn operator(&self, pool: PgPool) -> DeadLetters<Shared> {
         let handler = Shared(Arc::clone(&self.clerk));
-        Letters::new(LISTENER, pool, handler, Deferral::default())
+        DeadLetters::new(LISTENER, pool, handler, RetryPolicy::default())
     }
 
     /// An operator redrives `event`.
     fn redriving(&self, event: u128) -> tokio::task::JoinHandle<Result<Outcome, Failure>> {
-        let letters = self.operator(self.pool.clone());
-        tokio::spawn(async move { letters.redrive(id(event)).await })
+        let dead_letters = self.operator(self.pool.clone());
+        tokio::spawn(async move { dead_letters.redrive(id(event)).await })
     }
 
     /// The events that were written down, in that order.
@@ -294,12 +294,16 @@ impl Desk {
         ids.into_iter().map(|id| id.as_u128()).collect()
     }
 
-    /// Letters by event and kind.
-    async fn put_aside(&self) -> Vec<(u128, Kind)> {
-        let letters = self.letters.list(&Filter::default(), 100).await.unwrap();
-        letters
+    /// Dead letters by event and kind.
+    async fn move_to_dead_letter(&self) -> Vec<(u128, Kind)> {
+        let dead_letters = self
+            .dead_letters
+            .list(&Filter::default(), 100)
+            .await
+            .unwrap();
+        dead_letters
             .iter()
-            .map(|letter| (letter.id.as_u128(), letter.kind))
+            .map(|dead_letter| (dead_letter.id.as_u128(), dead_letter.kind))
             .collect()
     }
 

@@ -1,4 +1,4 @@
-//! The batch in hand: what is being settled, or is left of it and waits to be tried again.
+//! The in-flight batch: what is being settled, or is left of it and waits to be tried again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Failure;
 use super::batch::{Settled, Work};
-use super::split::Unsettled;
+use super::bisect::Unsettled;
 use crate::message::Message;
 
 /// Messages, at least, among which one is looked for that can be applied, before what fails for no known reason is taken to be
@@ -23,8 +23,8 @@ const FEW: usize = 10;
 /// What the task that settles a batch ends with.
 pub(super) type Outcome = Result<Result<Settled, Box<Unsettled>>, JoinError>;
 
-/// The batch in hand.
-pub(super) enum Hand {
+/// The in-flight batch.
+pub(super) enum InFlight {
     Empty,
     Settling(Arc<Work>, JoinHandle<Result<Settled, Box<Unsettled>>>),
     Waiting {
@@ -36,7 +36,7 @@ pub(super) enum Hand {
     },
 }
 
-impl Hand {
+impl InFlight {
     /// What is left over since `failure`, and is tried again after `until`.
     pub(super) fn waiting(messages: Vec<Message>, until: Instant, failure: &Failure) -> Self {
         let looks_far = matches!(failure, Failure::Unknown(_)) && is_of_few_keys(&messages);

@@ -6,5 +6,5 @@ grant select, delete on outbox to keeper_role;
 grant select on sequence outbox_seq_seq to keeper_role;
 grant select, insert, update on outbox_identity to keeper_role;
 grant select, delete on inbox to keeper_role;
--- What a letter is still about stays in the inbox.
+-- What a dead letter is still about stays in the inbox.
 grant select (listener, id) on dead_letter to keeper_role;

@@ -1,29 +1,30 @@
-//! Which letters are due, and which are tried.
+//! Which dead letters are due, and which are tried.
 
 use super::*;
-use crate::listener::letters::due::{LOOK, Pass, REST};
+use crate::listener::dead_letter::due::{Pass, REST};
+use crate::listener::retry::POLL_INTERVAL;
 
 #[tokio::test]
 async fn one_that_is_not_the_first_of_its_key_is_not_due_until_it_is() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
     desk.settle(None, &notes("a", &[1, 2])).await;
-    // As where two partitions put aside a first one of the key at once.
+    // As where two partitions dead-lettered a first one of the key at once.
     let first_too =
         "update dead_letter set kind = 'deferred', retry_at = now() where kind = 'parked'";
     sqlx::query(first_too).execute(&desk.pool).await.unwrap();
     desk.tries_what_is_due().await;
     assert_eq!(
-        desk.put_aside().await,
+        desk.move_to_dead_letter().await,
         [(1, Kind::Poison), (2, Kind::Parked)]
     );
-    assert!(desk.letters.drop(id(1), "a test").await.unwrap());
+    assert!(desk.dead_letters.discard(id(1), "a test").await.unwrap());
     desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [2]);
 }
 
 #[tokio::test]
-async fn letters_that_take_long_do_not_keep_one_that_comes_due() {
+async fn dead_letters_that_take_long_do_not_keep_one_that_comes_due() {
     let desk = Desk::new().await;
     let slow: Vec<Message> = (1..=30).map(|event| note(event, None)).collect();
     for event in 1..=30 {
@@ -51,12 +52,12 @@ async fn letters_that_take_long_do_not_keep_one_that_comes_due() {
 
 #[tokio::test]
 async fn one_that_was_tried_since_it_was_looked_for_is_not_tried_until_it_is_due_again() {
-    let seldom = Deferral {
-        first_ms: 60_000,
-        most_s: 60,
-        for_s: 600,
+    let seldom = RetryPolicy {
+        initial_backoff: Duration::from_millis(60_000),
+        max_backoff: Duration::from_secs(60),
+        max_elapsed: Duration::from_secs(600),
     };
-    let desk = Desk::with(Breaker::default(), seldom).await;
+    let desk = Desk::with(BreakerPolicy::default(), seldom).await;
     for event in [1, 2] {
         desk.told(event, Some(Verdict::Deferred));
     }
@@ -73,8 +74,8 @@ async fn one_that_was_tried_since_it_was_looked_for_is_not_tried_until_it_is_due
     gate.open.add_permits(1);
     let stale = stale.await.unwrap().unwrap();
     assert_eq!((stale.applied, stale.stayed), (1, 0));
-    let letter = desk.letters.find(id(2)).await.unwrap().unwrap();
-    assert_eq!(letter.attempts, 2);
+    let dead_letter = desk.dead_letters.find(id(2)).await.unwrap().unwrap();
+    assert_eq!(dead_letter.attempts, 2);
 }
 
 #[tokio::test]
@@ -104,15 +105,15 @@ async fn what_was_parked_for_long_and_is_to_wait_further_has_its_time() {
     desk.told(1, Some(Verdict::Poison));
     desk.told(2, Some(Verdict::Deferred));
     desk.settle(None, &notes("a", &[1, 2])).await;
-    let parked = desk.letters.find(id(2)).await.unwrap().unwrap();
+    let parked = desk.dead_letters.find(id(2)).await.unwrap().unwrap();
     assert_eq!(parked.attempts, 0);
-    sqlx::query("update dead_letter set lettered_at = now() - interval '1 day'")
+    sqlx::query("update dead_letter set dead_lettered_at = now() - interval '1 day'")
         .execute(&desk.pool)
         .await
         .unwrap();
-    assert!(desk.letters.drop(id(1), "a test").await.unwrap());
-    desk.letters.redrive(id(2)).await.unwrap();
-    let deferred = desk.letters.find(id(2)).await.unwrap().unwrap();
+    assert!(desk.dead_letters.discard(id(1), "a test").await.unwrap());
+    desk.dead_letters.redrive(id(2)).await.unwrap();
+    let deferred = desk.dead_letters.find(id(2)).await.unwrap().unwrap();
     assert_eq!((deferred.kind, deferred.attempts), (Kind::Deferred, 1));
     assert!(deferred.retry_at.is_some());
     desk.told(2, None);
@@ -121,20 +122,20 @@ async fn what_was_parked_for_long_and_is_to_wait_further_has_its_time() {
 }
 
 #[test]
-fn a_letter_is_tried_for_as_long_as_its_waits_take() {
-    let deferral = Deferral {
-        first_ms: 1000,
-        most_s: 4,
-        for_s: 20,
+fn a_dead_letter_is_tried_for_as_long_as_its_waits_take() {
+    let retry = RetryPolicy {
+        initial_backoff: Duration::from_millis(1000),
+        max_backoff: Duration::from_secs(4),
+        max_elapsed: Duration::from_secs(20),
     };
     let waits: Vec<u64> = (1..)
-        .map_while(|attempts| deferral.next(attempts))
+        .map_while(|attempts| retry.next(attempts))
         .map(|wait| wait.as_secs())
         .collect();
     assert_eq!(waits, [1, 2, 4, 4, 4, 4]);
-    let hasty = Deferral {
-        first_ms: 0,
-        ..deferral
+    let hasty = RetryPolicy {
+        initial_backoff: Duration::from_millis(0),
+        ..retry
     };
     assert_eq!(
         (1..).map_while(|attempts| hasty.next(attempts)).count(),
@@ -144,13 +145,13 @@ fn a_letter_is_tried_for_as_long_as_its_waits_take() {
 }
 
 #[tokio::test]
-async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
+async fn a_dead_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
     let desk = Desk::new().await;
     for event in [1, 2] {
         desk.told(event, Some(Verdict::Deferred));
     }
     let batch = [note(1, Some("a")), note(2, Some("b"))];
-    assert_eq!(desk.settle(None, &batch).await.lettered, 2);
+    assert_eq!(desk.settle(None, &batch).await.dead_lettered, 2);
     desk.told(1, Some(Verdict::Lacks));
     desk.told(2, None);
     let stop = CancellationToken::new();
@@ -159,7 +160,7 @@ async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
         eventually("it is applied", async || desk.notes().await == events).await;
     };
     applied(&[2]).await;
-    assert_eq!(desk.put_aside().await, [(1, Kind::Deferred)]);
+    assert_eq!(desk.move_to_dead_letter().await, [(1, Kind::Deferred)]);
     desk.told(1, None);
     applied(&[2, 1]).await;
     stop.cancel();
@@ -167,11 +168,11 @@ async fn a_letter_that_cannot_be_tried_now_does_not_hold_up_others() {
 }
 
 #[tokio::test]
-async fn a_flood_of_letters_that_stay_does_not_keep_one_that_can_be_applied() {
+async fn a_flood_of_dead_letters_that_stay_does_not_keep_one_that_can_be_applied() {
     const HONEST: u128 = 3001;
     let all = (1..=HONEST).map(|event| note(event, Some(&event.to_string())));
     let all: Vec<Message> = all.collect();
-    // One that is put aside last, long after the flood has begun; one that waits already, while the flood comes.
+    // One that is dead-lettered last, long after the flood has begun; one that waits already, while the flood comes.
     for (of_flood, of_honest) in [((5, 60), (1, 0)), ((1, 0), (5, 60))] {
         let desk = Desk::new().await;
         for event in 1..=HONEST {
@@ -222,7 +223,7 @@ fn what_is_due_is_tried_without_a_rest_as_long_as_that_gets_anywhere() {
         }
         .rest()
     };
-    let (at_once, look, rest) = (Duration::ZERO, LOOK, REST);
+    let (at_once, look, rest) = (Duration::ZERO, POLL_INTERVAL, REST);
     assert_eq!(pass(true, 0, 100, false), at_once);
     assert_eq!(pass(true, 0, 99, true), at_once);
     assert_eq!(pass(false, 1, 0, true), at_once);
@@ -233,13 +234,13 @@ fn what_is_due_is_tried_without_a_rest_as_long_as_that_gets_anywhere() {
 }
 
 #[tokio::test]
-async fn a_deferred_letter_is_tried_by_itself_for_a_while_and_then_left() {
-    let soon = Deferral {
-        first_ms: 1,
-        most_s: 1,
-        for_s: 2,
+async fn a_deferred_dead_letter_is_tried_by_itself_for_a_while_and_then_left() {
+    let soon = RetryPolicy {
+        initial_backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_secs(1),
+        max_elapsed: Duration::from_secs(2),
     };
-    let desk = Desk::with(Breaker::default(), soon).await;
+    let desk = Desk::with(BreakerPolicy::default(), soon).await;
     desk.told(1, Some(Verdict::Deferred));
     desk.told(2, Some(Verdict::Deferred));
     desk.settle(None, &[note(1, Some("a")), note(2, Some("b"))])
@@ -247,32 +248,38 @@ async fn a_deferred_letter_is_tried_by_itself_for_a_while_and_then_left() {
     desk.told(1, None);
     desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [1]);
-    let left = desk.letters.find(id(2)).await.unwrap().unwrap();
+    let left = desk.dead_letters.find(id(2)).await.unwrap().unwrap();
     assert_eq!((left.kind, left.retry_at), (Kind::Deferred, None));
     assert!(left.attempts > 3, "{} attempts", left.attempts);
     assert_eq!(left.error, "not yet");
     desk.told(2, None);
-    assert_eq!(desk.letters.redrive(id(2)).await.unwrap(), Outcome::Applied);
+    assert_eq!(
+        desk.dead_letters.redrive(id(2)).await.unwrap(),
+        Outcome::Applied
+    );
 }
 
 #[tokio::test]
-async fn a_letter_whose_try_takes_too_long_is_tried_for_a_while_and_then_left() {
-    let soon = Deferral {
-        first_ms: 1,
-        most_s: 1,
-        for_s: 2,
+async fn a_dead_letter_whose_try_takes_too_long_is_tried_for_a_while_and_then_left() {
+    let soon = RetryPolicy {
+        initial_backoff: Duration::from_millis(1),
+        max_backoff: Duration::from_secs(1),
+        max_elapsed: Duration::from_secs(2),
     };
     for verdict in [Verdict::Slow(0), Verdict::Idle(0, 1)] {
-        let desk = Desk::with(Breaker::default(), soon).await;
+        let desk = Desk::with(BreakerPolicy::default(), soon).await;
         desk.told(1, Some(Verdict::Deferred));
         desk.settle(None, &notes("a", &[1, 2])).await;
         desk.told(1, Some(verdict));
         desk.tries_what_is_due().await;
-        let left = desk.letters.find(id(1)).await.unwrap().unwrap();
+        let left = desk.dead_letters.find(id(1)).await.unwrap().unwrap();
         assert_eq!((left.kind, left.retry_at), (Kind::Unknown, None));
         assert!(left.attempts > 3, "{} attempts", left.attempts);
         desk.told(1, None);
-        assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
+        assert_eq!(
+            desk.dead_letters.redrive(id(1)).await.unwrap(),
+            Outcome::Applied
+        );
         desk.tries_what_is_due().await;
         assert_eq!(desk.notes().await, [1, 2]);
     }

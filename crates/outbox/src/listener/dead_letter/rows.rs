@@ -1,4 +1,4 @@
-//! Letters as rows.
+//! Dead letters as rows.
 
 use futures::TryStreamExt;
 use sqlx::postgres::{PgRow, PgTransaction};
@@ -11,21 +11,21 @@ use super::redrive::in_time;
 use crate::listener::batch::TRANSACTION_TIMEOUT;
 use crate::message::{Message, Position};
 
-/// A letter.
+/// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetter {
     /// The event's id, by which the inbox knows it.
     pub id: Uuid,
-    /// The order in which the listener put letters aside.
+    /// The order in which the listener put dead letters aside.
     pub seq: i64,
-    /// Why it was put aside.
+    /// Why it was dead-lettered.
     pub kind: Kind,
     /// What went wrong when it was last tried.
     pub error: String,
     /// How often it was tried.
     pub attempts: u32,
-    /// When it was put aside: UTC, as in RFC 3339.
-    pub lettered_at: String,
+    /// When it was dead-lettered: UTC, as in RFC 3339.
+    pub dead_lettered_at: String,
     /// Seconds since then.
     pub age_s: u64,
     /// When it is tried again by itself, if it is: UTC, as in RFC 3339.
@@ -36,7 +36,7 @@ pub struct Letter {
     pub message: Message,
 }
 
-impl Letter {
+impl DeadLetter {
     /// The event's type, if the message names one.
     #[must_use]
     pub fn event_type(&self) -> Option<String> {
@@ -44,7 +44,7 @@ impl Letter {
     }
 }
 
-/// Which letters; what is not given lets all pass.
+/// Which dead letters; what is not given lets all pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// This one.
@@ -63,16 +63,16 @@ pub struct Filter {
 
 const COLUMNS: &str = r#"select id, seq, kind, error, attempts, topic, partition, "offset", key, header_names, header_values, value,
         (extract(epoch from produced_at) * 1000)::bigint as timestamp,
-        to_char(lettered_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as lettered_at,
-        greatest(extract(epoch from now() - lettered_at), 0)::bigint as age_s,
+        to_char(dead_lettered_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as dead_lettered_at,
+        greatest(extract(epoch from now() - dead_lettered_at), 0)::bigint as age_s,
         to_char(retry_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as retry_at,
         key is null or not exists (select from dead_letter as earlier
-                                   where earlier.listener = letter.listener and earlier.topic = letter.topic
-                                         and earlier.key_digest = letter.key_digest and earlier.seq < letter.seq) as first
- from dead_letter as letter
+                                   where earlier.listener = dead_letter.listener and earlier.topic = dead_letter.topic
+                                         and earlier.key_digest = dead_letter.key_digest and earlier.seq < dead_letter.seq) as first
+ from dead_letter
  where listener = "#;
 
-impl FromRow<'_, PgRow> for Letter {
+impl FromRow<'_, PgRow> for DeadLetter {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let names: Vec<String> = row.try_get("header_names")?;
         let values: Vec<Option<Vec<u8>>> = row.try_get("header_values")?;
@@ -82,7 +82,7 @@ impl FromRow<'_, PgRow> for Letter {
             kind: Kind::of_column(row.try_get("kind")?)?,
             error: row.try_get("error")?,
             attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
-            lettered_at: row.try_get("lettered_at")?,
+            dead_lettered_at: row.try_get("dead_lettered_at")?,
             age_s: row.try_get::<i64, _>("age_s")?.unsigned_abs(),
             retry_at: row.try_get("retry_at")?,
             first: row.try_get("first")?,
@@ -101,7 +101,7 @@ impl FromRow<'_, PgRow> for Letter {
     }
 }
 
-/// Letters asked for at once. They are read one by one: each may be as large as a message.
+/// Dead letters asked for at once. They are read one by one: each may be as large as a message.
 const PAGE: i64 = 100;
 
 /// How many there are of each kind.
@@ -125,11 +125,11 @@ pub(super) async fn list<T>(
     listener: &str,
     filter: &Filter,
     most: usize,
-    mut of: impl FnMut(Letter) -> Option<T>,
+    mut of: impl FnMut(DeadLetter) -> Option<T>,
 ) -> Result<Vec<T>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let (mut found, mut after, mut whole) = (Vec::new(), 0, true);
-    // An event type is read from the letters themselves, and `of` makes something of some: nobody knows how many it takes.
+    // An event type is read from the dead letters themselves, and `of` makes something of some: nobody knows how many it takes.
     let mut all_count = filter.event_type.is_none();
     // A page that is not whole is the last.
     while found.len() < most && whole {
@@ -141,21 +141,21 @@ pub(super) async fn list<T>(
         let mut query = select(listener, filter);
         query.push(" and seq > ").push_bind(after);
         query.push(" order by seq limit ").push_bind(page);
-        let mut letters = query.build_query_as().fetch(&mut *connection);
+        let mut dead_letters = query.build_query_as().fetch(&mut *connection);
         let mut read: i64 = 0;
         while found.len() < most {
-            let next = match timeout(TRANSACTION_TIMEOUT, letters.try_next()).await {
+            let next = match timeout(TRANSACTION_TIMEOUT, dead_letters.try_next()).await {
                 Ok(next) => next?,
                 Err(elapsed) => {
-                    std::mem::drop(letters);
+                    std::mem::drop(dead_letters);
                     return in_time(connection, Err(elapsed));
                 }
             };
-            let Some(letter) = next else { break };
-            let letter: Letter = letter;
-            (after, read) = (letter.seq, read + 1);
-            if filter.event_type.is_none() || letter.event_type() == filter.event_type {
-                found.extend(of(letter));
+            let Some(dead_letter) = next else { break };
+            let dead_letter: DeadLetter = dead_letter;
+            (after, read) = (dead_letter.seq, read + 1);
+            if filter.event_type.is_none() || dead_letter.event_type() == filter.event_type {
+                found.extend(of(dead_letter));
             }
         }
         whole = read == page;
@@ -189,30 +189,30 @@ fn select<'a>(listener: &'a str, filter: &'a Filter) -> QueryBuilder<sqlx::Postg
         )]
         let seconds = seconds as f64;
         query
-            .push(" and lettered_at <= now() - make_interval(secs => ")
+            .push(" and dead_lettered_at <= now() - make_interval(secs => ")
             .push_bind(seconds)
             .push(")");
     }
     query
 }
 
-/// Locks a letter, if it is there; with `patient` false, one that somebody holds is passed over, and so is one that is not due:
+/// Locks a dead letter, if it is there; with `patient` false, one that somebody holds is passed over, and so is one that is not due:
 /// somebody may have tried it since.
 pub(super) async fn lock(
     tx: &mut PgTransaction<'_>,
     listener: &str,
     id: Uuid,
     patient: bool,
-) -> Result<Option<Letter>, sqlx::Error> {
+) -> Result<Option<DeadLetter>, sqlx::Error> {
     let filter = Filter {
         id: Some(id),
         ..Filter::default()
     };
     let mut query = select(listener, &filter);
     query.push(if patient {
-        " for update of letter"
+        " for update of dead_letter"
     } else {
-        " and retry_at <= now() for update of letter skip locked"
+        " and retry_at <= now() for update of dead_letter skip locked"
     });
     query.build_query_as().fetch_optional(&mut **tx).await
 }

@@ -1,4 +1,4 @@
-//! Letters on the whole stack: what waits behind one, the commands over them, and what is tried again by itself.
+//! Dead letters on the whole stack: what waits behind one, the commands over them, and what is tried again by itself.
 
 use std::process::Output;
 use std::time::Duration;
@@ -13,10 +13,10 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const PRICE: i32 = 6;
 
 impl World {
-    /// Runs a service's command over its letters, as an operator does.
+    /// Runs a service's command over its dead letters, as an operator does.
     async fn operate(&self, binary: Binary, arguments: &[&str]) -> Output {
         tokio::process::Command::new(self.stack.binaries.join(binary.name()))
-            .arg("letters")
+            .arg("dead-letters")
             .args(arguments)
             .envs(binary.settings(self.stack))
             .output()
@@ -24,26 +24,27 @@ impl World {
             .unwrap()
     }
 
-    /// Events of a key among the worker's letters, with their kinds, in order.
-    async fn put_aside(&self, key: &str) -> Vec<(String, String)> {
+    /// Events of a key among the worker's dead letters, with their kinds, in order.
+    async fn move_to_dead_letter(&self, key: &str) -> Vec<(String, String)> {
         let listed = self
             .operate(Binary::InventoryWorker, &["list", "--key", key, "--json"])
             .await;
         assert!(listed.status.success(), "{listed:?}");
         let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
         assert_eq!(listed["more"], false);
-        let letters = listed["letters"].as_array().unwrap();
-        let text = |letter: &Value, field: &str| letter[field].as_str().unwrap().to_owned();
-        letters
+        let dead_letters = listed["dead-letters"].as_array().unwrap();
+        let text =
+            |dead_letter: &Value, field: &str| dead_letter[field].as_str().unwrap().to_owned();
+        dead_letters
             .iter()
-            .map(|letter| (text(letter, "id"), text(letter, "kind")))
+            .map(|dead_letter| (text(dead_letter, "id"), text(dead_letter, "kind")))
             .collect()
     }
 
-    async fn eventually_put_aside(&self, key: &str, kinds: &[&str]) -> Vec<String> {
+    async fn eventually_dead_lettered(&self, key: &str, kinds: &[&str]) -> Vec<String> {
         let mut ids = Vec::new();
-        eventually(WITHIN, "the letters are there", async || {
-            let found = self.put_aside(key).await;
+        eventually(WITHIN, "the dead letters are there", async || {
+            let found = self.move_to_dead_letter(key).await;
             let (found, all): (Vec<String>, Vec<String>) = found.into_iter().unzip();
             ids = found;
             if all == kinds {
@@ -80,20 +81,20 @@ impl World {
         }
     }
 
-    /// Waits until each of them is a letter, once and in their order, then gives the first one up.
-    pub(crate) async fn give_up_poison(&self, followed: &Followed) {
+    /// Waits until each of them is a dead letter, once and in their order, then gives the first one up.
+    pub(crate) async fn discard_poison(&self, followed: &Followed) {
         let ids = self
-            .eventually_put_aside(&followed.key, &["poison", "parked", "parked"])
+            .eventually_dead_lettered(&followed.key, &["poison", "parked", "parked"])
             .await;
         assert_eq!(ids, followed.events.map(|event| event.to_string()));
-        let arguments = ["drop", &ids[0], "--reason", "a test", "--yes"];
+        let arguments = ["discard", &ids[0], "--reason", "a test", "--yes"];
         let dropped = self.operate(Binary::InventoryWorker, &arguments).await;
         assert!(dropped.status.success(), "{dropped:?}");
     }
 
-    /// Waits until no letter of the key is left, then asserts that what followed was applied, once and in its order.
+    /// Waits until no dead letter of the key is left, then asserts that what followed was applied, once and in its order.
     pub(crate) async fn followers_are_applied(&self, followed: &Followed) {
-        self.eventually_put_aside(&followed.key, &[]).await;
+        self.eventually_dead_lettered(&followed.key, &[]).await;
         let orders = followed.orders.map(|order| order.to_string());
         let outcomes: Vec<String> = sqlx::query_scalar(
             "select aggregateid from outbox where aggregatetype = 'reservation' and aggregateid = any($1) order by seq",
@@ -105,12 +106,12 @@ impl World {
         assert_eq!(outcomes, orders[1..]);
     }
 
-    /// Makes letters that waiting workers are to try: parked ones whose first letter is given up.
-    pub(crate) async fn letters_are_due(&self, product: Uuid) -> Vec<Followed> {
+    /// Makes dead letters that waiting workers are to try: parked ones whose first dead letter is given up.
+    pub(crate) async fn dead_letters_are_due(&self, product: Uuid) -> Vec<Followed> {
         let mut due = Vec::new();
         for _ in 0..8 {
             let followed = self.send_poison_and_followers(product).await;
-            self.give_up_poison(&followed).await;
+            self.discard_poison(&followed).await;
             due.push(followed);
         }
         due
@@ -130,7 +131,7 @@ fn placed_as(event: Uuid, order: Uuid, product: Uuid, quantity: i32) -> String {
 const TYPED: [(&str, &str); 1] = [("event_type", "order.placed")];
 
 #[tokio::test]
-async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter_up() {
+async fn what_waits_behind_a_dead_letter_is_applied_once_an_operator_discards_the_dead_letter() {
     let world = World::new().await;
     let product = world.product(PRICE, 10).await;
     let key = Uuid::now_v7().to_string();
@@ -141,9 +142,9 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
             .await;
     }
     let ids = world
-        .eventually_put_aside(&key, &["poison", "parked", "parked"])
+        .eventually_dead_lettered(&key, &["poison", "parked", "parked"])
         .await;
-    let waiting = r#"outbox_listener_waiting_letters{listener="inventory-worker",kind="parked"}"#;
+    let waiting = r#"outbox_listener_dead_letters{listener="inventory-worker",kind="parked"}"#;
     eventually(WITHIN, "the numbers tell of them", async || {
         // Other tests have some too.
         let parked = world.number(&world.stack.worker_url, waiting).await;
@@ -170,7 +171,7 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
         .await;
     assert!(dry.status.success(), "{dry:?}");
     let told: Value = serde_json::from_slice(&dry.stdout).unwrap();
-    let tries = told["letters"].as_array().unwrap().iter();
+    let tries = told["dead-letters"].as_array().unwrap().iter();
     let tries: Vec<&str> = tries.map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(
         (tries, &told["more"]),
@@ -187,31 +188,32 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
     assert_eq!(told["failed"][0]["attempts"], 2);
 
     let refused = world
-        .operate(worker, &["drop", &ids[0], "--reason", "a test"])
+        .operate(worker, &["discard", &ids[0], "--reason", "a test"])
         .await;
     assert_eq!(refused.status.code(), Some(1), "nobody can be asked");
     assert!(String::from_utf8(refused.stderr).unwrap().contains("--yes"));
     let dry = world
         .operate(
             worker,
-            &["drop", &ids[0], "--reason", "a test", "--dry-run"],
+            &["discard", &ids[0], "--reason", "a test", "--dry-run"],
         )
         .await;
     assert!(dry.status.success());
-    assert_eq!(world.put_aside(&key).await.len(), 3);
+    assert_eq!(world.move_to_dead_letter(&key).await.len(), 3);
     let dropped = world
-        .operate(worker, &["drop", &ids[0], "--reason", "a test", "--yes"])
+        .operate(worker, &["discard", &ids[0], "--reason", "a test", "--yes"])
         .await;
     assert!(dropped.status.success(), "{dropped:?}");
     // The running worker does the rest.
-    world.eventually_put_aside(&key, &[]).await;
+    world.eventually_dead_lettered(&key, &[]).await;
     assert_eq!(world.stock(product).await, 2);
-    let recorded: (String, String) =
-        sqlx::query_as("select reason, dropped_by::text from dropped_letter where id = $1::uuid")
-            .bind(&ids[0])
-            .fetch_one(&world.inventory_db)
-            .await
-            .unwrap();
+    let recorded: (String, String) = sqlx::query_as(
+        "select reason, discarded_by::text from discarded_dead_letter where id = $1::uuid",
+    )
+    .bind(&ids[0])
+    .fetch_one(&world.inventory_db)
+    .await
+    .unwrap();
     assert_eq!(
         recorded,
         ("a test".to_owned(), "inventory_worker".to_owned())
@@ -221,7 +223,7 @@ async fn what_waits_behind_a_letter_is_applied_once_an_operator_gives_the_letter
 }
 
 #[tokio::test]
-async fn letters_that_are_given_up_together_are_applied_by_nobody() {
+async fn dead_letters_that_are_discarded_together_are_applied_by_nobody() {
     let world = World::new().await;
     let product = world.product(PRICE, 1000).await;
     let key = Uuid::now_v7().to_string();
@@ -232,7 +234,7 @@ async fn letters_that_are_given_up_together_are_applied_by_nobody() {
             .await;
     }
     let ids = world
-        .eventually_put_aside(&key, &["poison", "parked"])
+        .eventually_dead_lettered(&key, &["poison", "parked"])
         .await;
     // The worker looks for what is due twice a second: dropping so many takes longer.
     sqlx::query(
@@ -253,7 +255,7 @@ async fn letters_that_are_given_up_together_are_applied_by_nobody() {
     };
     let worker = Binary::InventoryWorker;
     let arguments = [
-        "drop", "--key", &key, "--reason", "a test", "--yes", "--json", "--most",
+        "discard", "--key", &key, "--reason", "a test", "--yes", "--json", "--most",
     ];
     let operate = async |most| {
         world
@@ -269,9 +271,9 @@ async fn letters_that_are_given_up_together_are_applied_by_nobody() {
     assert_eq!(told["gone"], json!([]), "{}", dropped.status);
     assert!(dropped.status.success(), "{}", dropped.status);
     assert_eq!(told["dropped"].as_array().unwrap().len(), 501);
-    let letters = "select count(*) from dead_letter where key = convert_to($1, 'UTF8')";
-    let given_up = "select count(*) from dropped_letter where key = convert_to($1, 'UTF8')";
-    assert_eq!((count(letters).await, count(given_up).await), (0, 501));
+    let dead_letters = "select count(*) from dead_letter where key = convert_to($1, 'UTF8')";
+    let given_up = "select count(*) from discarded_dead_letter where key = convert_to($1, 'UTF8')";
+    assert_eq!((count(dead_letters).await, count(given_up).await), (0, 501));
     // What comes later of the key is applied, and nothing of it was before.
     let value = placed(Uuid::now_v7(), product, 2);
     world
@@ -325,16 +327,18 @@ async fn an_outcome_that_overtakes_its_order_is_tried_by_itself_until_the_order_
         .unwrap();
     let settled = world.settled(order).await;
     assert_eq!(settled["status"], "confirmed", "{settled}");
-    // Another test's listener may have been the one to settle it; then the letter goes with its next try.
-    eventually(Duration::from_secs(60), "the letter is gone", async || {
-        kind().await.map_or(Ok(()), Err)
-    })
+    // Another test's listener may have been the one to settle it; then the dead letter goes with its next try.
+    eventually(
+        Duration::from_secs(60),
+        "the dead letter is gone",
+        async || kind().await.map_or(Ok(()), Err),
+    )
     .await;
 }
 
 /// By a listener of its own: others are to go on.
 #[tokio::test]
-async fn a_burst_of_letters_opens_the_circuit_breaker_until_a_message_is_applied() {
+async fn a_burst_of_dead_letters_opens_the_circuit_breaker_until_a_message_is_applied() {
     let world = World::new().await;
     let product = world.product(PRICE, 100).await;
     let name = format!("breaker-{}", Uuid::now_v7().simple());
@@ -344,7 +348,7 @@ async fn a_burst_of_letters_opens_the_circuit_breaker_until_a_message_is_applied
         ("KAFKA__TOPICS", topics.as_str()),
         ("KAFKA__GROUP", &name),
         ("KAFKA__NAME", &name),
-        ("KAFKA__BREAKER__LETTERS", "3"),
+        ("KAFKA__BREAKER__MAX_DEAD_LETTERS", "3"),
         ("KAFKA__BREAKER__PAUSE_S", "3"),
     ];
     let worker = Service::start(world.stack, Binary::InventoryWorker, &settings).await;
@@ -365,9 +369,9 @@ async fn a_burst_of_letters_opens_the_circuit_breaker_until_a_message_is_applied
     world.warns(url, "listener", open).await;
     assert_eq!(world.number(url, &gauge).await, Some(1.0));
     tokio::time::sleep(Duration::from_secs(3)).await;
-    // What is tried then is a letter, too: the next pause is twice as long.
+    // What is tried then is a dead letter, too: the next pause is twice as long.
     send(Uuid::now_v7(), 0).await;
-    let probed = |shown: &Value| shown["lettered"] == 4;
+    let probed = |shown: &Value| shown["dead-lettered"] == 4;
     world.shows(url, "listener", "one is tried", probed).await;
     world.warns(url, "listener", open).await;
     let orders = [(); 5].map(|()| Uuid::now_v7());
@@ -382,7 +386,7 @@ async fn a_burst_of_letters_opens_the_circuit_breaker_until_a_message_is_applied
     assert_eq!(world.undecided(&orders).await, 0);
     assert_eq!(world.number(url, &gauge).await, Some(0.0));
     let rests: bool = sqlx::query_scalar(
-        "select min(settled_at) - (select max(lettered_at) from dead_letter where listener = $1) >= '6 s'
+        "select min(settled_at) - (select max(dead_lettered_at) from dead_letter where listener = $1) >= '6 s'
          from inbox where listener = $1 and id <> all (select id from dead_letter where listener = $1)",
     )
     .bind(&name)
@@ -394,7 +398,7 @@ async fn a_burst_of_letters_opens_the_circuit_breaker_until_a_message_is_applied
     let shown = &shown["checks"]["listener"];
     // What waited for the breaker has not failed.
     assert_eq!(
-        (&shown["lettered"], &shown["retries"]),
+        (&shown["dead-lettered"], &shown["retries"]),
         (&json!(4), &json!(0)),
         "{shown}"
     );

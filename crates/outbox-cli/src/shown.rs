@@ -1,64 +1,64 @@
-//! Letters as people and programs see them.
+//! Dead letters as people and programs see them.
 
 use std::fmt::Write as _;
 
-use outbox::listener::letters::Letter;
+use outbox::listener::dead_letter::DeadLetter;
 use serde_json::{Value, json};
 
-/// How a letter is called in one line, without control characters.
-pub(crate) fn name(letter: &Letter) -> String {
-    let event_type = letter
+/// How a dead letter is called in one line, without control characters.
+pub(crate) fn name(dead_letter: &DeadLetter) -> String {
+    let event_type = dead_letter
         .event_type()
         .map_or_else(|| "unreadable".to_owned(), |name| plain(&name));
-    let key = letter
+    let key = dead_letter
         .message
         .key
         .as_deref()
         .map_or_else(|| "no key".to_owned(), |key| format!("key {}", text(key)));
-    format!("{}  {event_type}  {key}", letter.id)
+    format!("{}  {event_type}  {key}", dead_letter.id)
 }
 
-/// One line, without control characters: a letter is anybody's bytes.
-pub(crate) fn line(letter: &Letter) -> String {
-    let Letter {
+/// One line, without control characters: a dead letter is anybody's bytes.
+pub(crate) fn line(dead_letter: &DeadLetter) -> String {
+    let DeadLetter {
         kind,
         error,
         attempts,
-        lettered_at,
+        dead_lettered_at,
         retry_at,
         ..
-    } = letter;
+    } = dead_letter;
     let again = retry_at
         .as_ref()
         .map_or_else(String::new, |at| format!(", again at {at}"));
     format!(
-        "{kind:8}  {}  {lettered_at}, tried {attempts} times{again}: {}",
-        name(letter),
+        "{kind:8}  {}  {dead_lettered_at}, tried {attempts} times{again}: {}",
+        name(dead_letter),
         plain(error)
     )
 }
 
 /// All that there is to know.
-pub(crate) fn whole(letter: &Letter) -> String {
-    let Letter {
+pub(crate) fn whole(dead_letter: &DeadLetter) -> String {
+    let DeadLetter {
         kind,
         attempts,
-        lettered_at,
+        dead_lettered_at,
         message,
         ..
-    } = letter;
+    } = dead_letter;
     let at = &message.at;
     let mut shown = format!(
-        "{}\n  {kind} since {lettered_at}, tried {attempts} times",
-        name(letter)
+        "{}\n  {kind} since {dead_lettered_at}, tried {attempts} times",
+        name(dead_letter)
     );
-    if let Some(at) = &letter.retry_at {
+    if let Some(at) = &dead_letter.retry_at {
         let _ = write!(shown, ", again at {at}");
     }
-    if !letter.first {
-        shown.push_str("\n  an earlier letter of its key is to be tried first");
+    if !dead_letter.first {
+        shown.push_str("\n  an earlier dead letter of its key is to be tried first");
     }
-    let _ = write!(shown, "\n  error: {}", plain(&letter.error));
+    let _ = write!(shown, "\n  error: {}", plain(&dead_letter.error));
     let _ = write!(
         shown,
         "\n  from:  topic {}, partition {}, offset {}",
@@ -76,36 +76,36 @@ pub(crate) fn whole(letter: &Letter) -> String {
     shown
 }
 
-pub(crate) fn json(letter: &Letter) -> Value {
-    let Letter {
+pub(crate) fn json(dead_letter: &DeadLetter) -> Value {
+    let DeadLetter {
         id,
         seq,
         kind,
         error,
         attempts,
-        lettered_at,
+        dead_lettered_at,
         age_s,
         retry_at,
         first,
         message,
-    } = letter;
+    } = dead_letter;
     json!({
-        "id": id, "seq": seq, "kind": kind, "error": error, "attempts": attempts, "lettered_at": lettered_at,
-        "age_s": age_s, "retry_at": retry_at, "first": first, "event_type": letter.event_type(),
+        "id": id, "seq": seq, "kind": kind, "error": error, "attempts": attempts, "dead_lettered_at": dead_lettered_at,
+        "age_s": age_s, "retry_at": retry_at, "first": first, "event_type": dead_letter.event_type(),
         "topic": message.at.topic, "partition": message.at.partition, "offset": message.at.offset,
         "key": message.key.as_deref().map(bytes),
     })
 }
 
-pub(crate) fn json_whole(letter: &Letter) -> Value {
-    let mut shown = json(letter);
-    let headers = letter.message.headers.iter();
+pub(crate) fn json_whole(dead_letter: &DeadLetter) -> Value {
+    let mut shown = json(dead_letter);
+    let headers = dead_letter.message.headers.iter();
     let headers: Vec<Value> = headers
         .map(|(name, value)| json!([name, value.as_deref().map(bytes)]))
         .collect();
     shown["headers"] = headers.into();
-    shown["timestamp"] = json!(letter.message.timestamp);
-    shown["value"] = json!(letter.message.value.as_deref().map(bytes));
+    shown["timestamp"] = json!(dead_letter.message.timestamp);
+    shown["value"] = json!(dead_letter.message.value.as_deref().map(bytes));
     shown
 }
 

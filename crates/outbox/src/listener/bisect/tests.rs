@@ -67,12 +67,12 @@ impl Rig {
 
     fn run(&mut self) -> Result<Settled, Box<Unsettled>> {
         let work = self.work.clone();
-        let mut split = Split::new(&work, by_offset);
+        let mut split = Bisection::new(&work, by_offset);
         let outcome = self.parts(&mut split);
         split.ended(outcome)
     }
 
-    fn parts(&mut self, split: &mut Split<'_>) -> Result<(), Failure> {
+    fn parts(&mut self, split: &mut Bisection<'_>) -> Result<(), Failure> {
         let ids: Vec<Uuid> = self.work.messages.iter().map(by_offset).collect();
         while let Some(part) = split.next()? {
             self.runs += 1;
@@ -121,7 +121,7 @@ impl Rig {
                 held: [(("t".to_owned(), 0), 7)].into(),
                 applied: wanted.len(),
                 fresh: part.messages.len(),
-                lettered: part.messages.len() - wanted.len(),
+                dead_lettered: part.messages.len() - wanted.len(),
                 ..Settled::default()
             };
             split.settled(&part, settled);
@@ -163,7 +163,7 @@ fn poison_is_found_in_a_few_runs_and_everything_else_is_applied_in_order() {
     let mut rig = Rig::new(&"abcdefgh".repeat(60));
     rig.poison = [17, 300].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (478, 2));
+    assert_eq!((settled.applied, settled.dead_lettered), (478, 2));
     assert!(rig.runs < 45, "{} runs", rig.runs);
     let order: Vec<usize> = rig.log.iter().map(|(message, _)| *message).collect();
     assert!(order.is_sorted(), "parts are run in order");
@@ -173,7 +173,7 @@ fn poison_is_found_in_a_few_runs_and_everything_else_is_applied_in_order() {
 fn all_may_be_poison() {
     let mut rig = Rig::new(&"ab".repeat(8));
     rig.poison = (0..16).collect();
-    assert_eq!(rig.run().unwrap().lettered, 16);
+    assert_eq!(rig.run().unwrap().dead_lettered, 16);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn what_fails_strangely_is_tried_a_few_times_while_others_go_on_and_its_key_wait
     let mut rig = Rig::new("abab-a");
     rig.strange = [(0, 2)].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (6, 0));
+    assert_eq!((settled.applied, settled.dead_lettered), (6, 0));
     assert_eq!(rig.of_key('a'), [0, 2, 5], "in order");
     assert!(
         rig.log.first().is_some_and(|(first, _)| *first == 1),
@@ -191,17 +191,17 @@ fn what_fails_strangely_is_tried_a_few_times_while_others_go_on_and_its_key_wait
     rig = Rig::new("abab-a");
     rig.strange = [(0, u32::MAX)].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (5, 1));
+    assert_eq!((settled.applied, settled.dead_lettered), (5, 1));
     assert_eq!(rig.of_key('a'), [0, 2, 5]);
     assert!(rig.log.contains(&(0, false)));
 }
 
 #[test]
-fn one_that_takes_too_long_alone_is_put_aside_where_others_can_be_applied() {
+fn one_that_takes_too_long_alone_is_dead_lettered_where_others_can_be_applied() {
     let mut rig = Rig::new("abab-a");
     rig.slow = [0].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (5, 1));
+    assert_eq!((settled.applied, settled.dead_lettered), (5, 1));
     assert_eq!(rig.of_key('a'), [0, 2, 5]);
     rig = Rig::new("ab");
     rig.slow = [0, 1].into();
@@ -214,31 +214,31 @@ fn two_that_fail_strangely_of_one_key_end_in_order() {
     let mut rig = Rig::new("aaab");
     rig.strange = [(0, u32::MAX), (2, u32::MAX)].into();
     let Unsettled { settled, left, .. } = *rig.run().unwrap_err();
-    assert_eq!((settled.applied, settled.lettered), (2, 1));
+    assert_eq!((settled.applied, settled.dead_lettered), (2, 1));
     assert_eq!((rig.of_key('a'), left), (vec![0, 1], vec![2]));
     // It comes again, with what has come since.
     rig = Rig::new("ab");
     rig.strange = [(0, u32::MAX)].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (1, 1));
+    assert_eq!((settled.applied, settled.dead_lettered), (1, 1));
 }
 
 #[test]
-fn where_nothing_can_be_applied_any_more_nothing_is_put_aside() {
+fn where_nothing_can_be_applied_any_more_nothing_is_dead_lettered() {
     let mut rig = Rig::new("abcdef");
     rig.work.most = 2;
     rig.strange = [(4, u32::MAX), (5, u32::MAX)].into();
     let Unsettled { settled, left, .. } = *rig.run().unwrap_err();
-    assert_eq!((settled.applied, settled.lettered), (4, 0));
+    assert_eq!((settled.applied, settled.dead_lettered), (4, 0));
     assert_eq!(left, [4, 5]);
     // One that can be applied after them shows that they are to blame.
     rig.strange.insert(0, 2);
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (4, 2));
+    assert_eq!((settled.applied, settled.dead_lettered), (4, 2));
 }
 
 #[test]
-fn where_nothing_can_be_applied_nothing_is_put_aside() {
+fn where_nothing_can_be_applied_nothing_is_dead_lettered() {
     let mut rig = Rig::new("ab-");
     rig.strange = [(0, u32::MAX), (1, u32::MAX), (2, u32::MAX)].into();
     for full in [false, true] {
@@ -251,13 +251,13 @@ fn where_nothing_can_be_applied_nothing_is_put_aside() {
 }
 
 #[test]
-fn one_that_fails_strangely_and_leaves_no_room_for_others_is_put_aside() {
+fn one_that_fails_strangely_and_leaves_no_room_for_others_is_dead_lettered() {
     let mut rig = Rig::new("aaaa");
     rig.strange = [(0, u32::MAX)].into();
     assert_eq!(rig.run().unwrap_err().left, [0, 1, 2, 3]);
     rig.work.full = true;
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (3, 1));
+    assert_eq!((settled.applied, settled.dead_lettered), (3, 1));
     assert_eq!(rig.of_key('a'), [0, 1, 2, 3]);
 }
 
@@ -266,19 +266,19 @@ fn many_that_fail_strangely_wait_together() {
     let mut rig = Rig::new(&"-".repeat(100));
     rig.strange = (0..99).map(|message| (message, u32::MAX)).collect();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (1, 99));
+    assert_eq!((settled.applied, settled.dead_lettered), (1, 99));
     assert_eq!(rig.waited, FIRST_WAIT * (1 + 2 + 4 + 8));
 }
 
 #[test]
-fn many_that_take_long_are_put_aside_one_by_one() {
+fn many_that_take_long_are_dead_lettered_one_by_one() {
     let mut rig = Rig::new(&"-".repeat(33));
     rig.slow = (0..32).collect();
     rig.takes = Duration::from_secs(10);
     // Each stands alone after 65, and is tried four times more.
     rig.most_runs = 65 + 12;
     let settled = rig.run().unwrap_err().settled;
-    assert_eq!((settled.applied, settled.lettered), (1, 2));
+    assert_eq!((settled.applied, settled.dead_lettered), (1, 2));
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn what_was_settled_is_not_tried_again() {
     let mut rig = Rig::new("abcd");
     rig.work.messages[3].at.partition = 1;
     rig.work.most = 1;
-    let mut split = Split::new(&rig.work, by_offset);
+    let mut split = Bisection::new(&rig.work, by_offset);
     for (message, fails) in [(0, false), (1, true), (2, false), (3, false)] {
         let part = split.next().unwrap().unwrap();
         assert_eq!(part.messages, [message]);
@@ -332,7 +332,7 @@ fn what_was_settled_is_not_tried_again() {
 #[test]
 fn a_message_that_fails_though_it_was_left_out_is_not_to_blame() {
     let work = Rig::new("a").work;
-    let mut split = Split::new(&work, by_offset);
+    let mut split = Bisection::new(&work, by_offset);
     for _ in 0..2 {
         let part = split.next().unwrap().unwrap();
         let outcome = split.failed(
@@ -350,9 +350,9 @@ fn a_message_that_fails_though_it_was_left_out_is_not_to_blame() {
 #[test]
 fn what_was_claimed_meanwhile_is_left_out() {
     let work = Rig::new("ab").work;
-    let mut split = Split::new(&work, by_offset);
+    let mut split = Bisection::new(&work, by_offset);
     let part = split.next().unwrap().unwrap();
-    split.failed(part, Stop::TooManyLetters).unwrap();
+    split.failed(part, Stop::TooManyDeadLetters).unwrap();
     let part = split.next().unwrap().unwrap();
     let superseded = Settled {
         superseded: [("t".to_owned(), 0)].into(),
@@ -384,7 +384,7 @@ fn what_somebody_else_holds_up_is_left_over_and_nothing_else() {
     rig.strange = [(1, u32::MAX)].into();
     rig.poison = [5].into();
     let settled = rig.run().unwrap();
-    assert_eq!((settled.applied, settled.lettered), (4, 2));
+    assert_eq!((settled.applied, settled.dead_lettered), (4, 2));
     assert_eq!(rig.of_key('a'), [0, 2, 5]);
 
     // It does not go round in circles where it is held up itself.

@@ -1,4 +1,4 @@
-//! What the seed gets wrong is right: one test each, by name.
+//! What the original demo gets wrong is right: one test each, by name.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::contract::seed_envelope;
 use crate::world::{World, eventually};
 
-/// The seed's worker only logs.
+/// The original demo's worker only logs.
 #[tokio::test]
 async fn stock_decreases() {
     let world = World::new().await;
@@ -20,7 +20,7 @@ async fn stock_decreases() {
     world.invariant_holds().await;
 }
 
-/// The seed's inbox is never written.
+/// The original demo's inbox is never written.
 #[tokio::test]
 async fn the_inbox_is_written_on_both_sides() {
     let world = World::new().await;
@@ -48,7 +48,7 @@ async fn the_inbox_is_written_on_both_sides() {
     world.invariant_holds().await;
 }
 
-/// The seed saves its failure events and then rolls them back.
+/// The original demo saves its failure events and then rolls them back.
 #[tokio::test]
 async fn refusals_are_published_and_reach_the_order() {
     let world = World::new().await;
@@ -64,7 +64,7 @@ async fn refusals_are_published_and_reach_the_order() {
     world.invariant_holds().await;
 }
 
-/// The seed's listener skips a message whose handler failed.
+/// The original demo's listener skips a message whose handler failed.
 #[tokio::test]
 async fn a_handler_that_fails_for_a_while_loses_nothing() {
     let world = World::new().await;
@@ -105,7 +105,7 @@ async fn a_handler_that_fails_for_a_while_loses_nothing() {
     world.invariant_holds().await;
 }
 
-/// The seed's worker never receives anything if it starts before the topic exists.
+/// The original demo's worker never receives anything if it starts before the topic exists.
 #[tokio::test]
 async fn a_worker_started_before_its_topic_exists_receives_the_first_order_within_seconds() {
     let world = World::new().await;
@@ -155,7 +155,7 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
     world.still_flows().await;
 }
 
-/// The seed's addresses are hard-coded: here a second pair of services runs elsewhere, on other ports, and the whole
+/// The original demo's addresses are hard-coded: here a second pair of services runs elsewhere, on other ports, and the whole
 /// stack does already.
 #[tokio::test]
 async fn no_address_is_hard_coded() {
@@ -190,7 +190,7 @@ async fn no_address_is_hard_coded() {
     world.still_flows().await;
 }
 
-/// The seed's Connect keeps its offsets in a temporary file.
+/// The original demo's Connect keeps its offsets in a temporary file.
 #[tokio::test]
 async fn connect_is_distributed_and_keeps_its_offsets_in_kafka() {
     let world = World::new().await;

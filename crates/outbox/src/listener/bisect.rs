@@ -8,29 +8,29 @@ use uuid::Uuid;
 
 use super::batch::{Settled, Work};
 use super::clock::Moment;
+use super::dead_letter::Kind;
 use super::failure::{BreakerOpen, BusyKeys};
 use super::ledger::{Key, Partition};
-use super::letters::Kind;
 use super::{BoxError, Failure, Refusal};
 use crate::message::Message;
 
-/// How often a message that stands alone is tried, where nobody knows what is wrong with it, before it is put aside.
+/// How often a message that stands alone is tried, where nobody knows what is wrong with it, before it is dead-lettered.
 pub(super) const TRIES: u32 = 5;
 /// The wait before its second try; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// Messages that are to be put aside, as what and why.
+/// Messages that are to be dead-lettered, as what and why.
 pub(super) type Refused = HashMap<Uuid, (Kind, String)>;
 
 /// Why a part was not settled.
 #[derive(Debug)]
 pub(super) enum Stop {
     Failure(Failure),
-    /// The circuit breaker lets fewer letters pass.
-    TooManyLetters,
+    /// The circuit breaker lets fewer dead letters pass.
+    TooManyDeadLetters,
     /// It took too long; with fewer messages it may not.
     TooSlow(BoxError),
-    /// Somebody else has locked keys of it that have letters.
+    /// Somebody else has locked keys of it that have dead letters.
     Busy(HashSet<Key>),
 }
 
@@ -47,7 +47,7 @@ impl Stop {
                 Self::TooSlow(failure.to_string().into())
             }
             Self::Failure(failure) => Self::Failure(failure.in_words()),
-            Self::TooSlow(_) | Self::TooManyLetters | Self::Busy(_) => self,
+            Self::TooSlow(_) | Self::TooManyDeadLetters | Self::Busy(_) => self,
         }
     }
 }
@@ -87,7 +87,7 @@ pub(super) struct Unsettled {
 }
 
 /// A batch on its way.
-pub(super) struct Split<'a> {
+pub(super) struct Bisection<'a> {
     messages: &'a [Message],
     /// The most messages in one transaction.
     most: usize,
@@ -115,7 +115,7 @@ pub(super) struct Split<'a> {
     total: Settled,
 }
 
-impl<'a> Split<'a> {
+impl<'a> Bisection<'a> {
     pub(super) fn new(work: &'a Work, identify: fn(&Message) -> Uuid) -> Self {
         let all: Vec<usize> = (0..work.messages.len()).collect();
         Self {
@@ -152,7 +152,7 @@ impl<'a> Split<'a> {
             .filter(|(message, suspect)| self.judges(suspect) && !self.is_busy(**message))
             .map(|(message, suspect)| {
                 let wait = suspect.due.saturating_sub(self.spent);
-                // Of those whose time has come, the one that is nearest to its end: what takes long is put aside one by one.
+                // Of those whose time has come, the one that is nearest to its end: what takes long is dead-lettered one by one.
                 (wait, Reverse(suspect.tries), *message)
             })
             .min();
@@ -195,7 +195,7 @@ impl<'a> Split<'a> {
         None
     }
 
-    /// Whether a suspect may be put aside: others could be applied since it failed first, so it is not that nothing can be
+    /// Whether a suspect may be dead-lettered: others could be applied since it failed first, so it is not that nothing can be
     /// applied any more; or what waits behind a single one leaves no room for others, and all would wait for it for ever.
     fn judges(&self, suspect: &Suspect) -> bool {
         self.total.applied > suspect.since
@@ -265,11 +265,11 @@ impl<'a> Split<'a> {
                     return self.failed(part, Stop::Failure(Failure::Unknown(error)));
                 }
             }
-            (Stop::TooManyLetters, Some(_)) => {
+            (Stop::TooManyDeadLetters, Some(_)) => {
                 return Err(Failure::Transient(BreakerOpen.into()));
             }
             (
-                Stop::TooManyLetters
+                Stop::TooManyDeadLetters
                 | Stop::TooSlow(_)
                 | Stop::Failure(Failure::Poison(_) | Failure::Unknown(_)),
                 None,
@@ -279,7 +279,7 @@ impl<'a> Split<'a> {
                 return Ok(());
             }
             (Stop::Failure(Failure::Poison(error)), Some(message)) => {
-                self.put_aside(message, Kind::Poison, error)?;
+                self.move_to_dead_letter(message, Kind::Poison, error)?;
             }
             // Others may not take too long.
             (Stop::TooSlow(error) | Stop::Failure(Failure::Unknown(error)), Some(message)) => {
@@ -295,14 +295,19 @@ impl<'a> Split<'a> {
                     self.suspects.insert(message, suspect);
                     return Ok(());
                 }
-                self.put_aside(message, Kind::Unknown, suspect.error)?;
+                self.move_to_dead_letter(message, Kind::Unknown, suspect.error)?;
             }
         }
         self.waiting.push(part.messages);
         Ok(())
     }
 
-    fn put_aside(&mut self, message: usize, kind: Kind, error: BoxError) -> Result<(), Failure> {
+    fn move_to_dead_letter(
+        &mut self,
+        message: usize,
+        kind: Kind,
+        error: BoxError,
+    ) -> Result<(), Failure> {
         if self.suspects.remove(&message).is_some() {
             // What waits behind it is run after it.
             self.release();

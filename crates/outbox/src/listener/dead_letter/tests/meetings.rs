@@ -1,4 +1,4 @@
-//! Those who meet at one key, letter or partition: workers, operators, listeners.
+//! Those who meet at one key, dead letter or partition: workers, operators, listeners.
 
 use super::*;
 
@@ -32,11 +32,11 @@ async fn a_message_that_arrives_while_its_key_is_redriven_comes_after_it_and_hol
         [1, 3, 2, 4],
         "1 was written down before it stopped"
     );
-    assert_eq!(desk.put_aside().await, []);
+    assert_eq!(desk.move_to_dead_letter().await, []);
 }
 
 #[tokio::test]
-async fn a_letter_that_is_redriven_while_its_key_is_parked_to_lets_that_one_follow() {
+async fn a_dead_letter_that_is_redriven_while_its_key_is_parked_to_lets_that_one_follow() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
     let settled = desk.settle(None, &notes("a", &[1])).await;
@@ -69,7 +69,7 @@ async fn two_who_redrive_at_once_apply_it_once() {
     // The running listener does not wait for it.
     assert_eq!(
         desk.batcher
-            .redrive(id(1), redrive::Patience::PassOver)
+            .redrive(id(1), redrive::Patience::SkipLocked)
             .await
             .unwrap(),
         Outcome::Busy
@@ -82,11 +82,11 @@ async fn two_who_redrive_at_once_apply_it_once() {
 }
 
 #[tokio::test]
-async fn a_letter_that_somebody_takes_after_a_try_that_failed_is_told_to_be_gone() {
+async fn a_dead_letter_that_somebody_takes_after_a_try_that_failed_is_told_to_be_gone() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Panics));
     desk.settle(None, &notes("a", &[1])).await;
-    // A try that panics loses its connection: by the time that there is another one, the letter is taken.
+    // A try that panics loses its connection: by the time that there is another one, the dead letter is taken.
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .after_connect(|connection, _| {
@@ -103,8 +103,8 @@ async fn a_letter_that_somebody_takes_after_a_try_that_failed_is_told_to_be_gone
         .await
         .unwrap();
     let options = desk.pool.connect_options().as_ref().clone();
-    let letters = desk.operator(pool.connect_lazy_with(options));
-    assert_eq!(letters.redrive(id(1)).await.unwrap(), Outcome::Gone);
+    let dead_letters = desk.operator(pool.connect_lazy_with(options));
+    assert_eq!(dead_letters.redrive(id(1)).await.unwrap(), Outcome::Gone);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_worker_that_stalls_while_it_parks_is_waited_for_by_the_one_that_takes
     assert_eq!((settled.fresh, settled.parked), (1, 1));
     let (poison, parked) = (Kind::Poison, Kind::Parked);
     assert_eq!(
-        desk.put_aside().await,
+        desk.move_to_dead_letter().await,
         [(1, poison), (2, parked), (4, parked)]
     );
     assert_eq!(desk.notes().await, [3]);
@@ -152,7 +152,7 @@ async fn a_worker_that_dies_while_it_parks_leaves_all_to_the_one_that_takes_over
     let settled = takes_over.await.unwrap().unwrap();
     assert_eq!((settled.fresh, settled.parked, settled.applied), (3, 1, 1));
     assert_eq!(
-        desk.put_aside().await,
+        desk.move_to_dead_letter().await,
         [(1, Kind::Poison), (2, Kind::Parked)]
     );
     assert_eq!(desk.notes().await, [3]);
@@ -172,14 +172,8 @@ async fn a_partition_that_is_lost_in_mid_split_is_finished_by_the_other() {
         .unwrap();
     let loses = tokio::spawn({
         let handler = Shared(Arc::clone(&desk.clerk));
-        let (breaker, deferral) = (Breaker::default(), Deferral::default());
-        let batcher = Batcher::new(
-            LISTENER.to_owned(),
-            only.clone(),
-            handler,
-            breaker,
-            deferral,
-        );
+        let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
+        let batcher = Batcher::new(LISTENER.to_owned(), only.clone(), handler, breaker, retry);
         let work = work(None, &batch);
         async move { batcher.settle(&work).await }
     });
@@ -199,10 +193,10 @@ async fn a_partition_that_is_lost_in_mid_split_is_finished_by_the_other() {
         (2, 0),
         "nothing is committed to Kafka"
     );
-    assert_eq!((other.fresh, other.lettered, other.parked), (2, 2, 1));
+    assert_eq!((other.fresh, other.dead_lettered, other.parked), (2, 2, 1));
     assert_eq!(desk.notes().await, [1, 2]);
     assert_eq!(
-        desk.put_aside().await,
+        desk.move_to_dead_letter().await,
         [(3, Kind::Poison), (4, Kind::Parked)]
     );
 }
@@ -217,8 +211,8 @@ async fn two_listeners_do_not_hold_each_others_keys_back() {
         "other".to_owned(),
         desk.pool.clone(),
         handler,
-        Breaker::default(),
-        Deferral::default(),
+        BreakerPolicy::default(),
+        RetryPolicy::default(),
     );
     let settled = other.settle(&work(None, &notes("a", &[2]))).await.unwrap();
     assert_eq!(settled.applied, 1);
@@ -255,7 +249,7 @@ async fn a_redrive_that_nobody_awaits_any_more_comes_to_its_end() {
     redriven.abort();
     assert!(redriven.await.unwrap_err().is_cancelled());
     gate.open.add_permits(1);
-    let applied = async || desk.put_aside().await.is_empty();
+    let applied = async || desk.move_to_dead_letter().await.is_empty();
     eventually("it is applied", applied).await;
     assert_eq!(desk.notes().await, [1]);
 }

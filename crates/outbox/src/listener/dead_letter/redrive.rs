@@ -1,4 +1,4 @@
-//! Trying letters again.
+//! Trying dead letters again.
 
 use std::io;
 
@@ -11,14 +11,16 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Kind;
-use super::rows::{self, Letter};
+use super::rows::{self, DeadLetter};
 use crate::append;
-use crate::listener::batch::{BEGIN, Batcher, Fate, TRANSACTION_TIMEOUT, fate, finish};
+use crate::listener::batch::{
+    BEGIN, Batcher, Disposition, TRANSACTION_TIMEOUT, disposition, finish,
+};
+use crate::listener::bisect::Stop;
 use crate::listener::failpoint::Step;
-use crate::listener::split::Stop;
 use crate::listener::{Failure, Handler, Received, ledger};
 
-/// What has become of a letter that was tried.
+/// What has become of a dead letter that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
@@ -35,30 +37,30 @@ pub enum Outcome {
     },
     /// It is not there: somebody was faster, or it never was.
     Gone,
-    /// An earlier letter of its key is to be tried first.
+    /// An earlier dead letter of its key is to be tried first.
     Behind,
     /// Somebody else is just trying it.
     Busy,
 }
 
-/// Whether to wait for a letter that somebody else is just trying.
+/// Whether to wait for a dead letter that somebody else is just trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::listener) enum Patience {
     Wait,
-    PassOver,
+    SkipLocked,
 }
 
 impl<H: Handler> Batcher<H> {
-    /// Tries one letter; see [`Letters::redrive`](super::Letters::redrive).
+    /// Tries one dead letter; see [`DeadLetters::redrive`](super::DeadLetters::redrive).
     pub(in crate::listener) async fn redrive(
         &self,
         id: Uuid,
         patience: Patience,
     ) -> Result<Outcome, Failure> {
         let mut connection = self.connection().await?;
-        let mut letter = None;
+        let mut dead_letter = None;
         let (outcome, usable) = self
-            .guarded(self.try_once(&mut connection, id, patience, &mut letter))
+            .guarded(self.try_once(&mut connection, id, patience, &mut dead_letter))
             .await;
         // Where it took too long, the server may have ended the session.
         let usable = usable && !matches!(outcome, Err(Stop::TooSlow(_)));
@@ -67,80 +69,83 @@ impl<H: Handler> Batcher<H> {
         }
         let outcome = outcome.map_err(|stop| match stop {
             // Tried like this for ever, it would keep its key locked most of the time.
-            Stop::TooSlow(error) if letter.is_some() => Failure::Unknown(error).into(),
+            Stop::TooSlow(error) if dead_letter.is_some() => Failure::Unknown(error).into(),
             stop => stop,
         });
-        match (outcome, letter) {
+        match (outcome, dead_letter) {
             (Ok(outcome), _) => Ok(outcome),
             (Err(Stop::Failure(failure @ Failure::Transient(_))), _) => Err(failure),
-            (Err(Stop::Failure(failure)), Some(letter)) => {
+            (Err(Stop::Failure(failure)), Some(dead_letter)) => {
                 if !usable {
                     // It may be the only one that there can be.
                     std::mem::drop(connection);
                     connection = self.connection().await?;
                 }
-                self.stays(connection, &letter, failure).await
+                self.stays(connection, &dead_letter, failure).await
             }
             (Err(Stop::Failure(failure)), None) => Err(Failure::Transient(failure.into())),
             (Err(Stop::TooSlow(error)), _) => Err(Failure::Transient(error)),
-            (Err(Stop::TooManyLetters | Stop::Busy(_)), _) => {
+            (Err(Stop::TooManyDeadLetters | Stop::Busy(_)), _) => {
                 Err(Failure::Transient("a try puts nothing aside".into()))
             }
         }
     }
 
-    /// The letter is told as soon as it is locked, also where the handler panics.
+    /// The dead letter is told as soon as it is locked, also where the handler panics.
     async fn try_once(
         &self,
         connection: &mut PgConnection,
         id: Uuid,
         patience: Patience,
-        told: &mut Option<Letter>,
+        told: &mut Option<DeadLetter>,
     ) -> Result<Outcome, Stop> {
         let mut tx = connection.begin_with(BEGIN).await?;
-        let letter = match lock(&mut tx, &self.listener, id, patience).await? {
-            Ok(letter) => letter,
+        let dead_letter = match lock(&mut tx, &self.listener, id, patience).await? {
+            Ok(dead_letter) => dead_letter,
             Err(outcome) => return Ok(outcome),
         };
-        if !letter.first {
-            if letter.retry_at.is_some() {
-                park(&mut tx, &self.listener, letter.id).await?;
+        if !dead_letter.first {
+            if dead_letter.retry_at.is_some() {
+                park(&mut tx, &self.listener, dead_letter.id).await?;
                 finish(tx).await?;
             }
             return Ok(Outcome::Behind);
         }
-        *told = Some(letter.clone());
-        Step::LetterLocked.reached();
-        let outgoing = match fate::<H>(&letter.message).1 {
-            Fate::PassOver => Vec::new(),
-            Fate::PutAside(_, error) => return Err(Failure::Poison(error.into()).into()),
-            Fate::Apply(received) => {
+        *told = Some(dead_letter.clone());
+        Step::DeadLetterLocked.reached();
+        let outgoing = match disposition::<H>(&dead_letter.message).1 {
+            Disposition::Ignore => Vec::new(),
+            Disposition::DeadLetter(_, error) => return Err(Failure::Poison(error.into()).into()),
+            Disposition::Apply(received) => {
                 let received = Received {
-                    id: letter.id,
+                    id: dead_letter.id,
                     ..received
                 };
                 self.handler.handle(&mut tx, &[received]).await?
             }
         };
-        remove(&mut tx, &self.listener, &letter).await?;
+        remove(&mut tx, &self.listener, &dead_letter).await?;
         append(&mut tx, &outgoing).await?;
-        Step::LetterRemoved.reached();
+        Step::DeadLetterRemoved.reached();
         finish(tx).await?;
         Ok(Outcome::Applied)
     }
 
-    /// A letter that has failed again stays with its new error, unless somebody else has applied it or given it up since. On the
+    /// A dead letter that has failed again stays with its new error, unless somebody else has applied it or given it up since. On the
     /// connection of the try, which is rolled back first.
     async fn stays(
         &self,
         mut connection: PoolConnection<Postgres>,
-        letter: &Letter,
+        dead_letter: &DeadLetter,
         failure: Failure,
     ) -> Result<Outcome, Failure> {
-        let attempts = letter.attempts + 1;
+        let attempts = dead_letter.attempts + 1;
         let (kind, error) = match failure {
             Failure::Refused(named) => {
-                match named.into_iter().find(|refusal| refusal.id == letter.id) {
+                match named
+                    .into_iter()
+                    .find(|refusal| refusal.id == dead_letter.id)
+                {
                     Some(refusal) => (refusal.kind.into(), refusal.source.to_string()),
                     None => (
                         Kind::Unknown,
@@ -155,31 +160,31 @@ impl<H: Handler> Batcher<H> {
         };
         let error = ledger::text(&error);
         let wait = match kind {
-            Kind::Deferred | Kind::Unknown => self.deferral.next(attempts),
+            Kind::Deferred | Kind::Unknown => self.retry.next(attempts),
             Kind::Poison | Kind::Parked => None,
         };
         let noted = async {
             let mut tx = connection.begin_with(BEGIN).await?;
-            let now = match lock(&mut tx, &self.listener, letter.id, Patience::Wait).await? {
+            let now = match lock(&mut tx, &self.listener, dead_letter.id, Patience::Wait).await? {
                 Ok(now) => now,
                 Err(outcome) => return Ok(Some(outcome)),
             };
             // Somebody may have tried it since; then that one's word stands.
-            if now.attempts == letter.attempts {
+            if now.attempts == dead_letter.attempts {
                 sqlx::query(
                     "update dead_letter
                      set kind = $3, error = $4, attempts = attempts + 1, retry_at = now() + make_interval(secs => $5)
                      where listener = $1 and id = $2",
                 )
                 .bind(&self.listener)
-                .bind(letter.id)
+                .bind(dead_letter.id)
                 .bind(kind.as_str())
                 .bind(&error)
                 .bind(wait.map(|wait| wait.as_secs_f64()))
                 .execute(&mut *tx)
                 .await?;
             }
-            Step::LetterStays.reached();
+            Step::DeadLetterStays.reached();
             tx.commit().await?;
             Ok(None)
         };
@@ -189,8 +194,8 @@ impl<H: Handler> Batcher<H> {
         }
         if wait.is_none() {
             tracing::warn!(
-                listener = self.listener, id = %letter.id, kind = kind.as_str(), error, attempts,
-                "a letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
+                listener = self.listener, id = %dead_letter.id, kind = kind.as_str(), error, attempts,
+                "a dead letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
             );
         }
         Ok(Outcome::Failed {
@@ -214,13 +219,13 @@ pub(super) fn in_time<T>(
     })
 }
 
-/// Locks a letter's key, then the letter: in this order everybody does, whoever parks behind it too.
+/// Locks a dead letter's key, then the dead letter: in this order everybody does, whoever parks behind it too.
 async fn lock(
     tx: &mut PgTransaction<'_>,
     listener: &str,
     id: Uuid,
     patience: Patience,
-) -> Result<Result<Letter, Outcome>, sqlx::Error> {
+) -> Result<Result<DeadLetter, Outcome>, sqlx::Error> {
     let of: Option<(String, Option<Vec<u8>>)> =
         sqlx::query_as("select topic, key from dead_letter where listener = $1 and id = $2")
             .bind(listener)
@@ -236,16 +241,16 @@ async fn lock(
         return Ok(Err(Outcome::Busy));
     }
     let patient = patience == Patience::Wait;
-    let letter = rows::lock(tx, listener, id, patient).await?;
-    Ok(letter.ok_or(if patient {
+    let dead_letter = rows::lock(tx, listener, id, patient).await?;
+    Ok(dead_letter.ok_or(if patient {
         Outcome::Gone
     } else {
         Outcome::Busy
     }))
 }
 
-/// Locks a key, and says whether it could. With a letter there is its row; where somebody has removed it by hand, it is made
-/// again, so that the letter can be tried and what comes later waits.
+/// Locks a key, and says whether it could. With a dead letter there is its row; where somebody has removed it by hand, it is made
+/// again, so that the dead letter can be tried and what comes later waits.
 async fn hold(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -279,7 +284,7 @@ async fn hold(
     Ok(held.is_some())
 }
 
-/// Has a letter that is locked wait behind the first of its key, where two partitions put aside a first one of it at once: it is
+/// Has a dead letter that is locked wait behind the first of its key, where two partitions dead-lettered a first one of it at once: it is
 /// not due, or each look would find it, until it is the first.
 async fn park(tx: &mut PgTransaction<'_>, listener: &str, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -292,25 +297,25 @@ async fn park(tx: &mut PgTransaction<'_>, listener: &str, id: Uuid) -> Result<()
     Ok(())
 }
 
-/// Removes a letter that is locked. What waits behind it is due, or its key is free.
+/// Removes a dead letter that is locked. What waits behind it is due, or its key is free.
 async fn remove(
     tx: &mut PgTransaction<'_>,
     listener: &str,
-    letter: &Letter,
+    dead_letter: &DeadLetter,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("delete from dead_letter where listener = $1 and id = $2")
         .bind(listener)
-        .bind(letter.id)
+        .bind(dead_letter.id)
         .execute(&mut **tx)
         .await?;
-    let Some(key) = &letter.message.key else {
+    let Some(key) = &dead_letter.message.key else {
         return Ok(());
     };
     let next: Option<(Uuid,)> = sqlx::query_as(
         "select id from dead_letter where listener = $1 and topic = $2 and key_digest = sha256($3) order by seq limit 1",
     )
     .bind(listener)
-    .bind(&letter.message.at.topic)
+    .bind(&dead_letter.message.at.topic)
     .bind(key)
     .fetch_optional(&mut **tx)
     .await?;
@@ -325,7 +330,7 @@ async fn remove(
         .await?,
         None => sqlx::query("delete from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3)")
             .bind(listener)
-            .bind(&letter.message.at.topic)
+            .bind(&dead_letter.message.at.topic)
             .bind(key)
             .execute(&mut **tx)
             .await?,
@@ -333,35 +338,35 @@ async fn remove(
     Ok(())
 }
 
-/// Gives a letter up; see [`Letters::drop`](super::Letters::drop).
-pub(super) async fn drop(
+/// Gives a dead letter up; see [`DeadLetters::drop`](super::DeadLetters::drop).
+pub(super) async fn discard(
     pool: &PgPool,
     listener: &str,
     id: Uuid,
     reason: &str,
 ) -> Result<bool, sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    let dropped = give_up(&mut connection, listener, id, reason);
+    let dropped = discard_in_transaction(&mut connection, listener, id, reason);
     let dropped = timeout(TRANSACTION_TIMEOUT, dropped).await;
     in_time(connection, dropped)
 }
 
-async fn give_up(
+async fn discard_in_transaction(
     connection: &mut PgConnection,
     listener: &str,
     id: Uuid,
     reason: &str,
 ) -> Result<bool, sqlx::Error> {
     let mut tx = connection.begin_with(BEGIN).await?;
-    let Ok(letter) = lock(&mut tx, listener, id, Patience::Wait).await? else {
+    let Ok(dead_letter) = lock(&mut tx, listener, id, Patience::Wait).await? else {
         return Ok(false);
     };
     sqlx::query(
-        r#"insert into dropped_letter
+        r#"insert into discarded_dead_letter
              (listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value,
-              attempts, lettered_at, reason)
+              attempts, dead_lettered_at, reason)
            select listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value,
-                  attempts, lettered_at, $3
+                  attempts, dead_lettered_at, $3
            from dead_letter where listener = $1 and id = $2"#,
     )
     .bind(listener)
@@ -369,8 +374,8 @@ async fn give_up(
     .bind(ledger::text(reason))
     .execute(&mut *tx)
     .await?;
-    remove(&mut tx, listener, &letter).await?;
+    remove(&mut tx, listener, &dead_letter).await?;
     tx.commit().await?;
-    tracing::warn!(listener, %id, reason, "a letter is given up");
+    tracing::warn!(listener, %id, reason, "a dead letter is given up");
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! Letters that the running listener tries by itself.
+//! Dead letters that the running listener tries by itself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,19 +10,18 @@ use uuid::Uuid;
 use super::redrive::{Outcome, Patience, in_time};
 use super::rows;
 use crate::listener::batch::{Batcher, TRANSACTION_TIMEOUT};
+use crate::listener::retry::POLL_INTERVAL;
 use crate::listener::{Failure, Handler, ledger, progress};
 
-/// How often it is looked whether a letter is due.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// How long to wait after an error of the database.
 pub(super) const REST: Duration = Duration::from_secs(2);
-/// How often letters are counted.
+/// How often dead letters are counted.
 const COUNT: Duration = Duration::from_secs(10);
-/// How often it is said that somebody is to do something, or no letter can be tried.
+/// How often it is said that somebody is to do something, or no dead letter can be tried.
 const TELL: Duration = Duration::from_secs(30);
-/// Letters that are tried between two looks, at most.
+/// Dead letters that are tried between two looks, at most.
 const AT_ONCE: i64 = 100;
-/// How long letters are tried before the next look, if some take long: one that is due since goes before theirs.
+/// How long dead letters are tried before the next look, if some take long: one that is due since goes before theirs.
 const LONG: Duration = Duration::from_secs(1);
 
 /// Half are those that were tried the fewest times, so that many that stay do not keep one for long that could be applied;
@@ -66,9 +65,9 @@ impl<H: Handler> Batcher<H> {
                 pass.full = true;
                 break;
             }
-            match self.redrive(id, Patience::PassOver).await {
+            match self.redrive(id, Patience::SkipLocked).await {
                 Ok(Outcome::Applied) => {
-                    tracing::info!(listener = self.listener, %id, "a letter has been applied");
+                    tracing::info!(listener = self.listener, %id, "a dead letter has been applied");
                     pass.applied += 1;
                 }
                 Ok(Outcome::Failed { .. }) => pass.stayed += 1,
@@ -84,7 +83,7 @@ impl<H: Handler> Batcher<H> {
         Ok(pass)
     }
 
-    /// A letter that could not be tried says why, and is not due for a moment.
+    /// A dead letter that could not be tried says why, and is not due for a moment.
     async fn rests(&self, id: Uuid, failure: &Failure) -> Result<(), Failure> {
         let mut connection = self.connection().await?;
         let noted = sqlx::query(
@@ -101,7 +100,7 @@ impl<H: Handler> Batcher<H> {
         Ok(())
     }
 
-    /// Has the numbers say how many letters wait.
+    /// Has the numbers say how many dead letters wait.
     async fn count(&self) -> Result<(), Failure> {
         let mut connection = self.connection().await?;
         let counted = timeout(
@@ -132,9 +131,9 @@ impl Pass {
         match self.failed {
             // What waited behind is due now.
             _ if self.applied > 0 => Duration::ZERO,
-            // So is the rest. Letters that somebody else is just trying, or that cannot be tried, do not make haste.
+            // So is the rest. Dead letters that somebody else is just trying, or that cannot be tried, do not make haste.
             _ if self.full && self.stayed > 0 => Duration::ZERO,
-            None => LOOK,
+            None => POLL_INTERVAL,
             Some(_) => REST,
         }
     }
@@ -152,7 +151,7 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
             counted = Some(Instant::now());
             // No reason to try nothing.
             if let Err(error) = batcher.count().await {
-                tracing::warn!(%error, listener = batcher.listener, "letters cannot be counted now");
+                tracing::warn!(%error, listener = batcher.listener, "dead letters cannot be counted now");
             }
         }
         let pass = batcher.redrive_due(&shutdown).await;
@@ -168,9 +167,9 @@ pub(in crate::listener) async fn keep_trying<H: Handler>(
                 told = Some(Instant::now());
                 if let Some(advice) = advice {
                     tracing::error!(%error, advice, ?id, listener,
-                        "letters cannot be tried until somebody does something");
+                        "dead letters cannot be tried until somebody does something");
                 } else {
-                    tracing::warn!(%error, ?id, listener, "letters cannot be tried now");
+                    tracing::warn!(%error, ?id, listener, "dead letters cannot be tried now");
                 }
             }
         } else {

@@ -1,12 +1,12 @@
-//! The commands over a listener's dead letters, for the program of a service: `list`, `show`, `redrive`, `drop`. They work
+//! The commands over a listener's dead letters, for the program of a service: `list`, `show`, `redrive`, `discard`. They work
 //! while the service runs, or while it does not, with the service's own rights and handler.
 //!
-//! Exit codes: 0 when all that was asked for is done, also when `list` finds no letter; 1 for an error; 2 for a command that
-//! cannot be understood; 3 when a letter stays, also since `--most` let no more be tried, when one was gone before it could be
-//! dropped, or when `show`, `redrive` and `drop` find none.
+//! Exit codes: 0 when all that was asked for is done, also when `list` finds no dead letter; 1 for an error; 2 for a command that
+//! cannot be understood; 3 when a dead letter stays, also since `--most` let no more be tried, when one was gone before it could be
+//! discarded, or when `show`, `redrive` and `discard` find none.
 
 mod arguments;
-mod drop;
+mod discard;
 mod redrive;
 mod shown;
 
@@ -15,13 +15,13 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use outbox::listener::Handler;
-use outbox::listener::letters::{Filter, Letter, Letters};
+use outbox::listener::dead_letter::{DeadLetter, DeadLetters, Filter};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use arguments::{Command, Which};
 
-/// A letter stays, was gone before, or there is none.
+/// A dead letter stays, was gone before, or there is none.
 const STAYS: u8 = 3;
 
 /// Why a command did not do its work.
@@ -29,31 +29,31 @@ const STAYS: u8 = 3;
 pub enum Error {
     /// The database cannot be used.
     #[error(
-        "the letters cannot be read: see that the database is up, that its role is one of `migrations/*/roles.sql`, and that `migrate`, which also grants the role its rights, has been run"
+        "the dead letters cannot be read: see that the database is up, that its role is one of `migrations/*/roles.sql`, and that `migrate`, which also grants the role its rights, has been run"
     )]
     Database(#[from] sqlx::Error),
-    /// Letters could not be tried.
+    /// Dead letters could not be tried.
     #[error(
-        "{0} letters could not be tried, or nobody said what came of it; the command can be given again"
+        "{0} dead letters could not be tried, or nobody said what came of it; the command can be given again"
     )]
     Untried(usize),
-    /// A letter could not be dropped.
+    /// A dead letter could not be discarded.
     #[error(
-        "nobody said that letter {id} is dropped, and the rest are as they were; the command can be given again"
+        "nobody said that dead letter {id} is discarded, and the rest are as they were; the command can be given again"
     )]
-    Drop {
-        /// The letter.
+    Discard {
+        /// The dead letter.
         id: Uuid,
         /// Why.
         source: sqlx::Error,
     },
-    /// More letters match than may be dropped at once.
+    /// More dead letters match than may be discarded at once.
     #[error(
-        "more letters match than --most {0}, and none is dropped, since the listener applies what is left of a key: raise --most, or say more narrowly which"
+        "more dead letters match than --most {0}, and none is discarded, since the listener applies what is left of a key: raise --most, or say more narrowly which"
     )]
     TooMany(NonZeroUsize),
     /// Nobody can be asked.
-    #[error("dropping {0} letters has to be confirmed: add --yes")]
+    #[error("discarding {0} dead letters has to be confirmed: add --yes")]
     NotAsked(usize),
     /// The terminal cannot be written to.
     #[error("the answer cannot be written")]
@@ -81,21 +81,24 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
-    /// Letters without their messages, at most `most`, each as it is written; and whether there are more.
+    /// Dead letters without their messages, at most `most`, each as it is written; and whether there are more.
     async fn listed<H: Handler>(
         &self,
-        letters: &Letters<H>,
+        dead_letters: &DeadLetters<H>,
         filter: &Filter,
         most: usize,
     ) -> Result<(Vec<Value>, bool), Error> {
-        bounded(letters, filter, most, |letter| Some(self.row(&letter))).await
+        bounded(dead_letters, filter, most, |dead_letter| {
+            Some(self.row(&dead_letter))
+        })
+        .await
     }
 
-    fn row(&self, letter: &Letter) -> Value {
+    fn row(&self, dead_letter: &DeadLetter) -> Value {
         if self.json {
-            shown::json(letter)
+            shown::json(dead_letter)
         } else {
-            shown::line(letter).into()
+            shown::line(dead_letter).into()
         }
     }
 
@@ -112,39 +115,42 @@ impl Command {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn run<H: Handler>(self, letters: &Letters<H>) -> Result<ExitCode, Error> {
+    pub async fn run<H: Handler>(self, dead_letters: &DeadLetters<H>) -> Result<ExitCode, Error> {
         let stdin = std::io::stdin();
         let asks = stdin.is_terminal().then(|| stdin.lock());
-        self.write(letters, std::io::stdout().lock(), asks).await
+        self.write(dead_letters, std::io::stdout().lock(), asks)
+            .await
     }
 
     async fn write<H: Handler>(
         self,
-        letters: &Letters<H>,
+        dead_letters: &DeadLetters<H>,
         to: impl Write,
         asks: Option<impl BufRead>,
     ) -> Result<ExitCode, Error> {
         match self {
             Self::List { which, most, json } => {
                 let mut output = Output { to, json };
-                let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
+                let (rows, more) = output
+                    .listed(dead_letters, &which.filter(), most.get())
+                    .await?;
                 output.lines(&rows)?;
                 output.line(|| match rows.len() {
-                    0 => "no letters".to_owned(),
+                    0 => "no dead letters".to_owned(),
                     count => counted(count, more),
                 })?;
-                output.json(|| json!({ "letters": rows, "more": more }))?;
+                output.json(|| json!({ "dead_letters": rows, "more": more }))?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Show { id, json } => {
                 let mut output = Output { to, json };
-                let Some(letter) = letters.find(id).await? else {
-                    output.line(|| format!("there is no letter {id}"))?;
+                let Some(dead_letter) = dead_letters.find(id).await? else {
+                    output.line(|| format!("there is no dead letter {id}"))?;
                     output.json(|| Value::Null)?;
                     return Ok(STAYS.into());
                 };
-                output.line(|| shown::whole(&letter))?;
-                output.json(|| shown::json_whole(&letter))?;
+                output.line(|| shown::whole(&dead_letter))?;
+                output.json(|| shown::json_whole(&dead_letter))?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Redrive {
@@ -155,17 +161,17 @@ impl Command {
             } => {
                 let mut output = Output { to, json };
                 let most = most.get();
-                let (queues, more) = redrive::queues(letters, &which.filter(), most).await?;
+                let (queues, more) = redrive::queues(dead_letters, &which.filter(), most).await?;
                 if dry_run {
                     let (rows, more) =
-                        redrive::would(letters, &queues, more, most, &output).await?;
-                    let what = "would be tried, each key until one of its letters fails";
+                        redrive::would(dead_letters, &queues, more, most, &output).await?;
+                    let what = "would be tried, each key until one of its dead letters fails";
                     let code = would(&mut output, &rows, more, what)?;
                     return Ok(if more { STAYS.into() } else { code });
                 }
-                redrive::redrive(letters, &queues, more, most, &mut output).await
+                redrive::redrive(dead_letters, &queues, more, most, &mut output).await
             }
-            Self::Drop {
+            Self::Discard {
                 which,
                 most,
                 reason,
@@ -175,11 +181,13 @@ impl Command {
             } => {
                 let mut output = Output { to, json };
                 if dry_run {
-                    let (rows, more) = output.listed(letters, &which.filter(), most.get()).await?;
+                    let (rows, more) = output
+                        .listed(dead_letters, &which.filter(), most.get())
+                        .await?;
                     let what = if more {
-                        "match, and none would be dropped"
+                        "match, and none would be discarded"
                     } else {
-                        "would be dropped"
+                        "would be discarded"
                     };
                     let code = would(&mut output, &rows, more, what)?;
                     return if more {
@@ -188,19 +196,20 @@ impl Command {
                         Ok(code)
                     };
                 }
-                let (chosen, more) = bounded(letters, &which.filter(), most.get(), |letter| {
-                    Some(Chosen::of(&letter))
-                })
-                .await?;
+                let (chosen, more) =
+                    bounded(dead_letters, &which.filter(), most.get(), |dead_letter| {
+                        Some(Chosen::of(&dead_letter))
+                    })
+                    .await?;
                 if more {
                     return Err(Error::TooMany(most));
                 }
                 if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, asks)? {
-                    output.line(|| "nothing is dropped".to_owned())?;
+                    output.line(|| "nothing is discarded".to_owned())?;
                     return Ok(STAYS.into());
                 }
-                drop::drop_all(
-                    letters,
+                discard::discard_all(
+                    dead_letters,
                     &chosen,
                     reason.as_deref().unwrap_or_default(),
                     &mut output,
@@ -211,7 +220,7 @@ impl Command {
     }
 }
 
-/// A letter that was chosen, without its message: there may be many, each as large as a message.
+/// A dead letter that was chosen, without its message: there may be many, each as large as a message.
 struct Chosen {
     id: Uuid,
     name: String,
@@ -219,38 +228,42 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn of(letter: &Letter) -> Self {
+    fn of(dead_letter: &DeadLetter) -> Self {
         Self {
-            id: letter.id,
-            name: shown::name(letter),
-            line: shown::line(letter),
+            id: dead_letter.id,
+            name: shown::name(dead_letter),
+            line: shown::line(dead_letter),
         }
     }
 }
 
-/// What `of` makes of the letters that `filter` lets pass, at most `most`; and whether there are more. Those of which it makes
+/// What `of` makes of the dead letters that `filter` lets pass, at most `most`; and whether there are more. Those of which it makes
 /// nothing do not count.
 async fn bounded<H: Handler, T>(
-    letters: &Letters<H>,
+    dead_letters: &DeadLetters<H>,
     filter: &Filter,
     most: usize,
-    of: impl FnMut(Letter) -> Option<T>,
+    of: impl FnMut(DeadLetter) -> Option<T>,
 ) -> Result<(Vec<T>, bool), Error> {
     let asked = most.saturating_add(1);
-    let mut found = letters.list_as(filter, asked, of).await?;
+    let mut found = dead_letters.list_as(filter, asked, of).await?;
     let more = found.len() > most;
     found.truncate(most);
     Ok((found, more))
 }
 
 fn counted(count: usize, more: bool) -> String {
-    let letters = if count == 1 { "letter" } else { "letters" };
+    let dead_letters = if count == 1 {
+        "dead letter"
+    } else {
+        "dead_letters"
+    };
     let more = if more {
         " (there are more, see --most)"
     } else {
         ""
     };
-    format!("{count} {letters}{more}")
+    format!("{count} {dead_letters}{more}")
 }
 
 /// Writes what a command would take, and whether there is more that it would not.
@@ -262,7 +275,7 @@ fn would<W: Write>(
 ) -> Result<ExitCode, Error> {
     output.lines(rows)?;
     output.line(|| format!("{} {what}", counted(rows.len(), more)))?;
-    output.json(|| json!({ "letters": rows, "more": more }))?;
+    output.json(|| json!({ "dead_letters": rows, "more": more }))?;
     Ok(if rows.is_empty() {
         STAYS.into()
     } else {
@@ -278,12 +291,12 @@ fn confirmed<W: Write>(
     let mut asks = asks
         .filter(|_| !output.json)
         .ok_or(Error::NotAsked(chosen.len()))?;
-    for letter in chosen {
-        output.line(|| letter.line.clone())?;
+    for dead_letter in chosen {
+        output.line(|| dead_letter.line.clone())?;
     }
     output.line(|| {
         let count = counted(chosen.len(), false);
-        format!("Drop {count}? What is dropped is never applied. Type yes:")
+        format!("Discard {count}? What is discarded is never applied. Type yes:")
     })?;
     let mut answer = String::new();
     asks.read_line(&mut answer)?;

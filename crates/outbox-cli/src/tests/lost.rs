@@ -9,15 +9,15 @@ use std::thread;
 use super::*;
 
 impl Desk {
-    /// The letters by a way that [loses an answer](loses_the_answer).
-    fn by_way_of(&self, word: &'static str, lost: Lost) -> (Letters<Clerk>, Arc<AtomicBool>) {
+    /// The dead letters by a way that [loses an answer](loses_the_answer).
+    fn by_way_of(&self, word: &'static str, lost: Lost) -> (DeadLetters<Clerk>, Arc<AtomicBool>) {
         let options = self.pool.connect_options();
         let to = format!("{}:{}", options.get_host(), options.get_port());
         let (port, told) = loses_the_answer(to, word, lost);
         let pool = PgPool::connect_lazy_with(options.as_ref().clone().host("127.0.0.1").port(port));
         let clerk = Clerk(pool.clone());
-        let letters = Letters::new("clerk", pool, clerk, Deferral::default());
-        (letters, told)
+        let dead_letters = DeadLetters::new("clerk", pool, clerk, RetryPolicy::default());
+        (dead_letters, told)
     }
 }
 
@@ -78,12 +78,12 @@ fn through(mut from: TcpStream, mut onto: TcpStream, passes: impl Fn(&[u8]) -> b
 }
 
 #[tokio::test]
-async fn a_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
+async fn a_dead_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
     let mut desk = Desk::new().await;
-    let (letters, told) = desk.by_way_of("COMMIT", Lost::Cut);
-    desk.letters = letters;
+    let (dead_letters, told) = desk.by_way_of("COMMIT", Lost::Cut);
+    desk.dead_letters = dead_letters;
 
-    desk.letters("a", &[(1, "note"), (2, "note")]).await;
+    desk.dead_letters("a", &[(1, "note"), (2, "note")]).await;
     told.store(true, Ordering::SeqCst);
     let said = desk.says("redrive --all --json", 0).await;
     let none = ids(&[]);
@@ -93,12 +93,13 @@ async fn a_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
     );
     assert_eq!(desk.ids("select id from note order by seq").await, [1, 2]);
 
-    desk.letters("b", &[(3, "note"), (4, "note")]).await;
+    desk.dead_letters("b", &[(3, "note"), (4, "note")]).await;
     told.store(true, Ordering::SeqCst);
-    let said = desk.says("drop --all --reason r --yes --json", 3).await;
-    assert_eq!(said, json!({ "dropped": ids(&[3]), "gone": ids(&[4]) }));
+    let said = desk.says("discard --all --reason r --yes --json", 3).await;
+    assert_eq!(said, json!({ "discarded": ids(&[3]), "gone": ids(&[4]) }));
     assert_eq!(
-        desk.ids("select id from dropped_letter order by seq").await,
+        desk.ids("select id from discarded_dead_letter order by seq")
+            .await,
         [4, 3]
     );
 }
@@ -106,34 +107,34 @@ async fn a_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
 #[tokio::test]
 async fn no_command_waits_for_ever_for_a_database_that_has_fallen_silent() {
     let desk = Desk::new().await;
-    desk.letters("a", &[(1, "note")]).await;
+    desk.dead_letters("a", &[(1, "note")]).await;
     let id = Uuid::from_u128(1);
     let run = async |line: String| {
-        let (letters, told) = desk.by_way_of("dead_letter", Lost::Silent);
+        let (dead_letters, told) = desk.by_way_of("dead_letter", Lost::Silent);
         told.store(true, Ordering::SeqCst);
         let done = parse(&line).unwrap();
-        let done = done.write(&letters, Vec::new(), None::<&[u8]>);
+        let done = done.write(&dead_letters, Vec::new(), None::<&[u8]>);
         let done = tokio::time::timeout(Duration::from_secs(60), done).await;
         let error = done.expect("it ends").unwrap_err();
         assert!(!told.load(Ordering::SeqCst), "{line}");
         let why = std::error::Error::source(&error).unwrap().to_string();
         assert!(why.contains("has not answered within 30s"), "{line}: {why}");
     };
-    // The last one falls silent once the letter has been found.
-    let dropped = async {
-        let (letters, told) = desk.by_way_of("dropped_letter", Lost::Silent);
+    // The last one falls silent once the dead letter has been found.
+    let discarded = async {
+        let (dead_letters, told) = desk.by_way_of("discarded_dead_letter", Lost::Silent);
         told.store(true, Ordering::SeqCst);
-        let dropped = letters.drop(id, "r");
-        let dropped = tokio::time::timeout(Duration::from_secs(60), dropped).await;
-        let why = dropped.expect("it ends").unwrap_err().to_string();
+        let discarded = dead_letters.discard(id, "r");
+        let discarded = tokio::time::timeout(Duration::from_secs(60), discarded).await;
+        let why = discarded.expect("it ends").unwrap_err().to_string();
         assert!(why.contains("has not answered within 30s"), "{why}");
     };
     tokio::join!(
         run("list".to_owned()),
         run(format!("show {id}")),
         run(format!("redrive {id}")),
-        run(format!("drop {id} --reason r --yes")),
-        dropped,
+        run(format!("discard {id} --reason r --yes")),
+        discarded,
     );
-    assert_eq!(desk.put_aside().await, [1]);
+    assert_eq!(desk.move_to_dead_letter().await, [1]);
 }

@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand};
-use outbox::listener::letters::{Filter, Kind};
+use outbox::listener::dead_letter::{Filter, Kind};
 use uuid::Uuid;
 
-/// Look after the messages that were put aside.
+/// Look after the messages that were dead-lettered.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// List letters, in the order in which they were put aside
+    /// List dead letters, in the order in which they were dead-lettered
     List {
         /// Which ones.
         #[command(flatten)]
@@ -17,11 +17,11 @@ pub enum Command {
         /// At most so many
         #[arg(long, default_value = "50")]
         most: NonZeroUsize,
-        /// One JSON object: `letters`, and whether there are `more`
+        /// One JSON object: `dead_letters`, and whether there are `more`
         #[arg(long)]
         json: bool,
     },
-    /// Show a letter whole: its message, and what went wrong; exit code 3 if it is not there
+    /// Show a dead letter whole: its message, and what went wrong; exit code 3 if it is not there
     Show {
         /// The event's id
         id: Uuid,
@@ -29,7 +29,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Try letters again, each key from its first letter on, in order; exit code 3 if one stays, also since --most let
+    /// Try dead letters again, each key from its first dead letter on, in order; exit code 3 if one stays, also since --most let
     /// no more be tried, or there is none
     #[command(mut_group("Which", |which| which.required(true)))]
     Redrive {
@@ -46,10 +46,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Give letters up; they are never applied, and kept in the table `dropped_letter`; exit code 3 if one stays or was gone
+    /// Give dead letters up; they are never applied, and kept in the table `discarded_dead_letter`; exit code 3 if one stays or was gone
     /// before, or there is none
     #[command(mut_group("Which", |which| which.required(true)))]
-    Drop {
+    Discard {
         /// Which ones.
         #[command(flatten)]
         which: Which,
@@ -59,7 +59,7 @@ pub enum Command {
         /// Do not ask
         #[arg(long)]
         yes: bool,
-        /// At most so many; if there are more, none is dropped
+        /// At most so many; if there are more, none is discarded
         #[arg(long, default_value = "1000")]
         most: NonZeroUsize,
         /// Only say which
@@ -71,7 +71,7 @@ pub enum Command {
     },
 }
 
-/// Which letters; several words must all hold. Only a command line makes it, so none that drops lacks a word.
+/// Which dead letters; several words must all hold. Only a command line makes it, so none that discards lacks a word.
 #[derive(Debug, Clone, Args)]
 pub struct Which {
     /// The event's id
@@ -125,7 +125,7 @@ fn reason(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A hundred years: more than any letter's age, and an interval that PostgreSQL has.
+/// A hundred years: more than any dead letter's age, and an interval that PostgreSQL has.
 const OLDEST: u64 = 36_525 * 86_400;
 
 fn seconds(age: &str) -> Result<u64, String> {

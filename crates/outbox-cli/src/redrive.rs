@@ -1,17 +1,17 @@
-//! Trying letters again.
+//! Trying dead letters again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 
 use outbox::listener::Handler;
-use outbox::listener::letters::{Filter, Letter, Letters, Outcome};
+use outbox::listener::dead_letter::{DeadLetter, DeadLetters, Filter, Outcome};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{Error, Output, STAYS, bounded, shown};
 
-/// Letters that are tried one after the other: those of a key, or a single one without a key.
+/// Dead letters that are tried one after the other: those of a key, or a single one without a key.
 pub(crate) struct Queue {
     topic: String,
     key: Option<Vec<u8>>,
@@ -19,16 +19,20 @@ pub(crate) struct Queue {
     last: Uuid,
 }
 
-/// The queues of the letters that `filter` lets pass, at most `most`; and whether there are more. A key with many letters is
+/// The queues of the dead letters that `filter` lets pass, at most `most`; and whether there are more. A key with many dead letters is
 /// one: it must not hide the others.
 pub(crate) async fn queues<H: Handler>(
-    letters: &Letters<H>,
+    dead_letters: &DeadLetters<H>,
     filter: &Filter,
     most: usize,
 ) -> Result<(Vec<Queue>, bool), Error> {
     let (mut queues, mut of_key) = (Vec::<Queue>::new(), BTreeMap::new());
-    let queue = |letter: Letter| {
-        let (topic, key, last) = (letter.message.at.topic, letter.message.key, letter.id);
+    let queue = |dead_letter: DeadLetter| {
+        let (topic, key, last) = (
+            dead_letter.message.at.topic,
+            dead_letter.message.key,
+            dead_letter.id,
+        );
         if let Some(key) = &key {
             let at = *of_key
                 .entry((topic.clone(), key.clone()))
@@ -41,12 +45,12 @@ pub(crate) async fn queues<H: Handler>(
         queues.push(Queue { topic, key, last });
         Some(())
     };
-    let (_, more) = bounded(letters, filter, most, queue).await?;
+    let (_, more) = bounded(dead_letters, filter, most, queue).await?;
     queues.truncate(most);
     Ok((queues, more))
 }
 
-/// What has become of letters.
+/// What has become of dead letters.
 #[derive(Default)]
 struct Tried {
     tries: usize,
@@ -60,18 +64,18 @@ struct Tried {
     untried: Vec<Value>,
 }
 
-/// Tries `queues`, each from its first letter on, until one of its letters fails; at most `most` tries. `more` says whether there
+/// Tries `queues`, each from its first dead letter on, until one of its dead letters fails; at most `most` tries. `more` says whether there
 /// are more queues.
 pub(crate) async fn redrive<H: Handler, W: Write>(
-    letters: &Letters<H>,
+    dead_letters: &DeadLetters<H>,
     queues: &[Queue],
     more: bool,
     most: usize,
     output: &mut Output<W>,
 ) -> Result<ExitCode, Error> {
     let mut tried = Tried::default();
-    let done = match tried.queues(letters, queues, most, output).await {
-        Ok(()) => tried.leaves(letters, queues).await,
+    let done = match tried.queues(dead_letters, queues, most, output).await {
+        Ok(()) => tried.leaves(dead_letters, queues).await,
         Err(error) => Err(error),
     };
     // Whatever ended it, what was done is told.
@@ -86,7 +90,7 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
     let more = more || cut;
     let failed: Vec<Value> = failed.into_iter().map(|(_, failed)| failed).collect();
     output.line(|| match (applied.len(), failed.len(), untried.len()) {
-        _ if queues.is_empty() => "no letters".to_owned(),
+        _ if queues.is_empty() => "no dead letters".to_owned(),
         (applied, failed, untried) => {
             format!("{applied} applied, {failed} failed, {untried} could not be tried")
         }
@@ -102,8 +106,8 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
         })
     })?;
     let stays = done?;
-    if let Some(letter) = &stays {
-        output.line(|| format!("letters stay, such as {}", shown::name(letter)))?;
+    if let Some(dead_letter) = &stays {
+        output.line(|| format!("dead letters stay, such as {}", shown::name(dead_letter)))?;
     }
     if !untried.is_empty() {
         return Err(Error::Untried(untried.len()));
@@ -115,9 +119,9 @@ pub(crate) async fn redrive<H: Handler, W: Write>(
     })
 }
 
-/// The letters that would be tried while none fails, each as it is written; and whether one that was asked for would be left.
+/// The dead letters that would be tried while none fails, each as it is written; and whether one that was asked for would be left.
 pub(crate) async fn would<H: Handler, W: Write>(
-    letters: &Letters<H>,
+    dead_letters: &DeadLetters<H>,
     queues: &[Queue],
     more: bool,
     most: usize,
@@ -129,8 +133,9 @@ pub(crate) async fn would<H: Handler, W: Write>(
             cut = true;
             break;
         }
-        let row = |letter: Letter| Some((letter.id, output.row(&letter)));
-        let (of_key, longer) = bounded(letters, &queue.filter(), most - rows.len(), row).await?;
+        let row = |dead_letter: DeadLetter| Some((dead_letter.id, output.row(&dead_letter)));
+        let (of_key, longer) =
+            bounded(dead_letters, &queue.filter(), most - rows.len(), row).await?;
         rows.extend(of_key);
         cut |= longer;
     }
@@ -142,7 +147,7 @@ pub(crate) async fn would<H: Handler, W: Write>(
 impl Tried {
     async fn queues<H: Handler, W: Write>(
         &mut self,
-        letters: &Letters<H>,
+        dead_letters: &DeadLetters<H>,
         queues: &[Queue],
         most: usize,
         output: &mut Output<W>,
@@ -151,25 +156,25 @@ impl Tried {
             if self.cut {
                 break;
             }
-            self.queue(letters, queue, most, output).await?;
+            self.queue(dead_letters, queue, most, output).await?;
         }
         Ok(())
     }
 
     async fn queue<H: Handler, W: Write>(
         &mut self,
-        letters: &Letters<H>,
+        dead_letters: &DeadLetters<H>,
         queue: &Queue,
         most: usize,
         output: &mut Output<W>,
     ) -> Result<(), Error> {
         let mut before = None;
         loop {
-            let Some(first) = letters.list(&queue.filter(), 1).await?.pop() else {
+            let Some(first) = dead_letters.list(&queue.filter(), 1).await?.pop() else {
                 break;
             };
             if self.tries == most {
-                self.cut = letters.find(queue.last).await?.is_some();
+                self.cut = dead_letters.find(queue.last).await?.is_some();
                 break;
             }
             let (id, name) = (first.id, shown::name(&first));
@@ -179,7 +184,7 @@ impl Tried {
             }
             before = Some(id);
             self.tries += 1;
-            match letters.redrive(id).await {
+            match dead_letters.redrive(id).await {
                 Ok(Outcome::Applied) => {
                     output.line(|| format!("applied  {name}"))?;
                     self.applied.push(id);
@@ -201,7 +206,7 @@ impl Tried {
                 // Somebody was faster, such as the listener itself.
                 Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => {}
                 // The connection broke before the answer came, perhaps.
-                Err(failure) if matches!(letters.find(id).await, Ok(None)) => {
+                Err(failure) if matches!(dead_letters.find(id).await, Ok(None)) => {
                     output.line(|| {
                         let failure = shown::plain(&failure.to_string());
                         format!("gone     {name}, perhaps applied by this try: {failure}")
@@ -226,15 +231,15 @@ impl Tried {
     /// One that was asked for and is still there.
     async fn leaves<H: Handler>(
         &self,
-        letters: &Letters<H>,
+        dead_letters: &DeadLetters<H>,
         queues: &[Queue],
-    ) -> Result<Option<Letter>, Error> {
+    ) -> Result<Option<DeadLetter>, Error> {
         let applied: BTreeSet<&Uuid> = self.applied.iter().collect();
         let failed = self.failed.iter().map(|(id, _)| id);
         let last = queues.iter().map(|queue| &queue.last);
         for id in failed.chain(last.filter(|last| !applied.contains(last))) {
-            if let Some(letter) = letters.find(*id).await? {
-                return Ok(Some(letter));
+            if let Some(dead_letter) = dead_letters.find(*id).await? {
+                return Ok(Some(dead_letter));
             }
         }
         Ok(None)

@@ -1,16 +1,16 @@
-//! Keys that have letters: what waits behind them, and how they are freed.
+//! Keys that have dead letters: what waits behind them, and how they are freed.
 
 use super::*;
 
 #[tokio::test]
-async fn what_comes_later_of_a_letters_key_waits_and_others_flow() {
+async fn what_comes_later_of_a_dead_letters_key_waits_and_others_flow() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
     let mut batch = notes("a", &[1, 2]);
     batch.extend([note(3, Some("b")), note(4, None)]);
     let settled = desk.settle(None, &batch).await;
     assert_eq!(
-        (settled.applied, settled.lettered, settled.parked),
+        (settled.applied, settled.dead_lettered, settled.parked),
         (2, 2, 1)
     );
     // Another batch, and another worker, which claims the partition.
@@ -23,7 +23,7 @@ async fn what_comes_later_of_a_letters_key_waits_and_others_flow() {
     assert_eq!(desk.notes().await, [3, 4, 7, 8]);
     let (poison, parked) = (Kind::Poison, Kind::Parked);
     assert_eq!(
-        desk.put_aside().await,
+        desk.move_to_dead_letter().await,
         [(1, poison), (2, parked), (5, parked), (6, parked)]
     );
     // Nothing is due before somebody does something about the first.
@@ -35,45 +35,57 @@ async fn what_comes_later_of_a_letters_key_waits_and_others_flow() {
     // A duplicate of a parked one changes nothing.
     let again = desk.settle(None, &notes("a", &[2, 6])).await;
     assert_eq!(again.fresh, 0);
-    assert_eq!(desk.put_aside().await.len(), 4);
+    assert_eq!(desk.move_to_dead_letter().await.len(), 4);
 }
 
 #[tokio::test]
-async fn letters_without_a_key_hold_nothing_back() {
+async fn dead_letters_without_a_key_hold_nothing_back() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
     desk.settle(None, &[note(1, None), note(2, None)]).await;
     assert_eq!(desk.notes().await, [2]);
     assert_eq!(desk.count("select count(*) from blocked_key").await, 0);
     desk.told(1, None);
-    assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
+    assert_eq!(
+        desk.dead_letters.redrive(id(1)).await.unwrap(),
+        Outcome::Applied
+    );
     assert_eq!(desk.notes().await, [2, 1]);
 }
 
 #[tokio::test]
-async fn a_letter_that_is_redriven_lets_what_waits_follow_in_order_and_frees_its_key() {
+async fn a_dead_letter_that_is_redriven_lets_what_waits_follow_in_order_and_frees_its_key() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Violates));
     let settled = desk.settle(None, &notes("a", &[1, 2, 3])).await;
-    assert_eq!(desk.letters.redrive(id(2)).await.unwrap(), Outcome::Behind);
+    assert_eq!(
+        desk.dead_letters.redrive(id(2)).await.unwrap(),
+        Outcome::Behind
+    );
     let Outcome::Failed {
         kind,
         attempts,
         error,
-    } = desk.letters.redrive(id(1)).await.unwrap()
+    } = desk.dead_letters.redrive(id(1)).await.unwrap()
     else {
         panic!("it cannot be applied yet");
     };
     assert_eq!((kind, attempts), (Kind::Poison, 2));
     assert!(error.contains("note_cents_check"), "{error}");
-    let letter = desk.letters.find(id(1)).await.unwrap().unwrap();
-    assert_eq!((letter.attempts, &letter.error), (2, &error));
-    assert_eq!(letter.message, note(1, Some("a")), "whole");
-    assert_eq!(letter.event_type().as_deref(), Some("note.taken"));
+    let dead_letter = desk.dead_letters.find(id(1)).await.unwrap().unwrap();
+    assert_eq!((dead_letter.attempts, &dead_letter.error), (2, &error));
+    assert_eq!(dead_letter.message, note(1, Some("a")), "whole");
+    assert_eq!(dead_letter.event_type().as_deref(), Some("note.taken"));
 
     desk.told(1, None);
-    assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
-    assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Gone);
+    assert_eq!(
+        desk.dead_letters.redrive(id(1)).await.unwrap(),
+        Outcome::Applied
+    );
+    assert_eq!(
+        desk.dead_letters.redrive(id(1)).await.unwrap(),
+        Outcome::Gone
+    );
     desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [1, 2, 3]);
     assert_eq!(desk.count("select count(*) from blocked_key").await, 0);
@@ -91,22 +103,27 @@ async fn one_that_waited_and_fails_holds_back_the_rest() {
     desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [1]);
     assert_eq!(
-        desk.put_aside().await,
+        desk.move_to_dead_letter().await,
         [(2, Kind::Poison), (3, Kind::Parked)]
     );
 }
 
 #[tokio::test]
-async fn a_letter_that_is_given_up_is_recorded_and_what_waits_follows() {
+async fn a_dead_letter_that_is_discarded_is_recorded_and_what_waits_follows() {
     let desk = Desk::new().await;
     desk.told(1, Some(Verdict::Poison));
     desk.settle(None, &notes("a", &[1, 2])).await;
-    assert!(desk.letters.drop(id(1), "it was a test").await.unwrap());
-    assert!(!desk.letters.drop(id(1), "again").await.unwrap());
+    assert!(
+        desk.dead_letters
+            .discard(id(1), "it was a test")
+            .await
+            .unwrap()
+    );
+    assert!(!desk.dead_letters.discard(id(1), "again").await.unwrap());
     desk.tries_what_is_due().await;
     assert_eq!(desk.notes().await, [2]);
     let (reason, by, value): (String, String, Vec<u8>) =
-        sqlx::query_as("select reason, dropped_by::text, value from dropped_letter")
+        sqlx::query_as("select reason, discarded_by::text, value from discarded_dead_letter")
             .fetch_one(&desk.pool)
             .await
             .unwrap();
@@ -129,10 +146,10 @@ async fn a_filter_lets_pass_what_it_says() {
     )
     .await;
     let ids = async |filter: Filter| {
-        let letters = desk.letters.list(&filter, 10).await.unwrap();
-        letters
+        let dead_letters = desk.dead_letters.list(&filter, 10).await.unwrap();
+        dead_letters
             .iter()
-            .map(|letter| letter.id.as_u128())
+            .map(|dead_letter| dead_letter.id.as_u128())
             .collect::<Vec<_>>()
     };
     let all = Filter::default;
@@ -195,12 +212,12 @@ async fn a_filter_lets_pass_what_it_says() {
         .await,
         [2]
     );
-    let second = desk.letters.find(id(2)).await.unwrap().unwrap();
+    let second = desk.dead_letters.find(id(2)).await.unwrap().unwrap();
     assert!(!second.first);
 }
 
 #[tokio::test]
-async fn a_key_that_somebody_has_freed_by_hand_can_be_tried_and_given_up_all_the_same() {
+async fn a_key_that_somebody_has_freed_by_hand_can_be_tried_and_discarded_all_the_same() {
     let desk = Desk::new().await;
     for event in [1, 2, 3] {
         desk.told(event, Some(Verdict::Poison));
@@ -214,17 +231,26 @@ async fn a_key_that_somebody_has_freed_by_hand_can_be_tried_and_given_up_all_the
     .execute(&desk.pool)
     .await
     .unwrap();
-    assert_eq!(desk.letters.redrive(id(1)).await.unwrap(), Outcome::Applied);
-    assert!(desk.letters.drop(id(2), "a test").await.unwrap());
+    assert_eq!(
+        desk.dead_letters.redrive(id(1)).await.unwrap(),
+        Outcome::Applied
+    );
+    assert!(desk.dead_letters.discard(id(2), "a test").await.unwrap());
     assert_eq!(desk.count("select count(*) from blocked_key").await, 0);
     assert_eq!(desk.looks().await.stayed, 1);
-    let letter = desk.letters.find(id(3)).await.unwrap().unwrap();
-    assert_eq!(letter.attempts, 2);
+    let dead_letter = desk.dead_letters.find(id(3)).await.unwrap().unwrap();
+    assert_eq!(dead_letter.attempts, 2);
     // Its row is there again, and what comes later waits.
     assert_eq!(desk.settle(None, &[note(4, Some("c"))]).await.parked, 1);
     desk.told(3, None);
-    assert_eq!(desk.letters.redrive(id(3)).await.unwrap(), Outcome::Applied);
-    assert_eq!(desk.letters.redrive(id(4)).await.unwrap(), Outcome::Applied);
+    assert_eq!(
+        desk.dead_letters.redrive(id(3)).await.unwrap(),
+        Outcome::Applied
+    );
+    assert_eq!(
+        desk.dead_letters.redrive(id(4)).await.unwrap(),
+        Outcome::Applied
+    );
     assert_eq!(desk.notes().await, [1, 3, 4]);
     assert_eq!(desk.count("select count(*) from blocked_key").await, 0);
 }
