@@ -21,23 +21,26 @@ fn long() -> Duration {
     LONG
 }
 
-/// A moment, by a clock that also runs while the machine sleeps, as that of [`std::time::Instant`] does not.
+/// A moment, by a clock that also runs while the machine sleeps, as that of [`std::time::Instant`] does not: nanoseconds since
+/// the machine started.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment(Duration);
+pub(super) struct Moment(i128);
 
 impl Moment {
     pub(super) fn now() -> Self {
-        // It fails only for a clock that there is not, and Linux has had this one since 2.6.39.
-        Self(clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from))
+        // It fails only for an unknown clock, and Linux has had this one since 2.6.39.
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+        Self(now.as_nanos().cast_signed())
     }
 
     /// Whether that is too long ago for what was read then.
     pub(super) fn is_long_ago(self) -> bool {
-        Self::now().0.saturating_sub(self.0) > long()
+        Self::now().0 - self.0 > long().as_nanos().cast_signed()
     }
 
+    /// A moment before the machine started, if need be.
     #[cfg(test)]
     pub(super) fn long_ago() -> Self {
-        Self(Duration::ZERO)
+        Self(Self::now().0 - 2 * LONG.as_nanos().cast_signed())
     }
 }

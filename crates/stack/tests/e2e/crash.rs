@@ -62,13 +62,13 @@ const STEPS: [&str; 12] = [
     "Held:2",
     "Settled:2",
     "Handled:2",
-    "Lettered",
-    "Lettered:2,Appended",
-    "Lettered,Committed",
-    "Lettered:2,OffsetsSent",
+    "DeadLettered",
+    "DeadLettered:2,Appended",
+    "DeadLettered,Committed",
+    "DeadLettered:2,OffsetsSent",
     "PartFailed,Committed",
-    "LetterLocked",
-    "LetterRemoved",
+    "DeadLetterLocked",
+    "DeadLetterRemoved",
 ];
 
 #[tokio::test]
@@ -106,8 +106,8 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
             }
         })
         .await;
-        let tries_dead_letters = ["LetterLocked", "LetterRemoved"].contains(&step);
-        let writes_dead_letters = step.contains(',') || step == "Lettered";
+        let tries_dead_letters = ["DeadLetterLocked", "DeadLetterRemoved"].contains(&step);
+        let writes_dead_letters = step.contains(',') || step == "DeadLettered";
         let (mut orders, mut unsettled, mut status) = (Vec::new(), 0, None);
         let mut followed = Vec::new();
         eventually(Duration::from_secs(60), step, async || {
