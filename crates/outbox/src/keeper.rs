@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use observation::{Limits, Observation};
 
+use crate::deadline;
 use crate::specification::Specification;
 use backlog::Backlog;
 use observation::Seen;
@@ -94,14 +95,8 @@ impl Keeper {
     /// Looks once, and removes some of what may go; says whether there is more.
     async fn pass(&mut self) -> Result<bool, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        match tokio::time::timeout(PASS_TIMEOUT, self.pass_by(&mut connection)).await {
-            Ok(more) => more,
-            // The server's own time-outs do not help against a connection that died without a word.
-            Err(elapsed) => {
-                connection.close_on_drop();
-                Err(sqlx::Error::Io(elapsed.into()))
-            }
-        }
+        let pass = async |connection: &mut PgConnection| self.pass_by(connection).await;
+        deadline::within(PASS_TIMEOUT, &mut connection, pass).await
     }
 
     async fn pass_by(&mut self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {

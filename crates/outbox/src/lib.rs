@@ -3,6 +3,8 @@
 #![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 
 mod append;
+#[cfg(feature = "keeper")]
+mod deadline;
 #[cfg(feature = "listener")]
 mod duration;
 mod event;
