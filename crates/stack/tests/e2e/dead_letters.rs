@@ -371,7 +371,7 @@ async fn a_burst_of_dead_letters_opens_the_circuit_breaker_until_a_message_is_ap
     tokio::time::sleep(Duration::from_secs(3)).await;
     // What is tried then is a dead letter, too: the next pause is twice as long.
     send(Uuid::now_v7(), 0).await;
-    let probed = |shown: &Value| shown["dead-lettered"] == 4;
+    let probed = |shown: &Value| shown["dead_lettered"] == 4;
     world.shows(url, "listener", "one is tried", probed).await;
     world.warns(url, "listener", open).await;
     let orders = [(); 5].map(|()| Uuid::now_v7());
@@ -398,7 +398,7 @@ async fn a_burst_of_dead_letters_opens_the_circuit_breaker_until_a_message_is_ap
     let shown = &shown["checks"]["listener"];
     // What waited for the breaker has not failed.
     assert_eq!(
-        (&shown["dead-lettered"], &shown["retries"]),
+        (&shown["dead_lettered"], &shown["retries"]),
         (&json!(4), &json!(0)),
         "{shown}"
     );

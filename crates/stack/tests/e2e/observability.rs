@@ -230,7 +230,7 @@ async fn a_worker_that_lacks_a_right_says_so_and_waits_for_it() {
                 shown["retries"].as_u64() >= Some(retries + 3) && shown["retrying"] == "transient"
             })
             .await;
-        assert_eq!(listener().await["dead-lettered"], before["dead-lettered"]);
+        assert_eq!(listener().await["dead_lettered"], before["dead_lettered"]);
         assert_eq!(world.undecided(&orders).await, undecided);
     };
     let looked = AssertUnwindSafe(looks).catch_unwind().await;
@@ -238,7 +238,7 @@ async fn a_worker_that_lacks_a_right_says_so_and_waits_for_it() {
     looked.unwrap_or_else(|panic| resume_unwind(panic));
     world.is_well(worker, "listener").await;
     world.invariant_holds().await;
-    assert_eq!(listener().await["dead-lettered"], before["dead-lettered"]);
+    assert_eq!(listener().await["dead_lettered"], before["dead_lettered"]);
 }
 
 #[tokio::test]
