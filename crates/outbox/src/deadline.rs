@@ -23,6 +23,11 @@ pub(crate) async fn within<T, E: From<sqlx::Error>>(
         return done;
     }
     connection.close_on_drop();
+    Err(elapsed(bound).into())
+}
+
+/// The error of a bound that has elapsed.
+pub(crate) fn elapsed(bound: Duration) -> sqlx::Error {
     let why = format!("the database has not answered within {bound:?}");
-    Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)).into())
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
 }

@@ -3,7 +3,7 @@
 #![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 
 mod append;
-#[cfg(feature = "keeper")]
+#[cfg(any(feature = "keeper", feature = "listener"))]
 mod deadline;
 #[cfg(feature = "listener")]
 mod duration;

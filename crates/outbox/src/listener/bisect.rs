@@ -1,193 +1,136 @@
-//! How a batch comes to its end where something in it fails: it is run in parts, until what fails stands alone.
+//! Bisection: how a batch comes to its end when something in it fails.
+//!
+//! A part that fails is halved until the failing message stands alone. This file decides; it neither reads nor writes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::batch::{Settled, Work};
-use super::clock::Moment;
-use super::dead_letter::Kind;
-use super::failure::{BreakerOpen, BusyKeys};
-use super::ledger::{Key, Partition};
-use super::{BoxError, Failure, Refusal};
+use super::backoff::Backoff;
+use super::batch::{Batch, Epochs, Isolated, Part, Settled, Unsettled};
+use super::dead_letter::kind::Kind;
+use super::failure::{BoxError, Failure, Refusal};
+use super::partition::{Key, Partition};
+use super::stop::{Blocker, Failed, Stop};
 use crate::message::Message;
 
-/// How often a message that stands alone is tried, where nobody knows what is wrong with it, before it is dead-lettered.
-pub(super) const TRIES: u32 = 5;
-/// The wait before its second try; it doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Attempts of a message that stands alone and fails for an unknown reason, before it becomes a dead letter.
+pub(super) const MAX_ATTEMPTS: u32 = 5;
+/// The waits between these attempts.
+const BACKOFF: Backoff = Backoff {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(1),
+};
 
-/// Messages that are to be dead-lettered, as what and why.
-pub(super) type Refused = HashMap<Uuid, (Kind, String)>;
-
-/// Why a part was not settled.
-#[derive(Debug)]
-pub(super) enum Stop {
-    Failure(Failure),
-    /// The circuit breaker lets fewer dead letters pass.
-    TooManyDeadLetters,
-    /// It took too long; with fewer messages it may not.
-    TooSlow(BoxError),
-    /// Somebody else has locked keys of it that have dead letters.
-    Busy(HashSet<Key>),
-}
-
-impl Stop {
-    /// See [`Failure::spoils_connection`].
-    pub(super) fn spoils_connection(&self) -> bool {
-        matches!(self, Self::Failure(failure) if failure.spoils_connection())
-    }
-
-    /// With every error said in words.
-    pub(super) fn in_words(self) -> Self {
-        match self {
-            Self::Failure(failure) if failure.is_too_slow() => {
-                Self::TooSlow(failure.to_string().into())
-            }
-            Self::Failure(failure) => Self::Failure(failure.in_words()),
-            Self::TooSlow(_) | Self::TooManyDeadLetters | Self::Busy(_) => self,
-        }
-    }
-}
-
-impl<F: Into<Failure>> From<F> for Stop {
-    fn from(failure: F) -> Self {
-        Self::Failure(failure.into())
-    }
-}
-
-/// A part to be run, by the indices of its messages, which are in the order in which they arrived.
+/// The messages to settle next in one transaction, by their indices in order of arrival.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct Next {
     pub(super) messages: Vec<usize>,
     /// How long to wait before.
     pub(super) wait: Duration,
 }
 
-/// A message that failed alone, and nobody knows why.
+/// A message that failed alone, for an unknown reason.
 struct Suspect {
-    tries: u32,
+    attempts: u32,
     /// Messages of the batch that had been applied when it failed first.
-    since: usize,
-    /// When it is tried again, of the time that the batch takes.
+    applied_before: usize,
+    /// When it is due again, as a part of the time that the batch takes.
     due: Duration,
     error: BoxError,
 }
 
-/// A batch that was not settled to its end.
-#[derive(Debug)]
-pub(super) struct Unsettled {
-    pub(super) failure: Failure,
-    /// What the parts that were settled have come to.
-    pub(super) settled: Settled,
-    /// What is to be tried again, by its indices.
-    pub(super) left: Vec<usize>,
-}
-
-/// A batch on its way.
+/// The state of a batch while it is settled in parts.
 pub(super) struct Bisection<'a> {
-    messages: &'a [Message],
-    /// The most messages in one transaction.
-    most: usize,
-    /// Nothing further can come beside what failed before.
-    full: bool,
-    /// By which id the inbox knows a message. To find it is to read the message, and only what fails needs it.
+    batch: &'a Batch,
+    /// Reads a message's identity. It takes decoding, and only failures need it.
     identify: fn(&Message) -> Uuid,
-    /// As they are after the parts that were settled.
-    pub(super) epochs: BTreeMap<Partition, Option<i64>>,
-    pub(super) refused: Refused,
-    pub(super) taken: Moment,
-    /// Parts that wait; the last one is next.
-    waiting: Vec<Vec<usize>>,
+    /// As they are after the parts settled so far.
+    epochs: Epochs,
+    isolated: Isolated,
+    /// Parts that are still to be settled; the last one is next.
+    pending: Vec<Vec<usize>>,
     suspects: BTreeMap<usize, Suspect>,
-    /// How long the batch has taken by now, runs and waits: while one waits, so do all that wait.
-    pub(super) spent: Duration,
-    /// What came after a suspect of its key, or is of a busy one.
-    held: BTreeSet<usize>,
-    /// Keys that somebody else has locked.
-    busy: HashSet<Key>,
-    /// Whether such keys are waited for.
-    pub(super) patient: bool,
+    /// Messages behind a suspect of their key, or of a locked key.
+    held_back: BTreeSet<usize>,
+    /// Keys that another transaction has locked.
+    locked_keys: HashSet<Key>,
+    waits_for_keys: bool,
+    /// The time that the batch has taken, attempts and waits together: several suspects wait at the same time.
+    pub(super) elapsed: Duration,
     /// Whether each message is settled.
     done: Vec<bool>,
-    total: Settled,
+    settled: Settled,
 }
 
 impl<'a> Bisection<'a> {
-    pub(super) fn new(work: &'a Work, identify: fn(&Message) -> Uuid) -> Self {
-        let all: Vec<usize> = (0..work.messages.len()).collect();
+    pub(super) fn new(batch: &'a Batch, identify: fn(&Message) -> Uuid) -> Self {
+        let all: Vec<usize> = (0..batch.messages.len()).collect();
         Self {
-            messages: &work.messages,
-            most: work.most,
-            full: work.full,
+            batch,
             identify,
-            epochs: work.epochs.clone(),
-            refused: Refused::new(),
-            taken: work.taken,
-            waiting: all.chunks(work.most).rev().map(<[_]>::to_vec).collect(),
+            epochs: batch.epochs.clone(),
+            isolated: Isolated::new(),
+            pending: chunks(&all, batch.max_transaction),
             suspects: BTreeMap::new(),
-            spent: Duration::ZERO,
-            held: BTreeSet::new(),
-            busy: HashSet::new(),
-            patient: false,
+            held_back: BTreeSet::new(),
+            locked_keys: HashSet::new(),
+            waits_for_keys: false,
+            elapsed: Duration::ZERO,
             done: vec![false; all.len()],
-            total: Settled::default(),
+            settled: Settled::default(),
         }
     }
 
-    /// What is to be run next; nothing when all is settled.
+    /// What to settle next; nothing once all is settled.
     ///
     /// # Errors
-    /// If only suspects are left, and it does not show that they are themselves to blame; or what somebody else holds up.
-    pub(super) fn next(&mut self) -> Result<Option<Part>, Failure> {
+    /// What the rest waits for: only suspects are left, and nothing shows that they are themselves to blame; or only messages
+    /// whose keys another transaction has locked.
+    pub(super) fn next(&mut self) -> Result<Option<Next>, Blocker> {
         if let Some(messages) = self.next_free() {
             let wait = Duration::ZERO;
-            return Ok(Some(Part { messages, wait }));
+            return Ok(Some(Next { messages, wait }));
         }
-        let judged = self
+        let isolable = self
             .suspects
             .iter()
-            .filter(|(message, suspect)| self.judges(suspect) && !self.is_busy(**message))
+            .filter(|(message, suspect)| self.can_isolate(suspect) && !self.is_locked(**message))
             .map(|(message, suspect)| {
-                let wait = suspect.due.saturating_sub(self.spent);
-                // Of those whose time has come, the one that is nearest to its end: what takes long is dead-lettered one by one.
-                (wait, Reverse(suspect.tries), *message)
+                let wait = suspect.due.saturating_sub(self.elapsed);
+                // Of those that are due, the one with the most attempts: slow ones are isolated one after the other.
+                (wait, Reverse(suspect.attempts), *message)
             })
             .min();
-        if let Some((wait, _, message)) = judged {
+        if let Some((wait, _, message)) = isolable {
             let messages = vec![message];
-            return Ok(Some(Part { messages, wait }));
+            return Ok(Some(Next { messages, wait }));
         }
-        if self.full && !self.busy.is_empty() {
-            // Others could not come anyway, and whoever drains the key has it locked most of the time.
-            self.patient = true;
-            self.busy.clear();
+        if self.batch.is_full && !self.locked_keys.is_empty() {
+            // No other message could come in anyway, and an operator who redrives a whole key has it locked most of the time.
+            self.waits_for_keys = true;
+            self.locked_keys.clear();
             self.release();
             return self.next();
         }
         if let Some((_, suspect)) = self.suspects.pop_first() {
-            return Err(Failure::Unknown(suspect.error));
+            return Err(Failure::Unknown(suspect.error).into());
         }
-        if self.held.is_empty() {
+        if self.held_back.is_empty() {
             return Ok(None);
         }
-        Err(Failure::Transient(BusyKeys.into()))
+        Err(Blocker::KeyLocked)
     }
 
-    /// The next part without what waits for something else.
+    /// The next part, without messages that must wait.
     fn next_free(&mut self) -> Option<Vec<usize>> {
-        while let Some(mut part) = self.waiting.pop() {
-            part.retain(|message| {
-                !self
-                    .total
-                    .superseded
-                    .contains(&self.messages[*message].partition())
-            });
-            let (free, held): (Vec<usize>, Vec<usize>) =
+        while let Some(mut part) = self.pending.pop() {
+            part.retain(|message| !self.settled.superseded.contains(&self.partition(*message)));
+            let (free, held_back): (Vec<usize>, Vec<usize>) =
                 part.into_iter().partition(|message| self.is_free(*message));
-            self.held.extend(held);
+            self.held_back.extend(held_back);
             if !free.is_empty() {
                 return Some(free);
             }
@@ -195,17 +138,17 @@ impl<'a> Bisection<'a> {
         None
     }
 
-    /// Whether a suspect may be dead-lettered: others could be applied since it failed first, so it is not that nothing can be
-    /// applied any more; or what waits behind a single one leaves no room for others, and all would wait for it for ever.
-    fn judges(&self, suspect: &Suspect) -> bool {
-        self.total.applied > suspect.since
-            || (self.full && self.suspects.len() == 1 && self.busy.is_empty())
+    /// Whether a suspect may become a dead letter. Others must have been applied since it failed first, so that it is not
+    /// everything that fails; or a single suspect and the messages behind it leave no room for others, which would wait for ever.
+    fn can_isolate(&self, suspect: &Suspect) -> bool {
+        self.settled.applied > suspect.applied_before
+            || (self.batch.is_full && self.suspects.len() == 1 && self.locked_keys.is_empty())
     }
 
-    /// Neither a suspect, nor behind one of its key, nor of a busy key.
+    /// Neither a suspect, nor behind one of its key, nor of a locked key.
     fn is_free(&self, message: usize) -> bool {
-        let same = |suspect: usize| {
-            let (suspect, message) = (&self.messages[suspect], &self.messages[message]);
+        let same_key = |suspect: usize| {
+            let (suspect, message) = (self.message(suspect), self.message(message));
             suspect.key.is_some()
                 && suspect.key == message.key
                 && suspect.at.topic == message.at.topic
@@ -214,151 +157,189 @@ impl<'a> Bisection<'a> {
             && !self
                 .suspects
                 .range(..message)
-                .any(|(suspect, _)| same(*suspect))
-            && !self.is_busy(message)
+                .any(|(suspect, _)| same_key(*suspect))
+            && !self.is_locked(message)
     }
 
-    fn is_busy(&self, message: usize) -> bool {
-        !self.busy.is_empty()
-            && self.messages[message]
-                .topic_key()
-                .is_some_and(|key| self.busy.contains(&key))
+    fn is_locked(&self, message: usize) -> bool {
+        !self.locked_keys.is_empty()
+            && Key::of(self.message(message)).is_some_and(|key| self.locked_keys.contains(&key))
     }
 
-    /// Takes note of a part that is settled.
-    pub(super) fn settled(&mut self, part: &Part, settled: Settled) {
+    fn message(&self, index: usize) -> &'a Message {
+        &self.batch.messages[index]
+    }
+
+    fn partition(&self, index: usize) -> Partition {
+        Partition::of(self.message(index))
+    }
+
+    /// What a transaction needs to know to settle `messages`.
+    pub(super) fn part(&self, messages: &[usize]) -> Part<'_> {
+        Part {
+            messages: messages.iter().map(|index| self.message(*index)).collect(),
+            epochs: &self.epochs,
+            taken_at: self.batch.taken_at,
+            isolated: &self.isolated,
+            waits_for_keys: self.waits_for_keys,
+        }
+    }
+
+    /// Records that `next` is settled.
+    pub(super) fn record_settled(&mut self, next: &Next, settled: Settled) {
         for (partition, epoch) in &settled.held {
             self.epochs.insert(partition.clone(), Some(*epoch));
         }
-        for message in &part.messages {
+        for message in &next.messages {
             self.done[*message] = true;
         }
-        self.total.add(settled);
-        if let [message] = part.messages.as_slice()
+        self.settled.add(settled);
+        if let [message] = next.messages.as_slice()
             && self.suspects.remove(message).is_some()
         {
             self.release();
         }
     }
 
-    /// What was held may be run, where nothing else holds it.
+    /// What was held back is pending again.
     fn release(&mut self) {
-        let held: Vec<usize> = std::mem::take(&mut self.held).into_iter().collect();
-        self.waiting
-            .extend(held.chunks(self.most).rev().map(<[_]>::to_vec));
+        let held_back: Vec<usize> = std::mem::take(&mut self.held_back).into_iter().collect();
+        self.pending
+            .extend(chunks(&held_back, self.batch.max_transaction));
     }
 
-    /// Takes note of a part that was not settled.
+    /// Records that `next` was not settled.
     ///
     /// # Errors
-    /// If the batch can only be tried again as a whole.
-    pub(super) fn failed(&mut self, part: Part, stop: Stop) -> Result<(), Failure> {
-        let alone = match part.messages.as_slice() {
+    /// What the batch waits for, if the rest of it cannot be settled now.
+    pub(super) fn record_stop(&mut self, next: Next, stop: Stop) -> Result<(), Blocker> {
+        let alone = match next.messages.as_slice() {
             [message] => Some(*message),
             _ => None,
         };
         match (stop, alone) {
-            (Stop::Failure(failure @ Failure::Transient(_)), _) => return Err(failure),
-            (Stop::Busy(keys), _) => self.busy.extend(keys),
-            (Stop::Failure(Failure::Refused(named)), _) => {
-                if let Err(error) = self.refuse(&part.messages, named) {
-                    return self.failed(part, Stop::Failure(Failure::Unknown(error)));
-                }
+            (Stop::BreakerOpen, _) | (Stop::BreakerLimit, Some(_)) => {
+                return Err(Blocker::BreakerOpen);
             }
-            (Stop::TooManyDeadLetters, Some(_)) => {
-                return Err(Failure::Transient(BreakerOpen.into()));
-            }
-            (
-                Stop::TooManyDeadLetters
-                | Stop::TooSlow(_)
-                | Stop::Failure(Failure::Poison(_) | Failure::Unknown(_)),
-                None,
-            ) => {
-                let (first, second) = part.messages.split_at(part.messages.len() / 2);
-                self.waiting.extend([second.to_vec(), first.to_vec()]);
+            (Stop::KeyLocked(keys), _) => self.locked_keys.extend(keys),
+            (Stop::BreakerLimit | Stop::TooSlow(_), None) => {
+                self.halve(&next);
                 return Ok(());
             }
-            (Stop::Failure(Failure::Poison(error)), Some(message)) => {
-                self.move_to_dead_letter(message, Kind::Poison, error)?;
-            }
-            // Others may not take too long.
-            (Stop::TooSlow(error) | Stop::Failure(Failure::Unknown(error)), Some(message)) => {
-                let before = self.suspects.get(&message);
-                let tries = before.map_or(0, |suspect| suspect.tries);
-                let suspect = Suspect {
-                    tries: tries + 1,
-                    since: before.map_or(self.total.applied, |suspect| suspect.since),
-                    due: self.spent + FIRST_WAIT * 2_u32.pow(tries),
-                    error,
-                };
-                if suspect.tries < TRIES || !self.judges(&suspect) {
-                    self.suspects.insert(message, suspect);
+            // Other messages may be fast enough.
+            (Stop::TooSlow(error), Some(message)) => {
+                if !self.suspect(message, error)? {
                     return Ok(());
                 }
-                self.move_to_dead_letter(message, Kind::Unknown, suspect.error)?;
             }
+            (Stop::Failed(failed), alone) => match (failed.failure, alone) {
+                (failure @ Failure::Transient(_), _) => {
+                    let advice = failed.advice;
+                    return Err(Blocker::Failed(Failed { failure, advice }));
+                }
+                (Failure::Refused(refusals), _) => {
+                    if let Err(error) = self.refuse(&next.messages, refusals) {
+                        return self
+                            .record_stop(next, Stop::Failed(Failure::Unknown(error).into()));
+                    }
+                }
+                (Failure::Poison(_) | Failure::Unknown(_), None) => {
+                    self.halve(&next);
+                    return Ok(());
+                }
+                (Failure::Poison(error), Some(message)) => {
+                    self.isolate(message, Kind::Poison, error)?;
+                }
+                (Failure::Unknown(error), Some(message)) => {
+                    if !self.suspect(message, error)? {
+                        return Ok(());
+                    }
+                }
+            },
         }
-        self.waiting.push(part.messages);
+        self.pending.push(next.messages);
         Ok(())
     }
 
-    fn move_to_dead_letter(
-        &mut self,
-        message: usize,
-        kind: Kind,
-        error: BoxError,
-    ) -> Result<(), Failure> {
+    fn halve(&mut self, next: &Next) {
+        let (first, second) = next.messages.split_at(next.messages.len() / 2);
+        self.pending.extend([second.to_vec(), first.to_vec()]);
+    }
+
+    /// Records that a message failed alone for an unknown reason. Returns whether it is isolated now; else it stays a suspect.
+    fn suspect(&mut self, message: usize, error: BoxError) -> Result<bool, Blocker> {
+        let before = self.suspects.get(&message);
+        let attempts = before.map_or(0, |suspect| suspect.attempts) + 1;
+        let applied_before = before.map_or(self.settled.applied, |suspect| suspect.applied_before);
+        let suspect = Suspect {
+            attempts,
+            applied_before,
+            due: self.elapsed + BACKOFF.after(attempts),
+            error,
+        };
+        if attempts < MAX_ATTEMPTS || !self.can_isolate(&suspect) {
+            self.suspects.insert(message, suspect);
+            return Ok(false);
+        }
+        self.isolate(message, Kind::Unknown, suspect.error)?;
+        Ok(true)
+    }
+
+    /// The message becomes a dead letter in the next transaction that holds it.
+    fn isolate(&mut self, message: usize, kind: Kind, error: BoxError) -> Result<(), Blocker> {
         if self.suspects.remove(&message).is_some() {
-            // What waits behind it is run after it.
             self.release();
         }
-        match self.refused.insert(
-            (self.identify)(&self.messages[message]),
-            (kind, error.to_string()),
-        ) {
+        let id = (self.identify)(self.message(message));
+        match self.isolated.insert(id, (kind, error.to_string())) {
             None => Ok(()),
-            // It fails though it was left out: it is not the message.
-            Some(_) => Err(Failure::Unknown(error)),
+            // The transaction fails although the message is left out: the message is not to blame.
+            Some(_) => Err(Failure::Unknown(error).into()),
         }
     }
 
-    /// Notes what a handler refuses; what is not in the part, or was refused before, would repeat for ever.
-    fn refuse(&mut self, part: &[usize], named: Vec<Refusal>) -> Result<(), BoxError> {
-        let before = self.refused.len();
-        let identify = |message: &usize| (self.identify)(&self.messages[*message]);
+    /// Records the events that a handler refuses. An event that it was not given, or had refused before, is an error: the batch
+    /// would run for ever.
+    fn refuse(&mut self, part: &[usize], refusals: Vec<Refusal>) -> Result<(), BoxError> {
+        let before = self.isolated.len();
+        let identify = |message: &usize| (self.identify)(self.message(*message));
         let ids: HashSet<Uuid> = part.iter().map(identify).collect();
-        for Refusal { id, kind, source } in named {
+        for Refusal { id, kind, source } in refusals {
             if !ids.contains(&id) {
                 let error =
                     format!("the handler refused event {id}, which it was not given: {source}");
                 return Err(error.into());
             }
-            self.refused.insert(id, (kind.into(), source.to_string()));
+            self.isolated.insert(id, (kind.into(), source.to_string()));
         }
-        if self.refused.len() == before {
-            return Err("the handler refused nothing new".into());
+        if self.isolated.len() == before {
+            return Err("the handler refused no further event".into());
         }
         Ok(())
     }
 
     /// What the batch has come to.
-    pub(super) fn ended(self, outcome: Result<(), Failure>) -> Result<Settled, Box<Unsettled>> {
-        let (messages, settled) = (self.messages, self.total);
-        let Err(failure) = outcome else {
-            return Ok(settled);
+    pub(super) fn end(self, outcome: Result<(), Blocker>) -> Result<Settled, Box<Unsettled>> {
+        let Err(blocker) = outcome else {
+            return Ok(self.settled);
         };
-        // Partitions that others have claimed are read again.
-        let left = (0..messages.len()).filter(|message| {
-            let partition = messages[*message].partition();
-            !self.done[*message] && !settled.superseded.contains(&partition)
-        });
-        let left: Vec<usize> = left.collect();
+        // Superseded partitions are read again from their committed offsets.
+        let left = (0..self.done.len())
+            .filter(|index| {
+                !self.done[*index] && !self.settled.superseded.contains(&self.partition(*index))
+            })
+            .collect();
         Err(Box::new(Unsettled {
-            failure,
-            settled,
+            blocker,
+            settled: self.settled,
             left,
         }))
     }
+}
+
+/// Parts of at most `max` messages, the first one last.
+fn chunks(messages: &[usize], max: usize) -> Vec<Vec<usize>> {
+    messages.chunks(max).rev().map(<[_]>::to_vec).collect()
 }
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
-//! Messages that wait for their batch: bounded in number and in bytes.
+//! The buffer of fetched messages: bounded in number and in bytes.
 
 use std::collections::VecDeque;
 
 use crate::message::Message;
 
-/// The most bytes that wait, or are in flight: messages may be as large as Kafka allows, memory may not.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// The most bytes in the buffer, and as many in the in-flight batch: messages may be as large as Kafka allows, memory may not.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages in the order in which they arrived.
 pub(super) struct Buffer {
     messages: VecDeque<Message>,
     bytes: usize,
-    most: usize,
+    max: usize,
 }
 
 impl Buffer {
-    /// A buffer for `most` messages.
-    pub(super) fn new(most: usize) -> Self {
+    /// A buffer for `max` messages.
+    pub(super) fn new(max: usize) -> Self {
         Self {
             messages: VecDeque::new(),
             bytes: 0,
-            most,
+            max,
         }
     }
 
@@ -29,17 +29,17 @@ impl Buffer {
         self.messages.push_back(message);
     }
 
-    /// Moves the oldest messages to those in flight while these have room: for `most` of them.
-    pub(super) fn fill(&mut self, hand: &mut Vec<Message>, most: usize) {
-        let mut bytes: usize = hand.iter().map(size).sum();
-        while hand.len() < most
-            && bytes < MOST_BYTES
+    /// Moves the oldest messages to those of a batch while it has fewer than `max`, and room in bytes.
+    pub(super) fn fill(&mut self, batch: &mut Vec<Message>, max: usize) {
+        let mut bytes: usize = batch.iter().map(size).sum();
+        while batch.len() < max
+            && bytes < MAX_BYTES
             && let Some(message) = self.messages.pop_front()
         {
             let size = size(&message);
             self.bytes -= size;
             bytes += size;
-            hand.push(message);
+            batch.push(message);
         }
     }
 
@@ -57,22 +57,23 @@ impl Buffer {
         self.messages.is_empty()
     }
 
-    /// No room for a further message.
+    /// Whether there is no room for a further message.
     pub(super) fn is_full(&self) -> bool {
-        self.messages.len() >= self.most || self.bytes >= MOST_BYTES
+        self.messages.len() >= self.max || self.bytes >= MAX_BYTES
     }
 
-    /// Room enough to fetch again.
+    /// Whether there is room enough to resume fetching.
     pub(super) fn is_half_empty(&self) -> bool {
-        self.messages.len() <= self.most / 2 && self.bytes <= MOST_BYTES / 2
+        self.messages.len() <= self.max / 2 && self.bytes <= MAX_BYTES / 2
     }
 }
 
-/// Whether those in flight have no room for a further message.
-pub(super) fn is_full(hand: &[Message], most: usize) -> bool {
-    hand.len() >= most || hand.iter().map(size).sum::<usize>() >= MOST_BYTES
+/// Whether a batch of at most `max` messages has no room for a further one.
+pub(super) fn is_full(batch: &[Message], max: usize) -> bool {
+    batch.len() >= max || batch.iter().map(size).sum::<usize>() >= MAX_BYTES
 }
 
+/// The memory that a message takes, in bytes.
 fn size(message: &Message) -> usize {
     let headers = message.headers.iter().map(|(name, value)| {
         size_of::<(String, Option<Vec<u8>>)>() + name.len() + value.as_ref().map_or(0, Vec::len)
@@ -105,28 +106,28 @@ mod tests {
         let mut buffer = Buffer::new(4);
         (0..4).for_each(|_| buffer.push(message(0, 1)));
         assert!(buffer.is_full());
-        let mut hand = Vec::new();
-        buffer.fill(&mut hand, 2);
-        assert_eq!(hand.len(), 2);
+        let mut batch = Vec::new();
+        buffer.fill(&mut batch, 2);
+        assert_eq!(batch.len(), 2);
         assert!(!buffer.is_full() && buffer.is_half_empty());
-        buffer.push(message(1, MOST_BYTES));
+        buffer.push(message(1, MAX_BYTES));
         assert!(buffer.is_full() && !buffer.is_half_empty());
         buffer.retain(|message| message.at.partition == 0);
         assert!(buffer.is_half_empty());
-        buffer.fill(&mut hand, 9);
-        assert_eq!((hand.len(), buffer.bytes), (4, 0));
+        buffer.fill(&mut batch, 9);
+        assert_eq!((batch.len(), buffer.bytes), (4, 0));
     }
 
     #[test]
-    fn what_is_in_hand_has_the_same_bound_however_often_it_is_filled() {
-        let (mut buffer, mut hand) = (Buffer::new(500), Vec::new());
+    fn a_batch_has_the_same_bound_however_often_it_is_filled() {
+        let (mut buffer, mut batch) = (Buffer::new(500), Vec::new());
         for _ in 0..20 {
             while !buffer.is_full() {
                 buffer.push(message(0, 900_000));
             }
-            buffer.fill(&mut hand, 500);
+            buffer.fill(&mut batch, 500);
         }
-        assert_eq!(hand.len(), MOST_BYTES / 900_000 + 1);
-        assert!(is_full(&hand, 500));
+        assert_eq!(batch.len(), MAX_BYTES / 900_000 + 1);
+        assert!(is_full(&batch, 500));
     }
 }

@@ -1,140 +1,137 @@
-//! Dead letters: messages that were dead-lettered, and how they are tried again or given up.
+//! Dead letters: messages that were set aside with their error, and how they are retried or discarded.
 //!
-//! A dead letter of a key holds back what comes later of that key: it is parked behind it. They are tried in their order, each
-//! in one transaction with its removal, so each is applied once, and a message that arrives meanwhile waits for that
-//! transaction. Deferred dead letters, unknown ones, and parked ones that have become the first of their key, are tried by the
-//! running listener itself for a while; all others by whoever calls [`DeadLetters::redrive`].
+//! A dead letter blocks its key: later messages of that key are parked behind it, so that a key's events stay in order. An
+//! attempt applies a dead letter and deletes it in one transaction, so that it is applied once; a message that arrives meanwhile
+//! waits for that transaction.
+//!
+//! - The running listener retries deferred and unknown dead letters by itself, for as long as the
+//!   [`RetryPolicy`] says, and parked ones as soon as they are the first of their key.
+//! - An operator redrives all others, and discards what will never be applied: see [`DeadLetters`], or the commands of the crate
+//!   `outbox-cli`.
 
-mod due;
+pub(super) mod kind;
+pub(super) mod record;
 mod redrive;
-mod rows;
+pub(super) mod retry_loop;
+pub(super) mod store;
 
-use std::fmt::{self, Display};
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-pub(super) use due::keep_trying;
+pub use kind::{Kind, UnknownKind};
+pub use record::{DeadLetter, Filter};
 pub use redrive::Outcome;
-pub use rows::{DeadLetter, Filter};
 
-use super::batch::Batcher;
-use super::{BreakerPolicy, Failure, Handler, RefusalKind, RetryPolicy};
+use super::failure::Failure;
+use super::handler::Handler;
+use super::retry::RetryPolicy;
+use super::transaction::{TIMEOUT, Transactions};
+use store::LockMode;
 
-/// Why a message was dead-lettered: the column `dead_letter.kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// It can never be applied as things are.
-    Poison,
-    /// What it refers to was not visible; it is tried again by itself for a while.
-    Deferred,
-    /// It failed alone, again and again, and nobody knows why.
-    Unknown,
-    /// It waits behind an earlier dead letter of its key.
-    Parked,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Poison, Self::Deferred, Self::Unknown, Self::Parked];
-
-    /// The word in the column.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Poison => "poison",
-            Self::Deferred => "deferred",
-            Self::Unknown => "unknown",
-            Self::Parked => "parked",
-        }
-    }
-
-    fn of_column(word: &str) -> Result<Self, sqlx::Error> {
-        word.parse()
-            .map_err(|unknown: UnknownKind| sqlx::Error::Decode(unknown.into()))
-    }
-}
-
-/// A word that is no kind of dead letter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no kind of dead letter {word:?}, but {}", Kind::ALL.map(Kind::as_str).join(", "))]
-pub struct UnknownKind {
-    word: String,
-}
-
-impl FromStr for Kind {
-    type Err = UnknownKind;
-
-    fn from_str(word: &str) -> Result<Self, UnknownKind> {
-        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == word);
-        kind.ok_or_else(|| UnknownKind {
-            word: word.to_owned(),
-        })
-    }
-}
-
-impl From<RefusalKind> for Kind {
-    fn from(kind: RefusalKind) -> Self {
-        match kind {
-            RefusalKind::Poison => Self::Poison,
-            RefusalKind::Deferred => Self::Deferred,
-        }
-    }
-}
-
-impl Display for Kind {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.pad(self.as_str())
-    }
-}
-
-/// The dead letters of one listener, for whoever looks after them while it runs.
+/// The dead letters of one listener, for operators. It works while the listener runs and while it does not.
+///
+/// ```no_run
+/// use outbox::listener::dead_letter::{Filter, Kind, Outcome};
+/// use outbox::listener::{DeadLetters, Failure, Handler, RetryPolicy};
+///
+/// /// Redrives poison, once its cause is fixed.
+/// async fn redrive_poison<H: Handler>(pool: sqlx::PgPool, handler: H) -> Result<(), Box<dyn std::error::Error>> {
+///     let dead_letters = DeadLetters::new("payments", pool, handler, RetryPolicy::default());
+///     let poison = Filter { kind: Some(Kind::Poison), ..Filter::default() };
+///     for dead_letter in dead_letters.list(&poison, 100).await? {
+///         match dead_letters.redrive(dead_letter.id).await? {
+///             Outcome::Failed { error, attempts, .. } => println!("{}: {error} (attempt {attempts})", dead_letter.id),
+///             outcome => println!("{}: {outcome:?}", dead_letter.id),
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct DeadLetters<H> {
-    batcher: Arc<Batcher<H>>,
+    transactions: Arc<Transactions<H>>,
 }
+
+/// Dead letters that one query reads.
+const PAGE: i64 = 100;
 
 impl<H: Handler> DeadLetters<H> {
-    /// Those of the listener called `name`. `handler` is the listener's own; `pool` needs the same rights.
+    /// The dead letters of the listener called `name`. `handler` and `retry` are the listener's own; `pool` needs the same grants.
     #[must_use]
     pub fn new(name: &str, pool: PgPool, handler: H, retry: RetryPolicy) -> Self {
-        let breaker = BreakerPolicy::default();
         Self {
-            batcher: Arc::new(Batcher::new(name.to_owned(), pool, handler, breaker, retry)),
+            transactions: Arc::new(Transactions {
+                listener: name.to_owned(),
+                pool,
+                handler,
+                retry,
+            }),
         }
     }
 
-    /// Those that `filter` lets pass, in the order in which they were dead-lettered, at most `most`.
+    /// At most `max` of those that `filter` selects, in the order in which they were dead-lettered.
     ///
     /// # Errors
-    /// The database's, also where it has not answered within 30 s.
-    pub async fn list(&self, filter: &Filter, most: usize) -> Result<Vec<DeadLetter>, sqlx::Error> {
-        self.list_as(filter, most, Some).await
+    /// The database's, also if it does not answer within 30 s.
+    pub async fn list(&self, filter: &Filter, max: usize) -> Result<Vec<DeadLetter>, sqlx::Error> {
+        self.list_as(filter, max, Some).await
     }
 
-    /// As [`list`](Self::list), but of each dead letter only what `of` makes of it is kept: they are read one by one, and each may be as
-    /// large as a message. One of which it makes nothing does not count.
+    /// As [`list`](Self::list), but keeps only what `map` makes of each dead letter: each may be as large as a message, and they
+    /// are read one by one. Those of which `map` makes nothing do not count.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's, also if it does not answer within 30 s.
     pub async fn list_as<T>(
         &self,
         filter: &Filter,
-        most: usize,
-        of: impl FnMut(DeadLetter) -> Option<T>,
+        max: usize,
+        mut map: impl FnMut(DeadLetter) -> Option<T>,
     ) -> Result<Vec<T>, sqlx::Error> {
-        let Batcher { pool, listener, .. } = &*self.batcher;
-        Box::pin(rows::list(pool, listener, filter, most, of)).await
+        let Transactions { pool, listener, .. } = &*self.transactions;
+        let mut connection = pool.acquire().await?;
+        let (mut found, mut after, mut more) = (Vec::new(), 0, true);
+        // Every dead letter read counts, unless `map` or the event type passes over some.
+        let mut all_count = filter.event_type.is_none();
+        while found.len() < max && more {
+            let (before, from) = (found.len(), after);
+            let limit = match i64::try_from(max - before) {
+                Ok(left) if all_count => left.min(PAGE),
+                _ => PAGE,
+            };
+            let each = |dead_letter: DeadLetter| {
+                after = dead_letter.seq;
+                if filter.event_type.is_none() || dead_letter.event_type() == filter.event_type {
+                    found.extend(map(dead_letter));
+                }
+                found.len() < max
+            };
+            let read = store::read(
+                &mut connection,
+                listener,
+                filter,
+                from,
+                limit,
+                TIMEOUT,
+                each,
+            );
+            // On the heap: the query is large, and callers hold it within futures of their own.
+            let read = Box::pin(read).await.inspect_err(|_| {
+                // Its answer may still be on its way.
+                connection.close_on_drop();
+            })?;
+            more = read == limit;
+            all_count &= i64::try_from(found.len() - before) == Ok(read);
+        }
+        Ok(found)
     }
 
-    /// One of them, if it is there.
+    /// The dead letter of one event, if there is one.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's, also if it does not answer within 30 s.
     pub async fn find(&self, id: Uuid) -> Result<Option<DeadLetter>, sqlx::Error> {
         let filter = Filter {
             id: Some(id),
@@ -143,33 +140,37 @@ impl<H: Handler> DeadLetters<H> {
         Ok(self.list(&filter, 1).await?.pop())
     }
 
-    /// Tries a dead letter now, in one transaction with its removal. It must be the first of its key. The try is a task of its own: it
-    /// comes to its end also where nobody awaits it any more.
+    /// Attempts a dead letter now, in one transaction with its removal. It must be the first of its key.
+    ///
+    /// # Cancellation
+    /// The attempt is a task of its own: it completes even if the returned future is dropped.
     ///
     /// # Errors
-    /// [`Failure::Transient`]: either nothing has changed, or the connection was lost before the database could say that the
-    /// dead letter is applied; then it is gone. It can be tried again in both cases.
+    /// [`Failure::Transient`]: either nothing has changed, or the connection was lost while the database committed, and the dead
+    /// letter is gone. It is safe to redrive again.
     pub async fn redrive(&self, id: Uuid) -> Result<Outcome, Failure> {
-        let batcher = Arc::clone(&self.batcher);
-        let tries = async move { batcher.redrive(id, redrive::Patience::Wait).await };
-        tokio::spawn(tries.in_current_span())
-            .await
-            .unwrap_or_else(|ended| Err(Failure::Transient(ended.into())))
+        let transactions = Arc::clone(&self.transactions);
+        let attempt = async move { transactions.redrive(id, LockMode::Wait).await };
+        let attempt = tokio::spawn(attempt.in_current_span()).await;
+        attempt
+            .map_err(|ended| Failure::Transient(ended.into()))?
+            .map_err(|failed| failed.failure)
     }
 
-    /// Gives a dead letter up: it goes to `discarded_dead_letter`, whole, with `reason` and the database's user. What waits behind it is
-    /// tried by the running listener. Returns whether it was there. It comes to its end also where nobody awaits it any more.
+    /// Discards a dead letter: it moves to the table `discarded_dead_letter`, whole, with `reason` and the database's user, and is
+    /// never applied. The listener retries what was parked behind it. Returns whether there was such a dead letter.
+    ///
+    /// # Cancellation
+    /// It completes even if the returned future is dropped.
     ///
     /// # Errors
-    /// The database's, also where it has not answered within 30 s. Where the connection was lost as it committed, the dead letter may
-    /// be gone.
+    /// The database's, also if it does not answer within 30 s. If the connection was lost while the database committed, the dead
+    /// letter may be gone.
     pub async fn discard(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
-        let (batcher, reason) = (Arc::clone(&self.batcher), reason.to_owned());
-        tokio::spawn(async move {
-            redrive::discard(&batcher.pool, &batcher.listener, id, &reason).await
-        })
-        .await
-        .unwrap_or_else(|ended| Err(sqlx::Error::Io(std::io::Error::other(ended))))
+        let (transactions, reason) = (Arc::clone(&self.transactions), reason.to_owned());
+        tokio::spawn(async move { transactions.discard(id, &reason).await })
+            .await
+            .unwrap_or_else(|ended| Err(sqlx::Error::Io(std::io::Error::other(ended))))
     }
 }
 

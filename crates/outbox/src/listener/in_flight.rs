@@ -1,4 +1,4 @@
-//! The in-flight batch: what is being settled, or is left of it and waits to be tried again.
+//! The in-flight batch: being applied, or waiting for its next attempt.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,41 +6,53 @@ use std::sync::Arc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
-use super::Failure;
-use super::batch::{Settled, Work};
-use super::bisect::Unsettled;
+use super::batch::{Batch, Settled, Unsettled};
+use super::failure::Failure;
+use super::partition::Key;
+use super::stop::{Blocker, Failed};
 use crate::message::Message;
 
-/// Messages, at least, among which one is looked for that can be applied, before what fails for no known reason is taken to be
-/// the only one that does.
+/// How many messages the in-flight batch grows to while it waits. Among so many, one that can be applied is looked for before a
+/// single failing message is isolated.
 const WINDOW: usize = 100;
-/// Messages, at most, among which one is looked for that can be applied, where a few keys fail for no known reason: one that is
-/// applied shows that these keys are to blame, and not whatever they all depend on.
-const FAR: usize = 10_000;
-/// Keys, at most, that are a few. Each is tried again alone whenever the batch is.
-const FEW: usize = 10;
+/// The same where the messages of a few keys fail for an unknown reason: if any other message is applied, these keys are to blame
+/// and not something that all messages depend on.
+const WIDE_WINDOW: usize = 10_000;
+/// The most keys that are a few; each is retried alone at every attempt.
+const FEW_KEYS: usize = 10;
 
-/// What the task that settles a batch ends with.
+/// The outcome of the task that applies a batch.
 pub(super) type Outcome = Result<Result<Settled, Box<Unsettled>>, JoinError>;
 
 /// The in-flight batch.
 pub(super) enum InFlight {
     Empty,
-    Settling(Arc<Work>, JoinHandle<Result<Settled, Box<Unsettled>>>),
+    Applying(Arc<Batch>, JoinHandle<Result<Settled, Box<Unsettled>>>),
     Waiting {
+        /// The messages that are left.
         messages: Vec<Message>,
-        /// When they are tried again.
+        /// When they are attempted again.
         until: Instant,
-        /// How many they may become then, with further ones that may show whether these are to blame.
+        /// How many messages the batch may then have, together with newer ones.
         window: usize,
     },
 }
 
 impl InFlight {
-    /// What is left over since `failure`, and is tried again after `until`.
-    pub(super) fn waiting(messages: Vec<Message>, until: Instant, failure: &Failure) -> Self {
-        let looks_far = matches!(failure, Failure::Unknown(_)) && is_of_few_keys(&messages);
-        let window = if looks_far { FAR } else { WINDOW };
+    /// Messages that are left, and attempted again after `until`.
+    pub(super) fn waiting(messages: Vec<Message>, until: Instant, blocker: &Blocker) -> Self {
+        let is_unknown = matches!(
+            blocker,
+            Blocker::Failed(Failed {
+                failure: Failure::Unknown(_),
+                ..
+            })
+        );
+        let window = if is_unknown && has_few_keys(&messages) {
+            WIDE_WINDOW
+        } else {
+            WINDOW
+        };
         Self::Waiting {
             messages,
             until,
@@ -48,19 +60,19 @@ impl InFlight {
         }
     }
 
-    /// What is not settled yet.
+    /// The messages that are not settled yet.
     pub(super) fn messages(&self) -> &[Message] {
         match self {
-            Self::Settling(work, _) => &work.messages,
+            Self::Applying(batch, _) => &batch.messages,
             Self::Waiting { messages, .. } => messages,
             Self::Empty => &[],
         }
     }
 
-    /// Resolves when the batch has been settled or has failed; with nothing, when it is time to try it again.
-    pub(super) async fn settled(&mut self) -> Option<Outcome> {
+    /// Resolves with the outcome once the batch was applied, or with nothing once it is time for its next attempt.
+    pub(super) async fn ended(&mut self) -> Option<Outcome> {
         match self {
-            Self::Settling(_, task) => Some(task.await),
+            Self::Applying(_, task) => Some(task.await),
             Self::Waiting { until, .. } => {
                 sleep_until(*until).await;
                 None
@@ -70,16 +82,16 @@ impl InFlight {
     }
 }
 
-/// Whether messages are of more keys than one, and of few. Each without a key counts as one.
-fn is_of_few_keys(messages: &[Message]) -> bool {
+/// Whether messages have more keys than one, and only a few. Each message without a key counts as a key.
+fn has_few_keys(messages: &[Message]) -> bool {
     let mut keys = BTreeSet::new();
     let mut without = 0;
     for message in messages {
-        match message.topic_key() {
+        match Key::of(message) {
             Some(key) => _ = keys.insert(key),
             None => without += 1,
         }
-        if keys.len() + without > FEW {
+        if keys.len() + without > FEW_KEYS {
             return false;
         }
     }

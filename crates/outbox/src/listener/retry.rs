@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::backoff::Backoff;
 use crate::duration;
 
 /// When the listener retries a deferred or unknown dead letter by itself, and for how long.
@@ -63,8 +64,7 @@ impl RetryPolicy {
     }
 
     fn wait(self, attempt: u32) -> Duration {
-        self.initial_backoff
-            .saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)))
-            .min(self.max_backoff)
+        let (initial, max) = (self.initial_backoff, self.max_backoff);
+        Backoff { initial, max }.after(attempt)
     }
 }

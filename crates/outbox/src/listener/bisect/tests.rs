@@ -1,27 +1,39 @@
-//! Batches in parts, without a database.
+//! Bisection, without a database.
 
 use super::*;
+use crate::listener::clock::Moment;
 use crate::message::Position;
 
-/// Messages of these keys; what fails is known by its index.
+/// A batch with one message for each character, which is its key (`-`: none). Failing messages are known by their index.
 struct Rig {
-    work: Work,
-    /// Never to be applied.
+    batch: Batch,
+    /// Can never be applied.
     poison: BTreeSet<usize>,
-    /// Fails, nobody knows why, as many times.
-    strange: BTreeMap<usize, u32>,
-    /// Takes too long.
+    /// Fail alone for an unknown reason, so many times.
+    unknown: BTreeMap<usize, u32>,
+    /// Take too long.
     slow: BTreeSet<usize>,
-    /// Keys that somebody else has locked after as many runs.
-    busy: BTreeMap<char, usize>,
-    /// Indices in the order in which they were settled, and whether they were applied.
+    /// Keys that another transaction has locked after so many runs.
+    locked: BTreeMap<char, usize>,
+    /// Messages in the order in which they were settled, and whether they were applied.
     log: Vec<(usize, bool)>,
     runs: usize,
     waited: Duration,
     /// How long each run takes.
-    takes: Duration,
-    /// As many runs, and the connection is lost.
-    most_runs: usize,
+    run_time: Duration,
+    /// After so many runs the connection is lost.
+    max_runs: usize,
+}
+
+fn partition() -> Partition {
+    Partition {
+        topic: "t".to_owned(),
+        number: 0,
+    }
+}
+
+fn is_unknown(blocker: &Blocker) -> bool {
+    matches!(blocker, Blocker::Failed(failed) if matches!(failed.failure, Failure::Unknown(_)))
 }
 
 fn by_offset(message: &Message) -> Uuid {
@@ -46,70 +58,72 @@ impl Rig {
             })
             .collect();
         Self {
-            work: Work {
+            batch: Batch {
                 messages,
-                epochs: [(("t".to_owned(), 0), None)].into(),
-                taken: Moment::now(),
-                most: 500,
-                full: false,
+                epochs: [(partition(), None)].into(),
+                taken_at: Moment::now(),
+                max_transaction: 500,
+                is_full: false,
             },
             poison: BTreeSet::new(),
-            strange: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             slow: BTreeSet::new(),
-            busy: BTreeMap::new(),
+            locked: BTreeMap::new(),
             log: Vec::new(),
             runs: 0,
             waited: Duration::ZERO,
-            takes: Duration::ZERO,
-            most_runs: usize::MAX,
+            run_time: Duration::ZERO,
+            max_runs: usize::MAX,
         }
     }
 
     fn run(&mut self) -> Result<Settled, Box<Unsettled>> {
-        let work = self.work.clone();
-        let mut split = Bisection::new(&work, by_offset);
-        let outcome = self.parts(&mut split);
-        split.ended(outcome)
+        let batch = self.batch.clone();
+        let mut bisection = Bisection::new(&batch, by_offset);
+        let outcome = self.parts(&mut bisection);
+        bisection.end(outcome)
     }
 
-    fn parts(&mut self, split: &mut Bisection<'_>) -> Result<(), Failure> {
-        let ids: Vec<Uuid> = self.work.messages.iter().map(by_offset).collect();
-        while let Some(part) = split.next()? {
+    fn parts(&mut self, bisection: &mut Bisection<'_>) -> Result<(), Blocker> {
+        let ids: Vec<Uuid> = self.batch.messages.iter().map(by_offset).collect();
+        while let Some(part) = bisection.next()? {
             self.runs += 1;
             self.waited += part.wait;
-            split.spent += part.wait + self.takes;
-            if self.runs > self.most_runs {
-                return Err(Failure::Transient("connection lost".into()));
+            bisection.elapsed += part.wait + self.run_time;
+            if self.runs > self.max_runs {
+                return Err(Failure::Transient("connection lost".into()).into());
             }
-            assert!(self.runs < 10_000, "it goes round in circles");
-            assert!(part.messages.len() <= self.work.most);
+            assert!(self.runs < 10_000, "it ends");
+            assert!(part.messages.len() <= self.batch.max_transaction);
             let wanted: Vec<usize> = part
                 .messages
                 .iter()
                 .copied()
-                .filter(|m| !split.refused.contains_key(&ids[*m]))
+                .filter(|m| !bisection.isolated.contains_key(&ids[*m]))
                 .collect();
-            let busy = self.busy(&part);
-            if !busy.is_empty() && !split.patient {
-                split.failed(part, Stop::Busy(busy))?;
+            let locked = self.locked_keys(&part);
+            if !locked.is_empty() && !bisection.waits_for_keys {
+                bisection.record_stop(part, Stop::KeyLocked(locked))?;
                 continue;
             }
             if wanted.iter().any(|message| self.poison.contains(message)) {
-                split.failed(part, Stop::Failure(Failure::Poison("23514".into())))?;
+                bisection
+                    .record_stop(part, Stop::Failed(Failure::Poison("23514".into()).into()))?;
                 continue;
             }
             if wanted.iter().any(|message| self.slow.contains(message)) {
-                split.failed(part, Stop::TooSlow("57014".into()))?;
+                bisection.record_stop(part, Stop::TooSlow("57014".into()))?;
                 continue;
             }
-            let strange = wanted
+            let unknown = wanted
                 .iter()
-                .find(|m| self.strange.get(m).is_some_and(|left| *left > 0));
-            if let Some(strange) = strange {
+                .find(|m| self.unknown.get(m).is_some_and(|left| *left > 0));
+            if let Some(unknown) = unknown {
                 if part.messages.len() == 1 {
-                    *self.strange.get_mut(strange).unwrap() -= 1;
+                    *self.unknown.get_mut(unknown).unwrap() -= 1;
                 }
-                split.failed(part, Stop::Failure(Failure::Unknown("XX000".into())))?;
+                bisection
+                    .record_stop(part, Stop::Failed(Failure::Unknown("XX000".into()).into()))?;
                 continue;
             }
             self.log.extend(
@@ -118,25 +132,28 @@ impl Rig {
                     .map(|message| (*message, wanted.contains(message))),
             );
             let settled = Settled {
-                held: [(("t".to_owned(), 0), 7)].into(),
+                held: [(partition(), 7)].into(),
                 applied: wanted.len(),
                 fresh: part.messages.len(),
                 dead_lettered: part.messages.len() - wanted.len(),
                 ..Settled::default()
             };
-            split.settled(&part, settled);
+            bisection.record_settled(&part, settled);
         }
         Ok(())
     }
 
-    fn busy(&self, part: &Part) -> HashSet<Key> {
-        let locked = self.busy.iter().filter(|(_, after)| self.runs > **after);
+    fn locked_keys(&self, part: &Next) -> HashSet<Key> {
+        let locked = self.locked.iter().filter(|(_, after)| self.runs > **after);
         let locked: HashSet<Key> = locked
-            .map(|(key, _)| ("t".to_owned(), key.to_string().into_bytes()))
+            .map(|(key, _)| Key {
+                topic: "t".to_owned(),
+                bytes: key.to_string().into_bytes(),
+            })
             .collect();
-        let messages = part.messages.iter().map(|m| &self.work.messages[*m]);
+        let messages = part.messages.iter().map(|m| &self.batch.messages[*m]);
         messages
-            .filter_map(Message::topic_key)
+            .filter_map(Key::of)
             .filter(|key| locked.contains(key))
             .collect()
     }
@@ -146,20 +163,20 @@ impl Rig {
         let of_key = self
             .log
             .iter()
-            .filter(|(message, _)| self.work.messages[*message].key == key);
+            .filter(|(message, _)| self.batch.messages[*message].key == key);
         of_key.map(|(message, _)| *message).collect()
     }
 }
 
 #[test]
-fn a_batch_without_failure_is_one_run() {
+fn a_batch_without_a_failure_is_one_transaction() {
     let mut rig = Rig::new("abc-a");
     let settled = rig.run().unwrap();
     assert_eq!((rig.runs, settled.applied), (1, 5));
 }
 
 #[test]
-fn poison_is_found_in_a_few_runs_and_everything_else_is_applied_in_order() {
+fn poison_is_isolated_in_a_few_runs_and_all_other_messages_are_applied_in_order() {
     let mut rig = Rig::new(&"abcdefgh".repeat(60));
     rig.poison = [17, 300].into();
     let settled = rig.run().unwrap();
@@ -170,16 +187,16 @@ fn poison_is_found_in_a_few_runs_and_everything_else_is_applied_in_order() {
 }
 
 #[test]
-fn all_may_be_poison() {
+fn a_batch_of_poison_becomes_dead_letters() {
     let mut rig = Rig::new(&"ab".repeat(8));
     rig.poison = (0..16).collect();
     assert_eq!(rig.run().unwrap().dead_lettered, 16);
 }
 
 #[test]
-fn what_fails_strangely_is_tried_a_few_times_while_others_go_on_and_its_key_waits() {
+fn an_unknown_failure_is_retried_while_other_keys_go_on_and_its_own_key_waits() {
     let mut rig = Rig::new("abab-a");
-    rig.strange = [(0, 2)].into();
+    rig.unknown = [(0, 2)].into();
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (6, 0));
     assert_eq!(rig.of_key('a'), [0, 2, 5], "in order");
@@ -189,7 +206,7 @@ fn what_fails_strangely_is_tried_a_few_times_while_others_go_on_and_its_key_wait
     );
 
     rig = Rig::new("abab-a");
-    rig.strange = [(0, u32::MAX)].into();
+    rig.unknown = [(0, u32::MAX)].into();
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (5, 1));
     assert_eq!(rig.of_key('a'), [0, 2, 5]);
@@ -197,7 +214,7 @@ fn what_fails_strangely_is_tried_a_few_times_while_others_go_on_and_its_key_wait
 }
 
 #[test]
-fn one_that_takes_too_long_alone_is_dead_lettered_where_others_can_be_applied() {
+fn a_message_that_is_too_slow_alone_is_dead_lettered_if_others_are_applied() {
     let mut rig = Rig::new("abab-a");
     rig.slow = [0].into();
     let settled = rig.run().unwrap();
@@ -206,191 +223,190 @@ fn one_that_takes_too_long_alone_is_dead_lettered_where_others_can_be_applied() 
     rig = Rig::new("ab");
     rig.slow = [0, 1].into();
     let unsettled = rig.run().unwrap_err();
-    assert!(matches!(unsettled.failure, Failure::Unknown(_)));
+    assert!(is_unknown(&unsettled.blocker));
 }
 
 #[test]
-fn two_that_fail_strangely_of_one_key_end_in_order() {
+fn two_unknown_failures_of_one_key_end_in_order() {
     let mut rig = Rig::new("aaab");
-    rig.strange = [(0, u32::MAX), (2, u32::MAX)].into();
+    rig.unknown = [(0, u32::MAX), (2, u32::MAX)].into();
     let Unsettled { settled, left, .. } = *rig.run().unwrap_err();
     assert_eq!((settled.applied, settled.dead_lettered), (2, 1));
     assert_eq!((rig.of_key('a'), left), (vec![0, 1], vec![2]));
-    // It comes again, with what has come since.
+    // The rest is attempted again, with newer messages.
     rig = Rig::new("ab");
-    rig.strange = [(0, u32::MAX)].into();
+    rig.unknown = [(0, u32::MAX)].into();
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (1, 1));
 }
 
 #[test]
-fn where_nothing_can_be_applied_any_more_nothing_is_dead_lettered() {
+fn nothing_is_dead_lettered_once_nothing_can_be_applied_any_more() {
     let mut rig = Rig::new("abcdef");
-    rig.work.most = 2;
-    rig.strange = [(4, u32::MAX), (5, u32::MAX)].into();
+    rig.batch.max_transaction = 2;
+    rig.unknown = [(4, u32::MAX), (5, u32::MAX)].into();
     let Unsettled { settled, left, .. } = *rig.run().unwrap_err();
     assert_eq!((settled.applied, settled.dead_lettered), (4, 0));
     assert_eq!(left, [4, 5]);
-    // One that can be applied after them shows that they are to blame.
-    rig.strange.insert(0, 2);
+    // A message that is applied after they failed shows that they are to blame.
+    rig.unknown.insert(0, 2);
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (4, 2));
 }
 
 #[test]
-fn where_nothing_can_be_applied_nothing_is_dead_lettered() {
+fn nothing_is_dead_lettered_if_nothing_can_be_applied() {
     let mut rig = Rig::new("ab-");
-    rig.strange = [(0, u32::MAX), (1, u32::MAX), (2, u32::MAX)].into();
+    rig.unknown = [(0, u32::MAX), (1, u32::MAX), (2, u32::MAX)].into();
     for full in [false, true] {
-        rig.work.full = full;
+        rig.batch.is_full = full;
         let unsettled = rig.run().unwrap_err();
-        assert!(matches!(unsettled.failure, Failure::Unknown(_)));
+        assert!(is_unknown(&unsettled.blocker));
         assert_eq!(unsettled.left, [0, 1, 2]);
     }
     assert!(rig.log.is_empty());
 }
 
 #[test]
-fn one_that_fails_strangely_and_leaves_no_room_for_others_is_dead_lettered() {
+fn an_unknown_failure_that_leaves_no_room_for_others_is_dead_lettered() {
     let mut rig = Rig::new("aaaa");
-    rig.strange = [(0, u32::MAX)].into();
+    rig.unknown = [(0, u32::MAX)].into();
     assert_eq!(rig.run().unwrap_err().left, [0, 1, 2, 3]);
-    rig.work.full = true;
+    rig.batch.is_full = true;
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (3, 1));
     assert_eq!(rig.of_key('a'), [0, 1, 2, 3]);
 }
 
 #[test]
-fn many_that_fail_strangely_wait_together() {
+fn many_unknown_failures_wait_at_the_same_time() {
     let mut rig = Rig::new(&"-".repeat(100));
-    rig.strange = (0..99).map(|message| (message, u32::MAX)).collect();
+    rig.unknown = (0..99).map(|message| (message, u32::MAX)).collect();
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (1, 99));
-    assert_eq!(rig.waited, FIRST_WAIT * (1 + 2 + 4 + 8));
+    assert_eq!(rig.waited, BACKOFF.initial * (1 + 2 + 4 + 8));
 }
 
 #[test]
-fn many_that_take_long_are_dead_lettered_one_by_one() {
+fn many_slow_messages_are_dead_lettered_one_by_one() {
     let mut rig = Rig::new(&"-".repeat(33));
     rig.slow = (0..32).collect();
-    rig.takes = Duration::from_secs(10);
-    // Each stands alone after 65, and is tried four times more.
-    rig.most_runs = 65 + 12;
+    rig.run_time = Duration::from_secs(10);
+    // Each stands alone after 65 runs, and is attempted four times more.
+    rig.max_runs = 65 + 12;
     let settled = rig.run().unwrap_err().settled;
     assert_eq!((settled.applied, settled.dead_lettered), (1, 2));
 }
 
 #[test]
-fn no_part_is_larger_than_a_transaction_may_be() {
+fn no_part_exceeds_the_bound_of_a_transaction() {
     let mut rig = Rig::new("abcdefg");
-    rig.work.most = 3;
+    rig.batch.max_transaction = 3;
     rig.run().unwrap();
     assert_eq!((rig.runs, rig.log.len()), (3, 7));
-    // Nor what is run after one that it waited for.
-    for most in 1..3 {
+    // Nor do messages that were held back.
+    for max in 1..3 {
         rig = Rig::new("aaaaaab");
-        rig.work.most = most;
-        rig.strange = [(0, 2)].into();
+        rig.batch.max_transaction = max;
+        rig.unknown = [(0, 2)].into();
         rig.run().unwrap();
         assert_eq!(rig.of_key('a'), [0, 1, 2, 3, 4, 5]);
     }
 }
 
 #[test]
-fn what_was_settled_is_not_tried_again() {
+fn a_settled_message_is_not_attempted_again() {
     let mut rig = Rig::new("abcd");
-    rig.work.messages[3].at.partition = 1;
-    rig.work.most = 1;
-    let mut split = Bisection::new(&rig.work, by_offset);
+    rig.batch.messages[3].at.partition = 1;
+    rig.batch.max_transaction = 1;
+    let mut bisection = Bisection::new(&rig.batch, by_offset);
     for (message, fails) in [(0, false), (1, true), (2, false), (3, false)] {
-        let part = split.next().unwrap().unwrap();
+        let part = bisection.next().unwrap().unwrap();
         assert_eq!(part.messages, [message]);
         if fails {
-            let strange = Stop::Failure(Failure::Unknown("XX000".into()));
-            split.failed(part, strange).unwrap();
+            let unknown = Stop::Failed(Failure::Unknown("XX000".into()).into());
+            bisection.record_stop(part, unknown).unwrap();
         } else if message == 3 {
             let superseded = Settled {
-                superseded: [("t".to_owned(), 1)].into(),
+                superseded: [Partition {
+                    number: 1,
+                    ..partition()
+                }]
+                .into(),
                 ..Settled::default()
             };
-            split.settled(&part, superseded);
+            bisection.record_settled(&part, superseded);
         } else {
             let settled = Settled {
                 applied: 1,
                 ..Settled::default()
             };
-            split.settled(&part, settled);
+            bisection.record_settled(&part, settled);
         }
     }
     let lost = Failure::Transient("connection lost".into());
-    let unsettled = split.ended(Err(lost)).unwrap_err();
+    let unsettled = bisection.end(Err(lost.into())).unwrap_err();
     assert_eq!(unsettled.left, [1]);
     assert_eq!(unsettled.settled.superseded.len(), 1, "and are read again");
 }
 
 #[test]
-fn a_message_that_fails_though_it_was_left_out_is_not_to_blame() {
-    let work = Rig::new("a").work;
-    let mut split = Bisection::new(&work, by_offset);
+fn an_isolated_message_whose_part_fails_again_is_not_to_blame() {
+    let batch = Rig::new("a").batch;
+    let mut bisection = Bisection::new(&batch, by_offset);
     for _ in 0..2 {
-        let part = split.next().unwrap().unwrap();
-        let outcome = split.failed(
-            part,
-            Stop::Failure(Failure::Poison("disk full of NULs".into())),
-        );
-        if let Err(failure) = outcome {
-            assert!(matches!(failure, Failure::Unknown(_)));
+        let part = bisection.next().unwrap().unwrap();
+        let poison = Failure::Poison("disk full of NULs".into());
+        let outcome = bisection.record_stop(part, Stop::Failed(poison.into()));
+        if let Err(blocker) = outcome {
+            assert!(is_unknown(&blocker));
             return;
         }
     }
-    panic!("it was believed");
+    panic!("the message was blamed");
 }
 
 #[test]
-fn what_was_claimed_meanwhile_is_left_out() {
-    let work = Rig::new("ab").work;
-    let mut split = Bisection::new(&work, by_offset);
-    let part = split.next().unwrap().unwrap();
-    split.failed(part, Stop::TooManyDeadLetters).unwrap();
-    let part = split.next().unwrap().unwrap();
+fn messages_of_a_superseded_partition_are_left_out() {
+    let batch = Rig::new("ab").batch;
+    let mut bisection = Bisection::new(&batch, by_offset);
+    let part = bisection.next().unwrap().unwrap();
+    bisection.record_stop(part, Stop::BreakerLimit).unwrap();
+    let part = bisection.next().unwrap().unwrap();
     let superseded = Settled {
-        superseded: [("t".to_owned(), 0)].into(),
+        superseded: [partition()].into(),
         ..Settled::default()
     };
-    split.settled(&part, superseded);
-    assert_eq!(split.next().unwrap(), None);
+    bisection.record_settled(&part, superseded);
+    assert_eq!(bisection.next().unwrap(), None);
 }
 
 #[test]
-fn what_somebody_else_holds_up_is_left_over_and_nothing_else() {
+fn messages_of_a_locked_key_are_left_over_and_no_others() {
     let mut rig = Rig::new("abab-a");
-    rig.busy = [('a', 0)].into();
+    rig.locked = [('a', 0)].into();
     let Unsettled {
         settled,
         left,
-        failure,
+        blocker,
     } = *rig.run().unwrap_err();
-    let Failure::Transient(why) = failure else {
-        panic!("{failure}");
-    };
-    assert!(why.is::<BusyKeys>());
+    assert!(matches!(blocker, Blocker::KeyLocked));
     assert_eq!((settled.applied, left), (3, vec![0, 2, 5]));
 
-    // It is waited for where what is left over leaves no room for others, whatever else fails.
+    // The listener waits for the key if the rest leaves no room for others, whatever else fails.
     rig = Rig::new("abab-a");
-    rig.work.full = true;
-    rig.busy = [('a', 0)].into();
-    rig.strange = [(1, u32::MAX)].into();
+    rig.batch.is_full = true;
+    rig.locked = [('a', 0)].into();
+    rig.unknown = [(1, u32::MAX)].into();
     rig.poison = [5].into();
     let settled = rig.run().unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (4, 2));
     assert_eq!(rig.of_key('a'), [0, 2, 5]);
 
-    // It does not go round in circles where it is held up itself.
+    // It ends if the suspect itself is of a locked key.
     rig = Rig::new("ab");
-    rig.strange = [(0, 1)].into();
-    rig.busy = [('a', 2)].into();
+    rig.unknown = [(0, 1)].into();
+    rig.locked = [('a', 2)].into();
     let unsettled = rig.run().unwrap_err();
     assert_eq!((unsettled.left, rig.of_key('b')), (vec![0], vec![1]));
 }

@@ -1,117 +1,123 @@
-//! Trying dead letters again.
-
-use std::io;
+//! One attempt of a dead letter, and discarding one: by an operator, or by the listener itself.
 
 use serde::Serialize;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgTransaction;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Kind;
-use super::rows::{self, DeadLetter};
-use crate::append;
-use crate::listener::batch::{
-    BEGIN, Batcher, Disposition, TRANSACTION_TIMEOUT, disposition, finish,
-};
-use crate::listener::bisect::Stop;
+use super::kind::Kind;
+use super::record::{DeadLetter, error_text};
+use super::store::{self, LockMode, NotLocked};
+use crate::listener::decode::{Disposition, disposition};
 use crate::listener::failpoint::Step;
-use crate::listener::{Failure, Handler, Received, ledger};
+use crate::listener::failure::Failure;
+use crate::listener::handler::{Handler, Received};
+use crate::listener::stop::{Aborted, Failed};
+use crate::listener::transaction::{TIMEOUT, Transactions, begin, commit};
+use crate::{append, deadline};
 
-/// What has become of a dead letter that was tried.
+/// What an attempt of a dead letter has come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
-    /// It is applied and gone.
+    /// It is applied, and no longer a dead letter.
     Applied,
-    /// It has failed again, and stays with its new error.
+    /// It failed again, and stays with its new error.
     Failed {
         /// Why it stays.
         kind: Kind,
-        /// What went wrong.
+        /// The error.
         error: String,
-        /// How often it was tried by now.
+        /// How many attempts there were by now.
         attempts: u32,
     },
-    /// It is not there: somebody was faster, or it never was.
+    /// There is no such dead letter: another process applied or discarded it, or it never existed.
     Gone,
-    /// An earlier dead letter of its key is to be tried first.
+    /// An earlier dead letter of its key must be redriven first.
     Behind,
-    /// Somebody else is just trying it.
+    /// Another process is just retrying it.
     Busy,
 }
 
-/// Whether to wait for a dead letter that somebody else is just trying.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::listener) enum Patience {
-    Wait,
-    SkipLocked,
+impl From<NotLocked> for Outcome {
+    fn from(not_locked: NotLocked) -> Self {
+        match not_locked {
+            NotLocked::Gone => Self::Gone,
+            NotLocked::Busy => Self::Busy,
+        }
+    }
 }
 
-impl<H: Handler> Batcher<H> {
-    /// Tries one dead letter; see [`DeadLetters::redrive`](super::DeadLetters::redrive).
+/// What an attempt has come to before its failure is recorded.
+enum Attempt {
+    Ended(Outcome),
+    Failed(Box<DeadLetter>, Failure),
+}
+
+impl<H: Handler> Transactions<H> {
+    /// Attempts a dead letter; see [`DeadLetters::redrive`](super::DeadLetters::redrive).
     pub(in crate::listener) async fn redrive(
         &self,
         id: Uuid,
-        patience: Patience,
-    ) -> Result<Outcome, Failure> {
-        let mut connection = self.connection().await?;
-        let mut dead_letter = None;
-        let (outcome, usable) = self
-            .guarded(self.try_once(&mut connection, id, patience, &mut dead_letter))
-            .await;
-        // Where it took too long, the server may have ended the session.
-        let usable = usable && !matches!(outcome, Err(Stop::TooSlow(_)));
-        if !usable {
-            connection.close_on_drop();
-        }
-        let outcome = outcome.map_err(|stop| match stop {
-            // Tried like this for ever, it would keep its key locked most of the time.
-            Stop::TooSlow(error) if dead_letter.is_some() => Failure::Unknown(error).into(),
-            stop => stop,
-        });
-        match (outcome, dead_letter) {
-            (Ok(outcome), _) => Ok(outcome),
-            (Err(Stop::Failure(failure @ Failure::Transient(_))), _) => Err(failure),
-            (Err(Stop::Failure(failure)), Some(dead_letter)) => {
-                if !usable {
-                    // It may be the only one that there can be.
-                    std::mem::drop(connection);
-                    connection = self.connection().await?;
-                }
-                self.stays(connection, &dead_letter, failure).await
-            }
-            (Err(Stop::Failure(failure)), None) => Err(Failure::Transient(failure.into())),
-            (Err(Stop::TooSlow(error)), _) => Err(Failure::Transient(error)),
-            (Err(Stop::TooManyDeadLetters | Stop::Busy(_)), _) => {
-                Err(Failure::Transient("a try puts nothing aside".into()))
+        mode: LockMode,
+    ) -> Result<Outcome, Failed> {
+        match self.attempt(id, mode).await? {
+            Attempt::Ended(outcome) => Ok(outcome),
+            Attempt::Failed(dead_letter, failure) => {
+                self.record_failure(&dead_letter, failure).await
             }
         }
     }
 
-    /// The dead letter is told as soon as it is locked, also where the handler panics.
-    async fn try_once(
+    async fn attempt(&self, id: Uuid, mode: LockMode) -> Result<Attempt, Failed> {
+        // Known as soon as it is locked, also if the handler panics.
+        let mut locked = None;
+        let connection = self.connection().await?;
+        let apply = async |connection: &mut PgConnection| {
+            self.apply_dead_letter(connection, id, mode, &mut locked)
+                .await
+        };
+        let aborted = match self.run(connection, apply).await {
+            Ok(outcome) => return Ok(Attempt::Ended(outcome)),
+            Err(aborted) => aborted,
+        };
+        match (aborted, locked) {
+            (Aborted::Failed(failed), _) if matches!(failed.failure, Failure::Transient(_)) => {
+                Err(failed)
+            }
+            (Aborted::Failed(failed), Some(dead_letter)) => {
+                Ok(Attempt::Failed(dead_letter, failed.failure))
+            }
+            // Retried as a transient failure for ever, it would keep its key locked most of the time.
+            (Aborted::TooSlow(error), Some(dead_letter)) => {
+                Ok(Attempt::Failed(dead_letter, Failure::Unknown(error)))
+            }
+            (Aborted::Failed(failed), None) => {
+                Err(Failure::Transient(failed.failure.into()).into())
+            }
+            (Aborted::TooSlow(error), None) => Err(Failure::Transient(error).into()),
+        }
+    }
+
+    async fn apply_dead_letter(
         &self,
         connection: &mut PgConnection,
         id: Uuid,
-        patience: Patience,
-        told: &mut Option<DeadLetter>,
-    ) -> Result<Outcome, Stop> {
-        let mut tx = connection.begin_with(BEGIN).await?;
-        let dead_letter = match lock(&mut tx, &self.listener, id, patience).await? {
+        mode: LockMode,
+        locked: &mut Option<Box<DeadLetter>>,
+    ) -> Result<Outcome, Aborted> {
+        let mut tx = begin(connection).await?;
+        let dead_letter = match store::lock(&mut tx, &self.listener, id, mode).await? {
             Ok(dead_letter) => dead_letter,
-            Err(outcome) => return Ok(outcome),
+            Err(not_locked) => return Ok(not_locked.into()),
         };
         if !dead_letter.first {
             if dead_letter.retry_at.is_some() {
-                park(&mut tx, &self.listener, dead_letter.id).await?;
-                finish(tx).await?;
+                store::park(&mut tx, &self.listener, dead_letter.id).await?;
+                commit(tx).await?;
             }
             return Ok(Outcome::Behind);
         }
-        *told = Some(dead_letter.clone());
+        let dead_letter = locked.insert(Box::new(dead_letter));
         Step::DeadLetterLocked.reached();
         let outgoing = match disposition::<H>(&dead_letter.message).1 {
             Disposition::Ignore => Vec::new(),
@@ -124,78 +130,50 @@ impl<H: Handler> Batcher<H> {
                 self.handler.handle(&mut tx, &[received]).await?
             }
         };
-        remove(&mut tx, &self.listener, &dead_letter).await?;
+        store::remove(&mut tx, &self.listener, dead_letter).await?;
         append(&mut tx, &outgoing).await?;
         Step::DeadLetterRemoved.reached();
-        finish(tx).await?;
+        commit(tx).await?;
         Ok(Outcome::Applied)
     }
 
-    /// A dead letter that has failed again stays with its new error, unless somebody else has applied it or given it up since. On the
-    /// connection of the try, which is rolled back first.
-    async fn stays(
+    /// Records a failed attempt, unless another process has applied or discarded the dead letter since.
+    async fn record_failure(
         &self,
-        mut connection: PoolConnection<Postgres>,
         dead_letter: &DeadLetter,
         failure: Failure,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, Failed> {
         let attempts = dead_letter.attempts + 1;
-        let (kind, error) = match failure {
-            Failure::Refused(named) => {
-                match named
-                    .into_iter()
-                    .find(|refusal| refusal.id == dead_letter.id)
-                {
-                    Some(refusal) => (refusal.kind.into(), refusal.source.to_string()),
-                    None => (
-                        Kind::Unknown,
-                        "the handler refuses another event than it was given".to_owned(),
-                    ),
-                }
-            }
-            Failure::Poison(error) => (Kind::Poison, error.to_string()),
-            Failure::Unknown(error) | Failure::Transient(error) => {
-                (Kind::Unknown, error.to_string())
-            }
-        };
-        let error = ledger::text(&error);
-        let wait = match kind {
-            Kind::Deferred | Kind::Unknown => self.retry.next(attempts),
-            Kind::Poison | Kind::Parked => None,
-        };
-        let noted = async {
-            let mut tx = connection.begin_with(BEGIN).await?;
-            let now = match lock(&mut tx, &self.listener, dead_letter.id, Patience::Wait).await? {
-                Ok(now) => now,
-                Err(outcome) => return Ok(Some(outcome)),
-            };
-            // Somebody may have tried it since; then that one's word stands.
+        let (kind, error) = classify(dead_letter.id, failure);
+        let error = error_text(&error);
+        let retry_in = (kind.is_retried())
+            .then(|| self.retry.next(attempts))
+            .flatten();
+        let record = async |connection: &mut PgConnection| {
+            let mut tx = begin(connection).await?;
+            let now =
+                match store::lock(&mut tx, &self.listener, dead_letter.id, LockMode::Wait).await? {
+                    Ok(now) => now,
+                    Err(not_locked) => return Ok(Some(not_locked.into())),
+                };
+            // If another process has attempted it since, what that one recorded stands.
             if now.attempts == dead_letter.attempts {
-                sqlx::query(
-                    "update dead_letter
-                     set kind = $3, error = $4, attempts = attempts + 1, retry_at = now() + make_interval(secs => $5)
-                     where listener = $1 and id = $2",
-                )
-                .bind(&self.listener)
-                .bind(dead_letter.id)
-                .bind(kind.as_str())
-                .bind(&error)
-                .bind(wait.map(|wait| wait.as_secs_f64()))
-                .execute(&mut *tx)
-                .await?;
+                store::record_attempt(&mut tx, &self.listener, now.id, kind, &error, retry_in)
+                    .await?;
             }
             Step::DeadLetterStays.reached();
             tx.commit().await?;
-            Ok(None)
+            Ok::<_, sqlx::Error>(None)
         };
-        let noted = timeout(TRANSACTION_TIMEOUT, noted).await;
-        if let Some(outcome) = in_time(connection, noted)? {
+        let mut connection = self.connection().await?;
+        if let Some(outcome) = deadline::within(TIMEOUT, &mut connection, record).await? {
             return Ok(outcome);
         }
-        if wait.is_none() {
+        if retry_in.is_none() {
             tracing::warn!(
                 listener = self.listener, id = %dead_letter.id, kind = kind.as_str(), error, attempts,
-                "a dead letter is not tried any more by itself; redrive it when its cause is gone, or drop it"
+                "automatic retries of a dead letter have ended; fix its cause and run `dead-letters redrive`, or run \
+                 `dead-letters discard`"
             );
         }
         Ok(Outcome::Failed {
@@ -204,178 +182,39 @@ impl<H: Handler> Batcher<H> {
             attempts,
         })
     }
-}
 
-/// What the database has answered, if it has. The server's own time-outs do not help against a connection that died without
-/// a word.
-pub(super) fn in_time<T>(
-    mut connection: PoolConnection<Postgres>,
-    answer: Result<Result<T, sqlx::Error>, Elapsed>,
-) -> Result<T, sqlx::Error> {
-    answer.unwrap_or_else(|_| {
-        connection.close_on_drop();
-        let why = format!("the database has not answered within {TRANSACTION_TIMEOUT:?}");
-        Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
-    })
-}
-
-/// Locks a dead letter's key, then the dead letter: in this order everybody does, whoever parks behind it too.
-async fn lock(
-    tx: &mut PgTransaction<'_>,
-    listener: &str,
-    id: Uuid,
-    patience: Patience,
-) -> Result<Result<DeadLetter, Outcome>, sqlx::Error> {
-    let of: Option<(String, Option<Vec<u8>>)> =
-        sqlx::query_as("select topic, key from dead_letter where listener = $1 and id = $2")
-            .bind(listener)
-            .bind(id)
-            .fetch_optional(&mut **tx)
-            .await?;
-    let Some((topic, key)) = of else {
-        return Ok(Err(Outcome::Gone));
-    };
-    if let Some(key) = key
-        && !hold(tx, listener, &topic, &key, patience).await?
-    {
-        return Ok(Err(Outcome::Busy));
+    /// Discards a dead letter; see [`DeadLetters::discard`](super::DeadLetters::discard).
+    pub(super) async fn discard(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
+        let discard = async |connection: &mut PgConnection| {
+            let mut tx = begin(connection).await?;
+            let Ok(dead_letter) = store::lock(&mut tx, &self.listener, id, LockMode::Wait).await?
+            else {
+                return Ok(false);
+            };
+            store::discard(&mut tx, &self.listener, &dead_letter, reason).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(true)
+        };
+        let mut connection = self.pool.acquire().await?;
+        let discarded = deadline::within(TIMEOUT, &mut connection, discard).await?;
+        if discarded {
+            tracing::warn!(listener = self.listener, %id, reason, "discarded a dead letter");
+        }
+        Ok(discarded)
     }
-    let patient = patience == Patience::Wait;
-    let dead_letter = rows::lock(tx, listener, id, patient).await?;
-    Ok(dead_letter.ok_or(if patient {
-        Outcome::Gone
-    } else {
-        Outcome::Busy
-    }))
 }
 
-/// Locks a key, and says whether it could. With a dead letter there is its row; where somebody has removed it by hand, it is made
-/// again, so that the dead letter can be tried and what comes later waits.
-async fn hold(
-    tx: &mut PgTransaction<'_>,
-    listener: &str,
-    topic: &str,
-    key: &[u8],
-    patience: Patience,
-) -> Result<bool, sqlx::Error> {
-    if patience == Patience::Wait {
-        ledger::block(tx, listener, &[(topic, key)].into()).await?;
-        return Ok(true);
+/// The kind and the error of a dead letter that failed again.
+fn classify(id: Uuid, failure: Failure) -> (Kind, String) {
+    match failure {
+        Failure::Refused(refusals) => match refusals.into_iter().find(|refusal| refusal.id == id) {
+            Some(refusal) => (refusal.kind.into(), refusal.source.to_string()),
+            None => (
+                Kind::Unknown,
+                "the handler refused another event than it was given".to_owned(),
+            ),
+        },
+        Failure::Poison(error) => (Kind::Poison, error.to_string()),
+        Failure::Unknown(error) | Failure::Transient(error) => (Kind::Unknown, error.to_string()),
     }
-    // One that is there and locked is not waited for, so it must not come to a conflict; one that somebody else is just making
-    // is.
-    let held: Option<bool> = sqlx::query_scalar(
-        "with held as (
-             select from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3) for update skip locked
-         ), made as (
-             insert into blocked_key (listener, topic, key_digest)
-             select $1, $2, sha256($3)
-             where not exists (select from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3))
-             on conflict do nothing
-             returning true
-         )
-         select true from held union all select true from made",
-    )
-    .bind(listener)
-    .bind(topic)
-    .bind(key)
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(held.is_some())
-}
-
-/// Has a dead letter that is locked wait behind the first of its key, where two partitions dead-lettered a first one of it at once: it is
-/// not due, or each look would find it, until it is the first.
-async fn park(tx: &mut PgTransaction<'_>, listener: &str, id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update dead_letter set kind = 'parked', retry_at = null where listener = $1 and id = $2",
-    )
-    .bind(listener)
-    .bind(id)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Removes a dead letter that is locked. What waits behind it is due, or its key is free.
-async fn remove(
-    tx: &mut PgTransaction<'_>,
-    listener: &str,
-    dead_letter: &DeadLetter,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from dead_letter where listener = $1 and id = $2")
-        .bind(listener)
-        .bind(dead_letter.id)
-        .execute(&mut **tx)
-        .await?;
-    let Some(key) = &dead_letter.message.key else {
-        return Ok(());
-    };
-    let next: Option<(Uuid,)> = sqlx::query_as(
-        "select id from dead_letter where listener = $1 and topic = $2 and key_digest = sha256($3) order by seq limit 1",
-    )
-    .bind(listener)
-    .bind(&dead_letter.message.at.topic)
-    .bind(key)
-    .fetch_optional(&mut **tx)
-    .await?;
-    match next {
-        Some((id,)) => sqlx::query(
-            "update dead_letter set retry_at = now()
-             where listener = $1 and id = $2 and kind = 'parked' and retry_at is null",
-        )
-        .bind(listener)
-        .bind(id)
-        .execute(&mut **tx)
-        .await?,
-        None => sqlx::query("delete from blocked_key where listener = $1 and topic = $2 and key_digest = sha256($3)")
-            .bind(listener)
-            .bind(&dead_letter.message.at.topic)
-            .bind(key)
-            .execute(&mut **tx)
-            .await?,
-    };
-    Ok(())
-}
-
-/// Gives a dead letter up; see [`DeadLetters::drop`](super::DeadLetters::drop).
-pub(super) async fn discard(
-    pool: &PgPool,
-    listener: &str,
-    id: Uuid,
-    reason: &str,
-) -> Result<bool, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    let dropped = discard_in_transaction(&mut connection, listener, id, reason);
-    let dropped = timeout(TRANSACTION_TIMEOUT, dropped).await;
-    in_time(connection, dropped)
-}
-
-async fn discard_in_transaction(
-    connection: &mut PgConnection,
-    listener: &str,
-    id: Uuid,
-    reason: &str,
-) -> Result<bool, sqlx::Error> {
-    let mut tx = connection.begin_with(BEGIN).await?;
-    let Ok(dead_letter) = lock(&mut tx, listener, id, Patience::Wait).await? else {
-        return Ok(false);
-    };
-    sqlx::query(
-        r#"insert into discarded_dead_letter
-             (listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value,
-              attempts, dead_lettered_at, reason)
-           select listener, id, kind, error, topic, partition, "offset", produced_at, key, header_names, header_values, value,
-                  attempts, dead_lettered_at, $3
-           from dead_letter where listener = $1 and id = $2"#,
-    )
-    .bind(listener)
-    .bind(id)
-    .bind(ledger::text(reason))
-    .execute(&mut *tx)
-    .await?;
-    remove(&mut tx, listener, &dead_letter).await?;
-    tx.commit().await?;
-    tracing::warn!(listener, %id, reason, "a dead letter is given up");
-    Ok(true)
 }

@@ -1,12 +1,12 @@
-//! Dead letters, parked keys and redrive, on real PostgreSQL. Interleavings are forced: a handler stops within its transaction
-//! until it is let go, and others are seen to wait for its locks.
+//! Dead letters, parked keys and redrive, on real PostgreSQL. Tests force interleavings: the handler is held within its
+//! transaction, and the test observes that others wait for its locks.
 
-mod due;
+mod concurrency;
 mod failures;
 mod keys;
-mod meetings;
+mod retries;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -20,10 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::Outgoing;
-use crate::listener::batch::{Settled, Work};
-use crate::listener::bisect::Unsettled;
+use crate::listener::apply::Applier;
+use crate::listener::batch::{Batch, Settled, Unsettled};
+use crate::listener::breaker::BreakerPolicy;
 use crate::listener::clock::Moment;
-use crate::listener::{Received, Refusal};
+use crate::listener::failure::Refusal;
+use crate::listener::handler::Received;
+use crate::listener::partition::Partition;
 use crate::message::{Message, Position};
 
 #[derive(Debug, Deserialize)]
@@ -32,57 +35,57 @@ enum Note {
     #[serde(rename = "note.taken")]
     Taken {
         event_id: Uuid,
-        #[serde(default, deserialize_with = "careless")]
+        #[serde(default, deserialize_with = "deserialize_trap")]
         trap: bool,
     },
 }
 
-fn careless<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+fn deserialize_trap<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     let trap = bool::deserialize(from)?;
     assert!(!trap, "it is a trap");
     Ok(trap)
 }
 
-/// An error that cannot be shown.
+/// An error whose `Display` panics.
 #[derive(Debug)]
-struct Unspeakable;
+struct DisplayPanics;
 
-impl std::fmt::Display for Unspeakable {
+impl std::fmt::Display for DisplayPanics {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         panic!("there are no words for it");
     }
 }
 
-impl std::error::Error for Unspeakable {}
+impl std::error::Error for DisplayPanics {}
 
-/// What becomes of an event.
+/// What the handler does with an event.
 #[derive(Debug, Clone, Copy)]
-enum Verdict {
+enum Behaviour {
     Poison,
     Deferred,
-    /// Breaks a rule of the database.
-    Violates,
-    /// Fails, and no rule says what that means.
-    Strange,
+    /// Violates a constraint.
+    ViolatesConstraint,
+    /// Fails with an error that is neither transient nor poison.
+    UnknownError,
     Panics,
-    /// Wants a table that is not there.
-    Lacks,
-    /// Breaks a rule of the database, and goes on as if nothing had happened.
-    Swallows,
-    /// Refuses another event than it was given.
-    Mistakes,
-    Unspeakable,
-    /// Takes longer than a statement may, among more events than that.
+    /// Uses a table that does not exist.
+    MissingTable,
+    /// Violates a constraint, and ignores the error.
+    SwallowsError,
+    /// Refuses an event that it was not given.
+    RefusesAnother,
+    DisplayPanics,
+    /// Exceeds the statement time-out in batches of more events than that.
     Slow(usize),
-    /// Leaves its connection idle for longer than the server waits, among more events than that; then sends so many bytes.
+    /// Exceeds the idle time-out in batches of more events than that, then sends so many bytes.
     Idle(usize, usize),
 }
 
-/// Writes each event down, unless it is told otherwise.
+/// Inserts each event into the table `note`, unless it is set to do something else.
 #[derive(Default)]
-struct Clerk {
-    verdicts: Mutex<HashMap<Uuid, Verdict>>,
-    /// Where it stops within its transaction: it says that it is there, and waits to be let go.
+struct Script {
+    behaviours: Mutex<HashMap<Uuid, Behaviour>>,
+    /// Where it is held within its transaction.
     gate: Mutex<Option<Arc<Gate>>>,
 }
 
@@ -92,9 +95,9 @@ struct Gate {
 }
 
 #[derive(Clone)]
-struct Shared(Arc<Clerk>);
+struct Scripted(Arc<Script>);
 
-impl Handler for Shared {
+impl Handler for Scripted {
     type Event = Note;
 
     async fn handle(
@@ -106,24 +109,28 @@ impl Handler for Shared {
         for received in batch {
             let Note::Taken { event_id, trap } = received.event;
             assert!(!trap);
-            let verdict = self.0.verdicts.lock().unwrap().get(&event_id).copied();
-            let statement = match verdict {
+            let behaviour = self.0.behaviours.lock().unwrap().get(&event_id).copied();
+            let statement = match behaviour {
                 None => "insert into note (id) values ($1)",
-                Some(Verdict::Violates) => "insert into note (id, cents) values ($1, -1)",
-                Some(Verdict::Strange) => "select strange($1)",
-                Some(Verdict::Lacks) => "insert into lacking (id) values ($1)",
-                Some(Verdict::Panics) => panic!("no such note"),
-                Some(Verdict::Swallows) => {
+                Some(Behaviour::ViolatesConstraint) => {
+                    "insert into note (id, cents) values ($1, -1)"
+                }
+                Some(Behaviour::UnknownError) => "select unknown_error($1)",
+                Some(Behaviour::MissingTable) => "insert into lacking (id) values ($1)",
+                Some(Behaviour::Panics) => panic!("no such note"),
+                Some(Behaviour::SwallowsError) => {
                     let broken = sqlx::query("insert into note (cents) values (-1)");
                     drop(broken.execute(&mut **tx).await);
                     continue;
                 }
-                Some(Verdict::Mistakes) => {
+                Some(Behaviour::RefusesAnother) => {
                     refusals.push(Refusal::poison(Uuid::max(), "another"));
                     continue;
                 }
-                Some(Verdict::Unspeakable) => return Err(Failure::Unknown(Unspeakable.into())),
-                Some(Verdict::Slow(above)) => {
+                Some(Behaviour::DisplayPanics) => {
+                    return Err(Failure::Unknown(DisplayPanics.into()));
+                }
+                Some(Behaviour::Slow(above)) => {
                     sqlx::query("set local statement_timeout = 100")
                         .execute(&mut **tx)
                         .await?;
@@ -133,7 +140,7 @@ impl Handler for Shared {
                         "insert into note (id) values ($1)"
                     }
                 }
-                Some(Verdict::Idle(above, bytes)) => {
+                Some(Behaviour::Idle(above, bytes)) => {
                     if batch.len() > above {
                         sqlx::query("set local idle_in_transaction_session_timeout = 50")
                             .execute(&mut **tx)
@@ -146,11 +153,11 @@ impl Handler for Shared {
                     }
                     "insert into note (id) values ($1)"
                 }
-                Some(Verdict::Poison) => {
+                Some(Behaviour::Poison) => {
                     refusals.push(Refusal::poison(event_id, "never"));
                     continue;
                 }
-                Some(Verdict::Deferred) => {
+                Some(Behaviour::Deferred) => {
                     refusals.push(Refusal::deferred(event_id, "not yet"));
                     continue;
                 }
@@ -172,15 +179,15 @@ impl Handler for Shared {
     }
 }
 
-struct Desk {
+struct Fixture {
     pool: PgPool,
-    clerk: Arc<Clerk>,
-    batcher: Arc<Batcher<Shared>>,
-    dead_letters: DeadLetters<Shared>,
+    script: Arc<Script>,
+    applier: Arc<Applier<Scripted>>,
+    dead_letters: DeadLetters<Scripted>,
 }
 
-const LISTENER: &str = "clerk";
-/// What a test waits for has come by then, or never will.
+const LISTENER: &str = "notes";
+/// The longest wait of a test.
 const WITHIN: Duration = Duration::from_secs(60);
 
 async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
@@ -192,7 +199,7 @@ async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     tokio::time::timeout(WITHIN, waits).await.expect(what);
 }
 
-impl Desk {
+impl Fixture {
     async fn new() -> Self {
         Self::with(BreakerPolicy::default(), RetryPolicy::default()).await
     }
@@ -208,84 +215,81 @@ impl Desk {
             crate::schema::OUTBOX,
             crate::schema::INBOX,
             "create table note (seq bigint generated always as identity, id uuid unique, cents integer default 0 check (cents >= 0));
-             create function strange(uuid) returns void language plpgsql as 'begin raise exception ''strange''; end'",
+             create function unknown_error(uuid) returns void language plpgsql as 'begin raise exception ''no known reason''; end'",
         ] {
             sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
         }
-        let clerk = Arc::new(Clerk::default());
-        let handler = Shared(Arc::clone(&clerk));
-        let batcher = Batcher::new(
-            LISTENER.to_owned(),
-            pool.clone(),
-            handler.clone(),
-            breaker,
-            retry,
-        );
+        let script = Arc::new(Script::default());
+        let handler = Scripted(Arc::clone(&script));
+        let applier = applier(LISTENER, &pool, handler.clone(), breaker, retry);
         let dead_letters = DeadLetters::new(LISTENER, pool.clone(), handler, retry);
         Self {
             pool,
-            clerk,
-            batcher: Arc::new(batcher),
+            script,
+            applier: Arc::new(applier),
             dead_letters,
         }
     }
 
-    fn told(&self, event: u128, verdict: Option<Verdict>) {
-        let mut verdicts = self.clerk.verdicts.lock().unwrap();
-        match verdict {
-            Some(verdict) => verdicts.insert(id(event), verdict),
-            None => verdicts.remove(&id(event)),
+    fn set(&self, event: u128, behaviour: Option<Behaviour>) {
+        let mut behaviours = self.script.behaviours.lock().unwrap();
+        match behaviour {
+            Some(behaviour) => behaviours.insert(id(event), behaviour),
+            None => behaviours.remove(&id(event)),
         };
     }
 
-    /// From now on the handler stops within its transaction.
-    fn stops(&self) -> Arc<Gate> {
+    /// Holds the handler within its transactions from now on.
+    fn hold(&self) -> Arc<Gate> {
         let gate = Arc::new(Gate {
             reached: Semaphore::new(0),
             open: Semaphore::new(0),
         });
-        *self.clerk.gate.lock().unwrap() = Some(Arc::clone(&gate));
+        *self.script.gate.lock().unwrap() = Some(Arc::clone(&gate));
         gate
     }
 
-    fn stops_no_more(&self) {
-        *self.clerk.gate.lock().unwrap() = None;
+    fn hold_no_more(&self) {
+        *self.script.gate.lock().unwrap() = None;
     }
 
-    async fn settle(&self, epoch: Option<i64>, messages: &[Message]) -> Settled {
-        self.batcher.settle(&work(epoch, messages)).await.unwrap()
+    async fn apply(&self, epoch: Option<i64>, messages: &[Message]) -> Settled {
+        self.applier
+            .apply(&batch_of(epoch, messages))
+            .await
+            .unwrap()
     }
 
-    /// As [`settle`](Self::settle), beside the test.
-    fn settling(
+    /// As [`apply`](Self::apply), in a task of its own.
+    fn spawn_apply(
         &self,
         epoch: Option<i64>,
         messages: &[Message],
     ) -> tokio::task::JoinHandle<Result<Settled, Box<Unsettled>>> {
-        self.settling_work(work(epoch, messages))
+        self.spawn_apply_batch(batch_of(epoch, messages))
     }
 
-    fn settling_work(
+    fn spawn_apply_batch(
         &self,
-        work: Work,
+        batch: Batch,
     ) -> tokio::task::JoinHandle<Result<Settled, Box<Unsettled>>> {
-        let batcher = Arc::clone(&self.batcher);
-        tokio::spawn(async move { batcher.settle(&work).await })
+        let applier = Arc::clone(&self.applier);
+        tokio::spawn(async move { applier.apply(&batch).await })
     }
 
     /// An operator's dead letters, over connections from `pool`.
-    fn operator(&self, pool: PgPool) -> DeadLetters<Shared> {
-        let handler = Shared(Arc::clone(&self.clerk));
+    fn operator(&self, pool: PgPool) -> DeadLetters<Scripted> {
+        let handler = Scripted(Arc::clone(&self.script));
         DeadLetters::new(LISTENER, pool, handler, RetryPolicy::default())
     }
 
     /// An operator redrives `event`.
-    fn redriving(&self, event: u128) -> tokio::task::JoinHandle<Result<Outcome, Failure>> {
+    fn spawn_redrive(&self, event: u128) -> tokio::task::JoinHandle<Result<Outcome, Failure>> {
         let dead_letters = self.operator(self.pool.clone());
         tokio::spawn(async move { dead_letters.redrive(id(event)).await })
     }
 
-    /// The events that were written down, in that order.
+    /// The events that the handler has written, in that order.
     async fn notes(&self) -> Vec<u128> {
         let ids: Vec<Uuid> = sqlx::query_scalar("select id from note order by seq")
             .fetch_all(&self.pool)
@@ -294,8 +298,8 @@ impl Desk {
         ids.into_iter().map(|id| id.as_u128()).collect()
     }
 
-    /// Dead letters by event and kind.
-    async fn move_to_dead_letter(&self) -> Vec<(u128, Kind)> {
+    /// The dead letters' events and kinds, in their order.
+    async fn kinds(&self) -> Vec<(u128, Kind)> {
         let dead_letters = self
             .dead_letters
             .list(&Filter::default(), 100)
@@ -311,35 +315,61 @@ impl Desk {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Waits until somebody waits for a lock in this database.
-    async fn somebody_waits(&self) {
+    /// Waits until a session waits for a lock in this database.
+    async fn a_lock_is_awaited(&self) {
         let waiting = "select count(*) from pg_stat_activity
                        where datname = current_database() and wait_event_type = 'Lock'";
         let waits = async || self.count(waiting).await > 0;
-        eventually("somebody waits for a lock", waits).await;
+        eventually("a lock is awaited", waits).await;
     }
 
-    /// All that is to be tried by itself is due.
-    async fn are_due(&self) {
+    /// Makes all automatic retries due.
+    async fn make_due(&self) {
         let due = "update dead_letter set retry_at = now() where retry_at is not null";
         sqlx::query(due).execute(&self.pool).await.unwrap();
     }
 
-    /// One look at what is due.
-    async fn looks(&self) -> super::due::Pass {
+    /// One pass over what is due.
+    async fn pass(&self) -> super::retry_loop::Pass {
         let stop = CancellationToken::new();
-        self.batcher.redrive_due(&stop).await.unwrap()
+        self.applier.transactions.redrive_due(&stop).await.unwrap()
     }
 
-    /// Tries all that is due until nothing is.
-    async fn tries_what_is_due(&self) {
+    /// Runs automatic retries until none is due.
+    async fn retry_until_none_is_due(&self) {
         let stop = CancellationToken::new();
-        let trying = tokio::spawn(keep_trying(Arc::clone(&self.batcher), stop.clone()));
+        let retrying = tokio::spawn(retry_loop::run(
+            Arc::clone(&self.applier.transactions),
+            stop.clone(),
+        ));
         let due = "select count(*) from dead_letter where retry_at < now() + interval '1 minute'";
         let tried = async || self.count(due).await == 0;
         eventually("nothing is due", tried).await;
         stop.cancel();
-        trying.await.unwrap();
+        retrying.await.unwrap();
+    }
+}
+
+fn applier(
+    listener: &str,
+    pool: &PgPool,
+    handler: Scripted,
+    breaker: BreakerPolicy,
+    retry: RetryPolicy,
+) -> Applier<Scripted> {
+    let transactions = Transactions {
+        listener: listener.to_owned(),
+        pool: pool.clone(),
+        handler,
+        retry,
+    };
+    Applier::new(transactions, breaker)
+}
+
+fn partition(topic: &str) -> Partition {
+    Partition {
+        topic: topic.to_owned(),
+        number: 0,
     }
 }
 
@@ -366,13 +396,13 @@ fn notes(key: &str, events: &[u128]) -> Vec<Message> {
     events.iter().map(|event| note(*event, Some(key))).collect()
 }
 
-fn work(epoch: Option<i64>, messages: &[Message]) -> Work {
-    Work {
+fn batch_of(epoch: Option<i64>, messages: &[Message]) -> Batch {
+    Batch {
         messages: messages.to_vec(),
-        epochs: BTreeMap::from([(("note".to_owned(), 0), epoch)]),
-        taken: Moment::now(),
-        most: 500,
-        full: false,
+        epochs: [(partition("note"), epoch)].into(),
+        taken_at: Moment::now(),
+        max_transaction: 500,
+        is_full: false,
     }
 }
 

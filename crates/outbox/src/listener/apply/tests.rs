@@ -1,6 +1,4 @@
-//! The transaction of a batch, on real PostgreSQL.
-
-use std::sync::Mutex;
+//! Batches in one transaction, on real PostgreSQL.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -8,12 +6,18 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgPoolOptions, PgTransaction};
 use stack::testing::{Context, database};
 
+use uuid::Uuid;
+
 use super::*;
-use crate::listener::Refusal;
-use crate::message::Position;
+use crate::listener::clock::Moment;
+use crate::listener::failure::Refusal;
+use crate::listener::handler::Received;
+use crate::listener::partition::Partition;
+use crate::listener::retry::RetryPolicy;
+use crate::message::{Message, Position};
 use crate::{Event, Outgoing};
 
-const LISTENER: &str = "till";
+const LISTENER: &str = "ledger";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
@@ -29,19 +33,19 @@ impl Event for Payment {
         *event_id
     }
     fn aggregate_id(&self) -> String {
-        "till".to_owned()
+        "ledger".to_owned()
     }
 }
 
 /// Adds up cents in a table, answers each payment with an event, and fails as told.
 #[derive(Default)]
-struct Till {
+struct Ledger {
     fails: Mutex<Vec<Failure>>,
     panics: bool,
     swallows: bool,
 }
 
-impl Handler for Till {
+impl Handler for Ledger {
     type Event = Payment;
     const IGNORED_EVENT_TYPES: &'static [&'static str] = &["payment.noted"];
 
@@ -53,14 +57,14 @@ impl Handler for Till {
         let mut outgoing = Vec::new();
         for received in batch {
             let Payment::Received { cents, .. } = received.event;
-            sqlx::query("update till set cents = cents + $1")
+            sqlx::query("update ledger set cents = cents + $1")
                 .bind(cents)
                 .execute(&mut **tx)
                 .await?;
             let event_id = Uuid::now_v7();
             outgoing.push(Outgoing::new(&Payment::Received { event_id, cents })?);
         }
-        assert!(!self.panics, "the till is on fire");
+        assert!(!self.panics, "the ledger is on fire");
         if self.swallows {
             drop(sqlx::query("select from nowhere").execute(&mut **tx).await);
             return Ok(Vec::new());
@@ -74,11 +78,11 @@ impl Handler for Till {
 
 struct Fixture {
     pool: PgPool,
-    batcher: Batcher<Till>,
+    applier: Applier<Ledger>,
 }
 
 impl Fixture {
-    async fn new(till: Till) -> Self {
+    async fn new(ledger: Ledger) -> Self {
         let database = database(Context::Order).await;
         let pool = PgPoolOptions::new()
             .max_connections(4)
@@ -88,12 +92,12 @@ impl Fixture {
         for ddl in [crate::schema::OUTBOX, crate::schema::INBOX] {
             sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
         }
-        sqlx::raw_sql("create table till (cents bigint not null); insert into till values (0)")
+        sqlx::raw_sql("create table ledger (cents bigint not null); insert into ledger values (0)")
             .execute(&pool)
             .await
             .unwrap();
-        let batcher = batcher(LISTENER, &pool, till);
-        Self { pool, batcher }
+        let applier = applier(LISTENER, &pool, ledger);
+        Self { pool, applier }
     }
 
     async fn count(&self, sql: &'static str) -> i64 {
@@ -101,13 +105,18 @@ impl Fixture {
     }
 
     async fn cents(&self) -> i64 {
-        self.count("select cents from till").await
+        self.count("select cents from ledger").await
     }
 }
 
-fn batcher(listener: &str, pool: &PgPool, till: Till) -> Batcher<Till> {
-    let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
-    Batcher::new(listener.to_owned(), pool.clone(), till, breaker, retry)
+fn applier(listener: &str, pool: &PgPool, handler: Ledger) -> Applier<Ledger> {
+    let transactions = Transactions {
+        listener: listener.to_owned(),
+        pool: pool.clone(),
+        handler,
+        retry: RetryPolicy::default(),
+    };
+    Applier::new(transactions, BreakerPolicy::default())
 }
 
 fn id(number: u128) -> Uuid {
@@ -133,29 +142,32 @@ fn message(offset: i64, event_type: &str, value: &str) -> Message {
     }
 }
 
-fn work(epoch: Option<i64>, messages: &[Message]) -> Work {
-    let partition = ("payment".to_owned(), 0);
-    Work {
+fn batch_of(epoch: Option<i64>, messages: &[Message]) -> Batch {
+    let partition = Partition {
+        topic: "payment".to_owned(),
+        number: 0,
+    };
+    Batch {
         messages: messages.to_vec(),
-        epochs: BTreeMap::from([(partition, epoch)]),
-        taken: Moment::now(),
-        most: 500,
-        full: false,
+        epochs: [(partition, epoch)].into(),
+        taken_at: Moment::now(),
+        max_transaction: 500,
+        is_full: false,
     }
 }
 
 #[tokio::test]
 async fn a_redelivered_event_is_applied_once() {
-    let fixture = Fixture::new(Till::default()).await;
-    let first = work(
+    let fixture = Fixture::new(Ledger::default()).await;
+    let first = batch_of(
         None,
         &[payment(0, 1, 5), payment(1, 1, 5), payment(2, 2, 7)],
     );
-    let settled = fixture.batcher.settle(&first).await.unwrap();
+    let settled = fixture.applier.apply(&first).await.unwrap();
     assert_eq!((settled.fresh, settled.dead_lettered), (2, 0));
     let held = settled.held.values().next().copied();
-    let again = work(held, &[payment(3, 2, 7), payment(4, 3, 1)]);
-    let settled = fixture.batcher.settle(&again).await.unwrap();
+    let again = batch_of(held, &[payment(3, 2, 7), payment(4, 3, 1)]);
+    let settled = fixture.applier.apply(&again).await.unwrap();
     assert_eq!(settled.fresh, 1);
     assert_eq!(fixture.cents().await, 13);
     assert_eq!(fixture.count("select count(*) from inbox").await, 3);
@@ -168,15 +180,19 @@ async fn a_redelivered_event_is_applied_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_dead_lettered_whole_and_the_rest_is_applied() {
-    let fixture = Fixture::new(Till::default()).await;
-    let batch = [
+async fn undecodable_messages_are_dead_lettered_whole_and_the_rest_is_applied() {
+    let fixture = Fixture::new(Ledger::default()).await;
+    let messages = [
         message(0, "payment.received", "no json \0"),
         message(1, "payment.lost", "{}"),
         message(2, "payment.noted", "{}"),
         payment(3, 1, 5),
     ];
-    let settled = fixture.batcher.settle(&work(None, &batch)).await.unwrap();
+    let settled = fixture
+        .applier
+        .apply(&batch_of(None, &messages))
+        .await
+        .unwrap();
     assert_eq!((settled.fresh, settled.dead_lettered), (4, 2));
     assert_eq!(fixture.cents().await, 5);
     let (value, names, at): (Vec<u8>, Vec<String>, Option<chrono::DateTime<chrono::Utc>>) = sqlx::query_as(
@@ -191,14 +207,14 @@ async fn what_does_not_decode_is_dead_lettered_whole_and_the_rest_is_applied() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_does_not_quote_its_message_whole() {
-    let fixture = Fixture::new(Till::default()).await;
+async fn the_error_of_a_dead_letter_is_bounded() {
+    let fixture = Fixture::new(Ledger::default()).await;
     let mut garbage = payment(0, 1, 5);
     let id = "x".repeat(100_000).into_bytes();
     garbage.headers.push(("id".to_owned(), Some(id)));
     fixture
-        .batcher
-        .settle(&work(None, &[garbage]))
+        .applier
+        .apply(&batch_of(None, &[garbage]))
         .await
         .unwrap();
     let length = "select length(error)::bigint from dead_letter where error like '%characters)'";
@@ -206,15 +222,15 @@ async fn a_dead_letter_does_not_quote_its_message_whole() {
 }
 
 #[tokio::test]
-async fn dead_letters_of_any_number_leave_no_prepared_statement_behind() {
-    let fixture = Fixture::new(Till::default()).await;
-    // On the one connection that there is.
+async fn writing_any_number_of_dead_letters_leaves_no_prepared_statement_behind() {
+    let fixture = Fixture::new(Ledger::default()).await;
+    // With a single connection.
     let others: Vec<_> = futures::future::join_all((1..4).map(|_| fixture.pool.acquire())).await;
     for last in 1..5 {
         let garbage: Vec<Message> = (0..last)
             .map(|offset| message(offset + 10 * last, "payment.lost", "{}"))
             .collect();
-        let settled = fixture.batcher.settle(&work(None, &garbage)).await;
+        let settled = fixture.applier.apply(&batch_of(None, &garbage)).await;
         assert_eq!(i64::try_from(settled.unwrap().dead_lettered).unwrap(), last);
     }
     let prepared = "select count(*) from pg_prepared_statements where statement like 'insert into dead_letter%'";
@@ -223,18 +239,22 @@ async fn dead_letters_of_any_number_leave_no_prepared_statement_behind() {
 }
 
 #[tokio::test]
-async fn what_the_handler_refuses_is_dead_lettered_and_the_rest_is_applied() {
+async fn events_that_the_handler_refuses_are_dead_lettered_and_the_rest_is_applied() {
     let refusals = vec![
         Refusal::deferred(id(2), "no such account"),
         Refusal::poison(id(3), "no"),
     ];
-    let till = Till {
+    let ledger = Ledger {
         fails: Mutex::new(vec![Failure::Refused(refusals)]),
-        ..Till::default()
+        ..Ledger::default()
     };
-    let fixture = Fixture::new(till).await;
-    let batch = [payment(0, 1, 1), payment(1, 2, 10), payment(2, 3, 100)];
-    let settled = fixture.batcher.settle(&work(None, &batch)).await.unwrap();
+    let fixture = Fixture::new(ledger).await;
+    let messages = [payment(0, 1, 1), payment(1, 2, 10), payment(2, 3, 100)];
+    let settled = fixture
+        .applier
+        .apply(&batch_of(None, &messages))
+        .await
+        .unwrap();
     assert_eq!((settled.fresh, settled.dead_lettered), (3, 2));
     assert_eq!(fixture.cents().await, 1);
     assert_eq!(
@@ -247,27 +267,27 @@ async fn what_the_handler_refuses_is_dead_lettered_and_the_rest_is_applied() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fails_leaves_nothing_and_comes_again() {
-    let till = Till {
+async fn a_failed_batch_leaves_nothing_behind_and_is_applied_at_the_next_attempt() {
+    let ledger = Ledger {
         fails: Mutex::new(vec![Failure::Transient("the weather".into())]),
-        ..Till::default()
+        ..Ledger::default()
     };
-    let fixture = Fixture::new(till).await;
-    let batch = work(None, &[payment(0, 1, 5)]);
-    let failed = fixture.batcher.settle(&batch).await.unwrap_err();
-    assert!(matches!(failed.failure, Failure::Transient(_)));
+    let fixture = Fixture::new(ledger).await;
+    let batch = batch_of(None, &[payment(0, 1, 5)]);
+    let failed = fixture.applier.apply(&batch).await.unwrap_err();
+    assert!(matches!(failed.failure(), Failure::Transient(_)));
     assert_eq!(fixture.count("select count(*) from inbox").await, 0);
-    fixture.batcher.settle(&batch).await.unwrap();
+    fixture.applier.apply(&batch).await.unwrap();
     assert_eq!(fixture.cents().await, 5);
 }
 
 #[tokio::test]
-async fn a_panic_is_poison_and_its_connection_is_closed() {
-    let till = Till {
+async fn a_panic_is_poison_and_its_connection_is_discarded() {
+    let ledger = Ledger {
         panics: true,
-        ..Till::default()
+        ..Ledger::default()
     };
-    let fixture = Fixture::new(till).await;
+    let fixture = Fixture::new(ledger).await;
     let backends = || async {
         sqlx::query_scalar::<_, i64>(
             "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'",
@@ -276,8 +296,8 @@ async fn a_panic_is_poison_and_its_connection_is_closed() {
         .await
         .unwrap()
     };
-    let batch = work(None, &[payment(0, 1, 5)]);
-    let settled = fixture.batcher.settle(&batch).await.unwrap();
+    let batch = batch_of(None, &[payment(0, 1, 5)]);
+    let settled = fixture.applier.apply(&batch).await.unwrap();
     assert_eq!((settled.applied, settled.dead_lettered), (0, 1));
     let why = "select count(*) from dead_letter where kind = 'poison' and error like '%on fire%'";
     assert_eq!(fixture.count(why).await, 1);
@@ -288,64 +308,67 @@ async fn a_panic_is_poison_and_its_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn after_an_unknown_error_the_connection_is_closed() {
-    let till = Till {
+async fn an_unknown_error_discards_the_connection() {
+    let ledger = Ledger {
         fails: Mutex::new(vec![Failure::Unknown("?".into())]),
-        ..Till::default()
+        ..Ledger::default()
     };
-    let fixture = Fixture::new(till).await;
-    // On the one connection that there is.
+    let fixture = Fixture::new(ledger).await;
+    // With a single connection.
     let others: Vec<_> = futures::future::join_all((1..4).map(|_| fixture.pool.acquire())).await;
     let backend = "select pg_backend_pid()::bigint";
     let before = fixture.count(backend).await;
-    let batch = work(None, &[payment(0, 1, 5)]);
-    fixture.batcher.settle(&batch).await.unwrap_err();
+    let batch = batch_of(None, &[payment(0, 1, 5)]);
+    fixture.applier.apply(&batch).await.unwrap_err();
     assert_ne!(fixture.count(backend).await, before);
     drop(others);
 }
 
 #[tokio::test]
-async fn an_error_that_the_handler_swallows_does_not_lose_the_batch() {
-    let till = Till {
+async fn a_database_error_that_the_handler_swallows_does_not_lose_the_batch() {
+    let ledger = Ledger {
         swallows: true,
-        ..Till::default()
+        ..Ledger::default()
     };
-    let fixture = Fixture::new(till).await;
+    let fixture = Fixture::new(ledger).await;
     let failed = fixture
-        .batcher
-        .settle(&work(None, &[payment(0, 1, 5)]))
+        .applier
+        .apply(&batch_of(None, &[payment(0, 1, 5)]))
         .await;
-    let failure = failed.unwrap_err().failure;
-    assert!(matches!(failure, Failure::Unknown(_)), "{failure:?}");
+    let failed = failed.unwrap_err();
+    assert!(
+        matches!(failed.failure(), Failure::Unknown(_)),
+        "{failed:?}"
+    );
     assert_eq!(fixture.count("select count(*) from inbox").await, 0);
 }
 
 #[tokio::test]
 async fn a_superseded_consumer_writes_nothing_until_it_claims_again() {
-    let fixture = Fixture::new(Till::default()).await;
+    let fixture = Fixture::new(Ledger::default()).await;
     let first = fixture
-        .batcher
-        .settle(&work(None, &[payment(0, 1, 1)]))
+        .applier
+        .apply(&batch_of(None, &[payment(0, 1, 1)]))
         .await
         .unwrap();
     let stale = first.held.values().next().copied();
     // Another consumer claims the partition.
     fixture
-        .batcher
-        .settle(&work(None, &[payment(1, 2, 1)]))
+        .applier
+        .apply(&batch_of(None, &[payment(1, 2, 1)]))
         .await
         .unwrap();
     let woken = fixture
-        .batcher
-        .settle(&work(stale, &[payment(2, 3, 1)]))
+        .applier
+        .apply(&batch_of(stale, &[payment(2, 3, 1)]))
         .await
         .unwrap();
     assert_eq!(woken.superseded.len(), 1);
     assert!(woken.held.is_empty());
     assert_eq!(fixture.cents().await, 2);
     let claimed = fixture
-        .batcher
-        .settle(&work(None, &[payment(2, 3, 1)]))
+        .applier
+        .apply(&batch_of(None, &[payment(2, 3, 1)]))
         .await
         .unwrap();
     assert_eq!(claimed.held.len(), 1);
@@ -353,28 +376,28 @@ async fn a_superseded_consumer_writes_nothing_until_it_claims_again() {
 }
 
 #[tokio::test]
-async fn a_batch_that_was_taken_long_ago_is_left_out_whoever_holds_the_partition() {
-    let fixture = Fixture::new(Till::default()).await;
-    let mut stale = work(None, &[payment(0, 1, 5)]);
-    stale.taken = Moment::long_ago();
-    let settled = fixture.batcher.settle(&stale).await.unwrap();
+async fn a_batch_that_was_taken_long_ago_writes_nothing_even_if_its_partition_is_still_held() {
+    let fixture = Fixture::new(Ledger::default()).await;
+    let mut stale = batch_of(None, &[payment(0, 1, 5)]);
+    stale.taken_at = Moment::long_ago();
+    let settled = fixture.applier.apply(&stale).await.unwrap();
     assert_eq!(settled.superseded.len(), 1);
     assert!(settled.held.is_empty(), "nothing is committed to Kafka");
     assert_eq!(fixture.count("select count(*) from inbox").await, 0);
     fixture
-        .batcher
-        .settle(&work(None, &[payment(0, 1, 5)]))
+        .applier
+        .apply(&batch_of(None, &[payment(0, 1, 5)]))
         .await
         .unwrap();
     assert_eq!(fixture.cents().await, 5);
 }
 
 #[tokio::test]
-async fn two_listeners_in_one_database_do_not_see_each_other() {
-    let fixture = Fixture::new(Till::default()).await;
-    let batch = work(None, &[payment(0, 1, 5)]);
-    fixture.batcher.settle(&batch).await.unwrap();
-    let other = batcher("other", &fixture.pool, Till::default());
-    other.settle(&batch).await.unwrap();
+async fn two_listeners_in_one_database_do_not_see_each_others_rows() {
+    let fixture = Fixture::new(Ledger::default()).await;
+    let batch = batch_of(None, &[payment(0, 1, 5)]);
+    fixture.applier.apply(&batch).await.unwrap();
+    let other = applier("other", &fixture.pool, Ledger::default());
+    other.apply(&batch).await.unwrap();
     assert_eq!(fixture.cents().await, 10);
 }

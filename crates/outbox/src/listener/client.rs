@@ -1,0 +1,268 @@
+//! The configuration as librdkafka's: its properties, and what librdkafka says of them.
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use super::config::Config;
+use super::error::Error;
+
+impl Config {
+    /// Checks the configuration as [`Listener::new`](super::Listener::new) and librdkafka do, together with the files that it
+    /// names. It connects nowhere.
+    ///
+    /// # Errors
+    /// Those of [`Listener::new`](super::Listener::new).
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_names()?;
+        self.check_locations()?;
+        let mut client = self.client()?;
+        // Without an address, a client connects nowhere.
+        client.remove("bootstrap.servers");
+        client.create_native_config().map_err(refused)?;
+        // With this method, librdkafka would ask the token's issuer at once.
+        if client.get("sasl.oauthbearer.method") == Some("oidc") {
+            return Ok(());
+        }
+        client.create::<BaseConsumer>().map(drop).map_err(refused)
+    }
+
+    /// Checks the names and values of properties, on a machine without the files that they name: of `property_files` only the
+    /// names, and no combination of properties.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Reserved`], [`Error::Secret`], [`Error::Twice`] or [`Error::Property`].
+    pub fn check_without_files(&self) -> Result<(), Error> {
+        self.check_names()?;
+        self.without_files()
+            .create_native_config()
+            .map_err(refused)?;
+        for property in self.property_files.keys() {
+            // Whether the property exists; what it may be, only the file's content tells.
+            let checked = ClientConfig::new()
+                .set(property, "1")
+                .create_native_config();
+            if let Err(
+                error @ KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..),
+            ) = checked
+            {
+                return Err(refused(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// librdkafka tells which property names a missing file, but not which file.
+    fn check_locations(&self) -> Result<(), Error> {
+        for (property, path) in &self.properties {
+            // `probe` searches where systems keep their certificate authorities.
+            if property.ends_with(".location") && !["", "probe"].contains(&path.as_str()) {
+                std::fs::metadata(path).map_err(|source| Error::PropertyFile {
+                    property: property.clone(),
+                    path: path.into(),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The Kafka client's configuration, with the present content of the files: for a consumer of your own that is set up like the
+    /// listener's, for example to measure or to watch.
+    ///
+    /// # Errors
+    /// [`Error::PropertyFile`].
+    pub fn client(&self) -> Result<ClientConfig, Error> {
+        let mut client = self.without_files();
+        for (property, path) in &self.property_files {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::PropertyFile {
+                property: property.clone(),
+                path: path.clone(),
+                source,
+            })?;
+            client.set(property, text.trim_end_matches(['\r', '\n']));
+        }
+        Ok(client)
+    }
+
+    fn without_files(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        let settings = [
+            ("bootstrap.servers", self.bootstrap_servers.as_str()),
+            ("group.id", &self.group),
+            // Offsets follow the transaction that applied the messages, never a timer.
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("isolation.level", "read_committed"),
+            // With the new protocol an exceeded max.poll.interval.ms is fatal (librdkafka#5541, 2.12 to 2.14).
+            ("group.protocol", "classic"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            // How long the partitions of a killed worker stay unassigned (default 45 s).
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "1000"),
+            // A topic that is created later is found within seconds (default 5 minutes).
+            ("topic.metadata.refresh.interval.ms", "2000"),
+            ("fetch.min.bytes", "1"),
+            ("fetch.wait.max.ms", "50"),
+            // Bounded memory: a fetch starts once less than this is buffered, and returns at most this much from all partitions
+            // together (otherwise from each). A larger message comes alone.
+            ("queued.max.messages.kbytes", "256"),
+            ("fetch.max.bytes", "262144"),
+            ("fetch.message.max.bytes", "262144"),
+            // A producer's property, but librdkafka raises fetch.max.bytes to it.
+            ("message.max.bytes", "262144"),
+            // Otherwise fetching pauses for a second once the queue was full.
+            ("fetch.queue.backoff.ms", "10"),
+            // A connection that died without a word is noticed and replaced.
+            ("socket.keepalive.enable", "true"),
+            ("socket.timeout.ms", "10000"),
+            ("reconnect.backoff.max.ms", "2000"),
+            // The first answer of a broker that was fenced and comes back names no broker at all; librdkafka then drops the only
+            // one that it knows, and would use bootstrap.servers again only after 5 minutes.
+            ("metadata.recovery.rebootstrap.trigger.ms", "5000"),
+            // They tell which brokers are connected.
+            ("statistics.interval.ms", "2000"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        for (key, value) in settings {
+            client.set(key, value);
+        }
+        for (key, value) in &self.properties {
+            client.set(key, value);
+        }
+        client
+    }
+}
+
+/// librdkafka's error about a configuration. Its own text would repeat the value.
+pub(super) fn refused(error: KafkaError) -> Error {
+    match error {
+        KafkaError::ClientConfig(_, reason, property, _) => Error::Property { property, reason },
+        error => Error::Config(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payments() -> Config {
+        Config::new("127.0.0.1:9092", "payments", "payment")
+    }
+
+    fn with(properties: &[(&str, &str)]) -> Config {
+        let mut config = payments();
+        for (name, value) in properties {
+            config
+                .properties
+                .insert((*name).to_owned(), (*value).to_owned());
+        }
+        config
+    }
+
+    #[test]
+    fn properties_that_void_the_guarantees_are_refused() {
+        payments().check().unwrap();
+        with(&[("client.rack", "00123")]).check().unwrap();
+        for name in ["auto.offset.reset", "group.id", "bootstrap.servers"] {
+            let refused = with(&[(name, "latest")]).check();
+            assert!(matches!(refused, Err(Error::Reserved(key)) if key == name));
+            let mut config = payments();
+            config.property_files.insert(name.to_owned(), "x".into());
+            assert!(matches!(config.check(), Err(Error::Reserved(key)) if key == name));
+        }
+        let config = Config::new("127.0.0.1:9092", &"x".repeat(64), "payment");
+        assert!(matches!(config.check(), Err(Error::Name(_))));
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_refuses_is_named() {
+        for (name, value, reason) in [
+            ("session.timeout", "1", "No such configuration property"),
+            ("session.timeout.ms", "soon", "Invalid value"),
+            ("security.protocol", "TLS", "Invalid value"),
+        ] {
+            let told = with(&[(name, value)]).check().unwrap_err().to_string();
+            assert!(told.contains(name) && told.contains(reason), "{told}");
+        }
+        // librdkafka checks combinations only as it creates a client.
+        let scram = with(&[
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+        ]);
+        let refused = scram.check();
+        assert!(matches!(refused, Err(Error::Config(_))), "{refused:?}");
+        let authority = with(&[
+            ("security.protocol", "SSL"),
+            ("ssl.ca.location", "/nowhere"),
+        ]);
+        let told = authority.check().unwrap_err().to_string();
+        assert!(
+            told.contains("ssl.ca.location") && told.contains("/nowhere"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn names_and_values_are_checked_without_the_files() {
+        let mut tls = with(&[
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("ssl.ca.location", "/nowhere"),
+        ]);
+        let mut file = |property: &str| {
+            tls.property_files
+                .insert(property.to_owned(), "/nowhere".into());
+            tls.check_without_files()
+        };
+        file("sasl.password").unwrap();
+        file("ssl.key.pem").unwrap();
+        let told = file("sasl.pasword").unwrap_err().to_string();
+        assert!(told.contains("sasl.pasword"), "{told}");
+        for name in ["session.timeout", "sasl.password", "group.id"] {
+            let told = with(&[(name, "1")]).check_without_files().unwrap_err();
+            assert!(told.to_string().contains(name), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_never_shown() {
+        let literal = with(&[("sasl.password", "hunter2")]);
+        let told = literal.check().unwrap_err().to_string();
+        assert!(
+            told.contains("sasl.password") && told.contains("property_files"),
+            "{told}"
+        );
+        let shown = format!("{literal:?} {}", serde_json::to_string(&literal).unwrap());
+        assert!(
+            !shown.contains("hunter2") && shown.contains("<redacted>"),
+            "{shown}"
+        );
+
+        let path = std::env::temp_dir().join(format!("listener-secret-{}", std::process::id()));
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let mut config = with(&[
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "payments"),
+        ]);
+        config
+            .property_files
+            .insert("sasl.password".to_owned(), path.clone());
+        let (checked, client) = (config.check(), config.client());
+        std::fs::remove_file(&path).unwrap();
+        checked.unwrap();
+        assert_eq!(client.unwrap().get("sasl.password"), Some("hunter2"));
+        let told = config.check().unwrap_err().to_string();
+        assert!(
+            told.contains("sasl.password") && told.contains("listener-secret"),
+            "{told}"
+        );
+
+        let mut twice = with(&[("client.rack", "a")]);
+        twice.property_files.insert("client.rack".to_owned(), path);
+        assert!(matches!(twice.check(), Err(Error::Twice(name)) if name == "client.rack"));
+    }
+}

@@ -1,0 +1,167 @@
+//! What librdkafka tells: rebalances, statistics, errors and log lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
+use tokio::sync::Notify;
+
+use super::partition::Partition;
+
+/// A change of the assignment.
+#[derive(Debug)]
+pub(super) enum Change {
+    Assigned(BTreeSet<Partition>),
+    Revoked(BTreeSet<Partition>),
+    /// The whole assignment is gone.
+    Lost,
+}
+
+/// The state that librdkafka's callbacks write and the poll loop reads.
+pub(super) struct State {
+    changes: Mutex<Vec<Change>>,
+    changed: Notify,
+    /// When a broker was last connected.
+    last_broker: Mutex<Instant>,
+    /// Messages of each partition that are still to be received.
+    lag: Mutex<BTreeMap<Partition, u64>>,
+    /// The last error that keeps the consumer from its messages.
+    error: Mutex<Option<String>>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            changes: Mutex::default(),
+            changed: Notify::new(),
+            last_broker: Mutex::new(Instant::now()),
+            lag: Mutex::default(),
+            error: Mutex::default(),
+        }
+    }
+
+    /// The changes of the assignment since the last call, oldest first.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        std::mem::take(&mut *lock(&self.changes))
+    }
+
+    /// Resolves when the assignment has changed.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn time_without_broker(&self) -> Duration {
+        lock(&self.last_broker).elapsed()
+    }
+
+    /// Takes over when a broker was last connected: a new consumer is as far from one as the old one was.
+    pub(super) fn inherit(&self, old: &Self) {
+        *lock(&self.last_broker) = *lock(&old.last_broker);
+    }
+
+    pub(super) fn lag(&self) -> BTreeMap<Partition, u64> {
+        lock(&self.lag).clone()
+    }
+
+    pub(super) fn error(&self) -> Option<String> {
+        lock(&self.error).clone()
+    }
+
+    pub(super) fn set_error(&self, error: Option<String>) {
+        *lock(&self.error) = error;
+    }
+}
+
+/// The callbacks hold no lock while they may panic.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The callbacks' receiver.
+pub(super) struct Context(pub(super) std::sync::Arc<State>);
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let mut brokers = statistics.brokers.values();
+        if brokers.any(|broker| broker.state == "UP") {
+            *lock(&self.0.last_broker) = Instant::now();
+        }
+        let mut lag = lock(&self.0.lag);
+        for (topic, statistics) in statistics.topics {
+            for (number, partition) in statistics.partitions {
+                // Fetched messages are counted; of the others only offsets are known. -1001 stands for no offset.
+                let fetched = u64::try_from(partition.fetchq_cnt).unwrap_or_default();
+                let unfetched = if partition.next_offset >= 0 {
+                    partition.ls_offset - partition.next_offset
+                } else {
+                    0
+                };
+                let waiting = fetched + u64::try_from(unfetched).unwrap_or_default();
+                let topic = topic.clone();
+                lag.insert(Partition { topic, number }, waiting);
+            }
+        }
+        lag.retain(|partition, _| partition.number >= 0);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let change = match rebalance {
+            Rebalance::Assign(list) => {
+                let assigned = partitions(list);
+                if !assigned.is_empty() {
+                    self.0.set_error(None);
+                }
+                Change::Assigned(assigned)
+            }
+            Rebalance::Revoke(list) => Change::Revoked(partitions(list)),
+            Rebalance::Error(error) => {
+                tracing::warn!(%error, "the rebalance failed; giving up the assignment");
+                Change::Lost
+            }
+        };
+        lock(&self.0.changes).push(change);
+        self.0.changed.notify_one();
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // The messages are settled: if they are delivered again, that changes nothing.
+            tracing::warn!(%error, "cannot commit offsets");
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> BTreeSet<Partition> {
+    let elements = list.elements();
+    let partitions = elements.iter().map(|element| Partition {
+        topic: element.topic().to_owned(),
+        number: element.partition(),
+    });
+    partitions.collect()
+}

@@ -1,0 +1,139 @@
+//! A dead letter's data: as written, as read, and as selected.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row};
+use uuid::Uuid;
+
+use super::kind::Kind;
+use crate::message::{Message, Position};
+
+/// A dead letter: a message set aside with its error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The event's id, under which the inbox records it.
+    pub id: Uuid,
+    /// The order in which the listener wrote its dead letters.
+    pub seq: i64,
+    /// Why it is a dead letter.
+    pub kind: Kind,
+    /// The error of the last attempt, of at most 2,000 characters.
+    pub error: String,
+    /// How many attempts there were; 0 for a parked one.
+    pub attempts: u32,
+    /// When it was dead-lettered: UTC, in the format of RFC 3339.
+    pub dead_lettered_at: String,
+    /// Seconds since then.
+    pub age_s: u64,
+    /// When the listener retries it by itself, if it does: UTC, in the format of RFC 3339.
+    pub retry_at: Option<String>,
+    /// Whether it can be redriven: it is the first of its key, or its message has no key.
+    pub first: bool,
+    /// The message: position, timestamp, key, headers and value as they came.
+    pub message: Message,
+}
+
+impl DeadLetter {
+    /// The event's type, if the message names one.
+    #[must_use]
+    pub fn event_type(&self) -> Option<String> {
+        self.message.open().ok().map(|opened| opened.event_type)
+    }
+}
+
+impl FromRow<'_, PgRow> for DeadLetter {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let names: Vec<String> = row.try_get("header_names")?;
+        let values: Vec<Option<Vec<u8>>> = row.try_get("header_values")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            seq: row.try_get("seq")?,
+            kind: Kind::from_column(row.try_get("kind")?)?,
+            error: row.try_get("error")?,
+            attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
+            dead_lettered_at: row.try_get("dead_lettered_at")?,
+            age_s: row.try_get::<i64, _>("age_s")?.unsigned_abs(),
+            retry_at: row.try_get("retry_at")?,
+            first: row.try_get("first")?,
+            message: Message {
+                at: Position {
+                    topic: row.try_get("topic")?,
+                    partition: row.try_get("partition")?,
+                    offset: row.try_get("offset")?,
+                },
+                timestamp: row.try_get("timestamp")?,
+                key: row.try_get("key")?,
+                headers: names.into_iter().zip(values).collect(),
+                value: row.try_get("value")?,
+            },
+        })
+    }
+}
+
+/// Selects dead letters; all given conditions must hold.
+///
+/// ```
+/// use outbox::listener::dead_letter::{Filter, Kind};
+///
+/// let old_poison = Filter {
+///     kind: Some(Kind::Poison),
+///     older_than_s: Some(3600),
+///     ..Filter::default()
+/// };
+/// # assert_eq!(old_poison.topic, None);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The one with this event id.
+    pub id: Option<Uuid>,
+    /// Those of this topic.
+    pub topic: Option<String>,
+    /// Those of this key, as raw bytes.
+    pub key: Option<Vec<u8>>,
+    /// Those of this kind.
+    pub kind: Option<Kind>,
+    /// Those of this event type. No column holds it: it is decoded from each message.
+    pub event_type: Option<String>,
+    /// Those that were dead-lettered at least so many seconds ago.
+    pub older_than_s: Option<u64>,
+}
+
+/// A message that becomes a dead letter.
+pub(in crate::listener) struct NewDeadLetter<'a> {
+    pub(in crate::listener) id: Uuid,
+    pub(in crate::listener) kind: Kind,
+    /// As [`error_text`] returns it.
+    pub(in crate::listener) error: String,
+    pub(in crate::listener) attempts: u32,
+    /// When the listener retries it by itself, from now.
+    pub(in crate::listener) retry_in: Option<Duration>,
+    pub(in crate::listener) message: &'a Message,
+}
+
+/// The most characters of an error that are kept: it may quote a whole message.
+const MAX_ERROR: usize = 2000;
+
+/// An error for `dead_letter.error` and the log. PostgreSQL's text has no U+0000, which an error may quote. Of a long error the
+/// beginning is kept, together with its length.
+pub(in crate::listener) fn error_text(error: &str) -> String {
+    let text = error.replace('\0', "\u{fffd}");
+    match text.char_indices().nth(MAX_ERROR) {
+        Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_text_has_no_nul_and_is_bounded() {
+        assert_eq!(error_text("a\0b"), "a\u{fffd}b");
+        let whole = "ä".repeat(MAX_ERROR);
+        assert_eq!(error_text(&whole), whole);
+        let cut = error_text(&format!("{whole}ö"));
+        assert_eq!(cut, format!("{whole}… (2001 characters)"));
+    }
+}

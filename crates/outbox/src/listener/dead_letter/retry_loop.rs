@@ -1,0 +1,163 @@
+//! Automatic retries: the running listener attempts dead letters that are due.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::redrive::Outcome;
+use super::store::{self, LockMode};
+use crate::deadline;
+use crate::listener::failure::Failure;
+use crate::listener::handler::Handler;
+use crate::listener::progress;
+use crate::listener::retry::POLL_INTERVAL;
+use crate::listener::stop::Failed;
+use crate::listener::transaction::{TIMEOUT, Transactions};
+
+/// The wait after an error of the database, and of a dead letter that could not be attempted.
+pub(super) const ERROR_WAIT: Duration = Duration::from_secs(2);
+/// How often dead letters are counted.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a lasting error that an operator must cure is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// The most dead letters attempted in one pass.
+const PASS_SIZE: i64 = 100;
+/// How long a pass goes on if some attempts take long: what has become due since comes first in the next one.
+const PASS_TIME: Duration = Duration::from_secs(1);
+
+/// What one pass over due dead letters has come to.
+#[derive(Default)]
+pub(super) struct Pass {
+    /// Whether more dead letters may be due.
+    pub(super) full: bool,
+    pub(super) applied: usize,
+    /// Attempted without success; they are no longer due.
+    pub(super) stayed: usize,
+    /// The last error for which a dead letter could not be attempted, and its id if one was chosen.
+    pub(super) failed: Option<(Option<Uuid>, Failed)>,
+}
+
+impl Pass {
+    /// How long to wait before the next pass.
+    pub(super) fn wait(&self) -> Duration {
+        match self.failed {
+            // What was parked behind them is due now.
+            _ if self.applied > 0 => Duration::ZERO,
+            // The rest is due too, unless the pass only met dead letters that it could not attempt.
+            _ if self.full && self.stayed > 0 => Duration::ZERO,
+            None => POLL_INTERVAL,
+            Some(_) => ERROR_WAIT,
+        }
+    }
+}
+
+impl<H: Handler> Transactions<H> {
+    /// Attempts what is due, until `shutdown` is cancelled.
+    pub(super) async fn redrive_due(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
+        let mut connection = self.connection().await?;
+        let due = async |connection: &mut PgConnection| {
+            store::due(connection, &self.listener, PASS_SIZE).await
+        };
+        let due = deadline::within(TIMEOUT, &mut connection, due).await?;
+        drop(connection);
+        let mut pass = Pass {
+            full: i64::try_from(due.len()) == Ok(PASS_SIZE),
+            ..Pass::default()
+        };
+        let began = Instant::now();
+        let mut attempted = 0;
+        for id in due {
+            if shutdown.is_cancelled() {
+                break;
+            }
+            if attempted > 1 && began.elapsed() > PASS_TIME {
+                pass.full = true;
+                break;
+            }
+            match self.redrive(id, LockMode::SkipLocked).await {
+                Ok(Outcome::Applied) => {
+                    tracing::info!(listener = self.listener, %id, "applied a dead letter");
+                    pass.applied += 1;
+                }
+                Ok(Outcome::Failed { .. }) => pass.stayed += 1,
+                Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => continue,
+                // It may be the only one that needs what is missing: others come first for a while.
+                Err(failed) => {
+                    self.postpone(id, &failed.failure).await?;
+                    pass.failed = Some((Some(id), failed));
+                }
+            }
+            attempted += 1;
+        }
+        Ok(pass)
+    }
+
+    async fn postpone(&self, id: Uuid, failure: &Failure) -> Result<(), Failure> {
+        let error = failure.to_string();
+        let postpone = async |connection: &mut PgConnection| {
+            store::postpone(connection, &self.listener, id, &error, ERROR_WAIT).await
+        };
+        let mut connection = self.connection().await?;
+        Ok(deadline::within(TIMEOUT, &mut connection, postpone).await?)
+    }
+
+    /// Sets the gauge of dead letters.
+    async fn count(&self) -> Result<(), Failure> {
+        let count =
+            async |connection: &mut PgConnection| store::count(connection, &self.listener).await;
+        let mut connection = self.connection().await?;
+        let counts = deadline::within(TIMEOUT, &mut connection, count).await?;
+        progress::set_dead_letters(&self.listener, &counts);
+        Ok(())
+    }
+}
+
+/// Attempts dead letters as they become due, until `shutdown` is cancelled.
+pub(in crate::listener) async fn run<H: Handler>(
+    transactions: Arc<Transactions<H>>,
+    shutdown: CancellationToken,
+) {
+    let listener = &transactions.listener;
+    let mut logged: Option<Instant> = None;
+    let mut counted: Option<Instant> = None;
+    loop {
+        if counted.is_none_or(|then| then.elapsed() > COUNT_INTERVAL) {
+            counted = Some(Instant::now());
+            if let Err(error) = transactions.count().await {
+                tracing::warn!(%error, listener, "cannot count dead letters");
+            }
+        }
+        let pass = transactions.redrive_due(&shutdown).await;
+        let pass = pass.unwrap_or_else(|failure| Pass {
+            failed: Some((None, failure.into())),
+            ..Pass::default()
+        });
+        let wait = pass.wait();
+        match pass.failed {
+            None => logged = None,
+            Some((id, Failed { failure, advice })) => {
+                let is_due = |then: Instant| advice.is_some() && then.elapsed() > LOG_INTERVAL;
+                if logged.is_none_or(is_due) {
+                    logged = Some(Instant::now());
+                    log(listener, id, &failure, advice);
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+fn log(listener: &str, id: Option<Uuid>, error: &Failure, advice: Option<&str>) {
+    if let Some(advice) = advice {
+        tracing::error!(%error, advice, ?id, listener,
+            "cannot retry dead letters until an operator follows the advice");
+    } else {
+        tracing::warn!(%error, ?id, listener, "cannot retry dead letters now");
+    }
+}

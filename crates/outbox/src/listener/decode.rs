@@ -1,0 +1,52 @@
+//! What a message is to become: applied, ignored, or a dead letter.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use uuid::Uuid;
+
+use super::dead_letter::kind::Kind;
+use super::handler::{Handler, Received};
+use super::panic;
+use crate::message::Message;
+
+/// What a message is to become.
+pub(super) enum Disposition<E> {
+    Apply(Received<E>),
+    Ignore,
+    DeadLetter(Kind, String),
+}
+
+/// The id under which the inbox records a message. It takes decoding the message.
+pub(super) fn identity(message: &Message) -> Uuid {
+    message.open().map_or_else(|(id, _)| id, |opened| opened.id)
+}
+
+/// A message's identity and its disposition.
+pub(super) fn disposition<H: Handler>(message: &Message) -> (Uuid, Disposition<H::Event>) {
+    let opened = match message.open() {
+        Ok(opened) => opened,
+        Err((id, error)) => return (id, Disposition::DeadLetter(Kind::Poison, error.to_string())),
+    };
+    let id = opened.id;
+    if H::IGNORED_EVENT_TYPES.contains(&opened.event_type.as_str()) {
+        return (id, Disposition::Ignore);
+    }
+    // The event's own `Deserialize` may panic.
+    let decode = AssertUnwindSafe(|| opened.decode().map_err(|error| error.to_string()));
+    let decoded = catch_unwind(decode).unwrap_or_else(|caught| {
+        Err(format!(
+            "decoding the event panicked: {}",
+            panic::text(&*caught)
+        ))
+    });
+    let disposition = match decoded {
+        Ok(event) => Disposition::Apply(Received {
+            id,
+            key: message.key.clone(),
+            at: message.at.clone(),
+            event,
+        }),
+        Err(error) => Disposition::DeadLetter(Kind::Poison, error),
+    };
+    (id, disposition)
+}

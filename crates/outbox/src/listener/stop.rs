@@ -1,0 +1,77 @@
+//! Why a transaction, a part of a batch, or a batch stopped before it was done.
+
+use std::collections::HashSet;
+
+use super::failure::{BoxError, Failure};
+use super::partition::Key;
+
+/// A failure, and what an operator must do before a retry can succeed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    pub(super) advice: Option<&'static str>,
+}
+
+impl<F: Into<Failure>> From<F> for Failed {
+    fn from(failure: F) -> Self {
+        let failure = failure.into();
+        let advice = failure.advice();
+        Self { failure, advice }
+    }
+}
+
+/// Why a transaction was rolled back.
+#[derive(Debug)]
+pub(super) enum Aborted {
+    /// The database or the handler failed.
+    Failed(Failed),
+    /// It exceeded a bound of its own or of the server's.
+    TooSlow(BoxError),
+}
+
+impl<F: Into<Failure>> From<F> for Aborted {
+    fn from(failure: F) -> Self {
+        Self::Failed(failure.into().into())
+    }
+}
+
+/// Why a part of a batch was not settled.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The database or the handler failed.
+    Failed(Failed),
+    /// Its transaction took too long; with fewer messages it may not.
+    TooSlow(BoxError),
+    /// The circuit breaker permits nothing.
+    BreakerOpen,
+    /// The circuit breaker permits fewer messages, or fewer dead letters.
+    BreakerLimit,
+    /// Another transaction has locked these keys, which have dead letters.
+    KeyLocked(HashSet<Key>),
+}
+
+impl From<Aborted> for Stop {
+    fn from(aborted: Aborted) -> Self {
+        match aborted {
+            Aborted::Failed(failed) => Self::Failed(failed),
+            Aborted::TooSlow(error) => Self::TooSlow(error),
+        }
+    }
+}
+
+/// What the rest of a batch waits for.
+#[derive(Debug)]
+pub(super) enum Blocker {
+    /// A later attempt, which may succeed.
+    Failed(Failed),
+    /// The circuit breaker, which must become half-open.
+    BreakerOpen,
+    /// Another transaction, which must release keys of the rest.
+    KeyLocked,
+}
+
+impl<F: Into<Failure>> From<F> for Blocker {
+    fn from(failure: F) -> Self {
+        Self::Failed(failure.into().into())
+    }
+}

@@ -1,0 +1,113 @@
+//! A listener's transactions: begin, time-out, panic guard, commit.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgTransaction;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+
+use super::failure::Failure;
+use super::retry::RetryPolicy;
+use super::stop::Aborted;
+use super::{panic, progress};
+use crate::deadline;
+
+/// How long a transaction may take, the handler's work included.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// At a higher isolation level a statement does not see what was committed while it waited for a lock, and locks are how workers
+/// and operators learn of each other.
+const BEGIN: &str = "begin isolation level read committed";
+
+/// What every transaction of a listener needs: its name, its database, its handler.
+pub(super) struct Transactions<H> {
+    pub(super) listener: String,
+    pub(super) pool: PgPool,
+    pub(super) handler: H,
+    pub(super) retry: RetryPolicy,
+}
+
+impl<H> Transactions<H> {
+    /// A pooled connection. Its absence is no message's fault, whatever the server answers.
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        let connection = self.pool.acquire().await;
+        connection.map_err(|error| Failure::Transient(error.into()))
+    }
+
+    /// Runs a transaction on `connection` within [`TIMEOUT`], and catches a panic of the handler. The connection returns to the
+    /// pool, or is discarded if it cannot be reused.
+    pub(super) async fn run<T>(
+        &self,
+        mut connection: PoolConnection<Postgres>,
+        transaction: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Aborted>,
+    ) -> Result<T, Aborted> {
+        let began = Instant::now();
+        let guarded = async |connection: &mut PgConnection| {
+            let transaction = AssertUnwindSafe(async {
+                let outcome = transaction(connection).await;
+                outcome.map_err(|aborted| (discards_connection(&aborted), in_words(aborted)))
+            });
+            Ok::<_, sqlx::Error>(transaction.catch_unwind().await)
+        };
+        let ended = deadline::within(TIMEOUT, &mut connection, guarded).await;
+        let (aborted, discards) = match ended {
+            Ok(Ok(outcome)) => {
+                let name = "outbox_listener_transaction_seconds";
+                progress::record_duration(name, &self.listener, began.elapsed());
+                match outcome {
+                    Ok(done) => return Ok(done),
+                    Err((discards, aborted)) => (aborted, discards),
+                }
+            }
+            Ok(Err(caught)) => {
+                let why = format!("the handler panicked: {}", panic::text(&*caught));
+                (Failure::Poison(why.into()).into(), true)
+            }
+            Err(_) => {
+                let why = format!("the transaction did not end within {TIMEOUT:?}");
+                (Aborted::TooSlow(why.into()), true)
+            }
+        };
+        if discards {
+            connection.close_on_drop();
+        }
+        Err(aborted)
+    }
+}
+
+fn discards_connection(aborted: &Aborted) -> bool {
+    match aborted {
+        // After a time-out, the server may have ended the session.
+        Aborted::Failed(failed) => {
+            failed.failure.discards_connection() || failed.failure.is_too_slow()
+        }
+        Aborted::TooSlow(_) => true,
+    }
+}
+
+/// Errors as text, and time-outs of the server's told from other failures.
+fn in_words(aborted: Aborted) -> Aborted {
+    match aborted {
+        Aborted::Failed(failed) if failed.failure.is_too_slow() => {
+            Aborted::TooSlow(failed.failure.to_string().into())
+        }
+        Aborted::Failed(mut failed) => {
+            failed.failure = failed.failure.in_words();
+            Aborted::Failed(failed)
+        }
+        aborted @ Aborted::TooSlow(_) => aborted,
+    }
+}
+
+pub(super) async fn begin(connection: &mut PgConnection) -> Result<PgTransaction<'_>, sqlx::Error> {
+    connection.begin_with(BEGIN).await
+}
+
+/// Commits. If a handler swallowed an error of the database, the transaction is aborted; the server would answer COMMIT with
+/// ROLLBACK and no error, and sqlx does not look. The statement before the commit makes it an error.
+pub(super) async fn commit(mut tx: PgTransaction<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query("select").execute(&mut *tx).await?;
+    tx.commit().await
+}
