@@ -18,7 +18,7 @@ let
         (root + "/crates")
       ]
     ))
-    (root + "/crates/outbox/schema")
+    (root + "/crates/outbox/migrations")
     (root + "/crates/outbox/tests/golden")
     (root + "/crates/stack/parts")
     (root + "/migrations")

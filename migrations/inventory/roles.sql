@@ -1,5 +1,5 @@
--- Run once a cluster, by a superuser, before the migrations; running it again changes nothing.
--- Passwords are set apart from this file.
+-- A superuser runs this once on each server, before the migrations; another run changes nothing.
+-- Passwords are set separately.
 do $$
 begin
     if not exists (select from pg_roles where rolname = 'inventory_owner') then
@@ -20,6 +20,6 @@ begin
 end
 $$;
 
--- So it sees who reads the slot. With it comes what that role may do with heartbeats, and that it may end its sessions;
--- attributes such as REPLICATION are not inherited.
+-- Only a member sees which process reads the slot. Membership also brings the grants on heartbeat and the right to end sessions
+-- of that role; attributes such as REPLICATION are not inherited.
 grant inventory_cdc to inventory_keeper with inherit true, set false;

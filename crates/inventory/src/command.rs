@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use inventory::config::{Config, PREFIX};
-use inventory::db::MIGRATOR;
+use inventory::db;
 use inventory::serve;
 use service::cli::{self, Options};
 
@@ -47,7 +47,9 @@ impl Arguments {
                 serve(&config, cli::shutdown()?).await?;
             }
             Command::Migrate => {
-                service::database::migrate(&config.database, &config.owner, &MIGRATOR).await?;
+                let owner = config.database.as_role(&config.owner);
+                let mut owner = service::database::open(&owner).await?;
+                db::migrate(&mut owner, &config.roles()).await?;
             }
             Command::Connector => cli::print(&format!("{:#}", config.outbox().to_json())),
             Command::CheckOutbox => {

@@ -2,6 +2,7 @@
 
 use events::ReservationEvent;
 use outbox::keeper::Limits;
+use outbox::schema::Roles;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,12 @@ impl Config {
             retention: self.retention,
             settings: self.connector.clone(),
         }
+    }
+
+    /// The roles that use the library's tables; the worker listens and appends.
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        Roles::from(&self.outbox()).listener("inventory_worker")
     }
 }
 

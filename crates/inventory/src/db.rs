@@ -6,13 +6,23 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgTransaction;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::{Decision, Stocked};
+use outbox::schema::{self, Part, Roles};
 
-/// The migrations of `inventory_db`.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/inventory");
+/// The service's own migrations.
+static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/inventory");
+
+/// Brings `inventory_db` up to date, as its owner: the library's tables and grants, then the service's own.
+///
+/// # Errors
+/// The first migration that fails; those before it stay applied.
+pub async fn migrate(owner: &mut PgConnection, roles: &Roles) -> Result<(), schema::Error> {
+    schema::migrate(owner, &[Part::Publisher, Part::Listener], roles).await?;
+    schema::migrate_own(owner, &MIGRATOR).await
+}
 
 /// A product as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]

@@ -5,22 +5,29 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use events::{OrderPlaced, Rejection, ReservationEvent};
+use inventory::config::Config;
 use inventory::stock::{Error, apply};
 use inventory::{db, domain};
+use outbox::schema::{self, Part, Roles};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{ConnectOptions, PgPool};
-use stack::testing::{Context, Database, database};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use stack::testing::{self, Context, Database, database};
 use tokio::sync::Barrier;
 use uuid::Uuid;
 
 const MOUSE: Uuid = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);
 
+async fn owner(database: &Database) -> PgConnection {
+    PgConnection::connect_with(&database.options("inventory_owner"))
+        .await
+        .unwrap()
+}
+
 async fn migrated() -> Database {
     let database = database(Context::Inventory).await;
-    let owner = PgPool::connect_with(database.options("inventory_owner"))
+    db::migrate(&mut owner(&database).await, &Config::default().roles())
         .await
         .unwrap();
-    db::MIGRATOR.run(&owner).await.unwrap();
     database
 }
 
@@ -186,9 +193,29 @@ async fn an_order_that_two_transactions_decide_at_once_is_decided_once() {
 
 #[tokio::test]
 async fn the_migrations_hold_the_librarys_tables() {
-    let migrated = migrated().await;
-    stack::testing::holds_the_librarys_tables(&migrated, Context::Inventory, "inventory_worker")
-        .await;
+    let (migrated, library) = (migrated().await, database(Context::Inventory).await);
+    let parts = [Part::Publisher, Part::Listener];
+    let roles = Roles::default()
+        .writer("inventory_worker")
+        .cdc("inventory_cdc")
+        .keeper("inventory_keeper")
+        .listener("inventory_worker");
+    schema::migrate(&mut owner(&library).await, &parts, &roles)
+        .await
+        .unwrap();
+    let librarys = |lines: Vec<String>| -> Vec<String> {
+        let own = ["products", "reservations", "_sqlx_migrations"];
+        let is_own = |line: &String| own.iter().any(|table| line.contains(table));
+        lines.into_iter().filter(|line| !is_own(line)).collect()
+    };
+    assert_eq!(
+        librarys(testing::schema(&migrated).await),
+        testing::schema(&library).await
+    );
+    assert_eq!(
+        librarys(testing::grants(&migrated).await),
+        testing::grants(&library).await
+    );
 }
 
 #[tokio::test]
@@ -278,7 +305,7 @@ async fn a_migrated_database_is_as_the_outbox_needs_it() {
         .connect()
         .await
         .unwrap();
-    inventory::config::Config::default()
+    Config::default()
         .outbox()
         .check(&mut service)
         .await

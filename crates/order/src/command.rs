@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use order::config::{Config, PREFIX};
-use order::db::MIGRATOR;
+use order::db;
 use order::outcomes::Outcomes;
 use order::serve;
 use outbox::listener::DeadLetters;
@@ -54,7 +54,9 @@ impl Arguments {
                 serve(&config, cli::shutdown()?).await?;
             }
             Command::Migrate => {
-                service::database::migrate(&config.database, &config.owner, &MIGRATOR).await?;
+                let owner = config.database.as_role(&config.owner);
+                let mut owner = service::database::open(&owner).await?;
+                db::migrate(&mut owner, &config.roles()).await?;
             }
             Command::Connector => cli::print(&format!("{:#}", config.outbox().to_json())),
             Command::CheckOutbox => {

@@ -3,6 +3,7 @@
 use events::OrderEvent;
 use outbox::keeper::Limits;
 use outbox::listener;
+use outbox::schema::Roles;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,12 @@ impl Config {
             retention: self.retention,
             settings: self.connector.clone(),
         }
+    }
+
+    /// The roles that use the library's tables; the service itself listens.
+    #[must_use]
+    pub fn roles(&self) -> Roles {
+        Roles::from(&self.outbox()).listener(self.database.user.clone())
     }
 }
 

@@ -5,15 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgTransaction;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::{Outcome, Placed};
 use crate::pending::Pending;
 use events::Rejection;
+use outbox::schema::{self, Part, Roles};
 
-/// The migrations of `order_db`.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/order");
+/// The service's own migrations.
+static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/order");
+
+/// Brings `order_db` up to date, as its owner: the library's tables and grants, then the service's own.
+///
+/// # Errors
+/// The first migration that fails; those before it stay applied.
+pub async fn migrate(owner: &mut PgConnection, roles: &Roles) -> Result<(), schema::Error> {
+    schema::migrate(owner, &[Part::Publisher, Part::Listener], roles).await?;
+    schema::migrate_own(owner, &MIGRATOR).await
+}
 
 /// An order as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]

@@ -5,22 +5,29 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use events::{Rejection, ReservationEvent, ReservationRejected};
+use order::config::Config;
 use order::db;
 use order::domain::{NewOrder, Outcome, Placed};
 use order::intake::{Error, Intake};
 use order::outcomes::Outcomes;
 use outbox::listener::{DeadLetters, RetryPolicy, dead_letter};
-use sqlx::PgPool;
-use stack::testing::{Context, Database, database};
+use outbox::schema::{self, Part, Roles};
+use sqlx::{Connection, PgConnection, PgPool};
+use stack::testing::{self, Context, Database, database};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+async fn owner(database: &Database) -> PgConnection {
+    PgConnection::connect_with(&database.options("order_owner"))
+        .await
+        .unwrap()
+}
+
 async fn migrated() -> Database {
     let database = database(Context::Order).await;
-    let owner = PgPool::connect_with(database.options("order_owner"))
+    db::migrate(&mut owner(&database).await, &Config::default().roles())
         .await
         .unwrap();
-    db::MIGRATOR.run(&owner).await.unwrap();
     database
 }
 
@@ -183,8 +190,29 @@ async fn an_order_that_the_database_refuses_is_an_error_to_its_client_and_not_st
 
 #[tokio::test]
 async fn the_migrations_hold_the_librarys_tables() {
-    let migrated = migrated().await;
-    stack::testing::holds_the_librarys_tables(&migrated, Context::Order, "order_service").await;
+    let (migrated, library) = (migrated().await, database(Context::Order).await);
+    let parts = [Part::Publisher, Part::Listener];
+    let roles = Roles::default()
+        .writer("order_service")
+        .cdc("order_cdc")
+        .keeper("order_keeper")
+        .listener("order_service");
+    schema::migrate(&mut owner(&library).await, &parts, &roles)
+        .await
+        .unwrap();
+    let librarys = |lines: Vec<String>| -> Vec<String> {
+        let own = ["orders", "_sqlx_migrations"];
+        let is_own = |line: &String| own.iter().any(|table| line.contains(table));
+        lines.into_iter().filter(|line| !is_own(line)).collect()
+    };
+    assert_eq!(
+        librarys(testing::schema(&migrated).await),
+        testing::schema(&library).await
+    );
+    assert_eq!(
+        librarys(testing::grants(&migrated).await),
+        testing::grants(&library).await
+    );
 }
 
 #[tokio::test]

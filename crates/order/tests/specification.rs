@@ -3,18 +3,19 @@
 use order::config::Config;
 use order::db;
 use outbox::specification::Error;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use stack::testing::{Context, database};
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one breakage after the other")]
 async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_is_named() {
     let database = database(Context::Order).await;
-    let owner = PgPool::connect_with(database.options("order_owner"))
+    let mut owner = PgConnection::connect_with(&database.options("order_owner"))
         .await
         .unwrap();
-    db::MIGRATOR.run(&owner).await.unwrap();
-    let outbox = Config::default().outbox();
+    let config = Config::default();
+    db::migrate(&mut owner, &config.roles()).await.unwrap();
+    let outbox = config.outbox();
 
     let mut service = PgConnection::connect_with(&database.options("order_service"))
         .await

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use outbox::Outgoing;
 use outbox::listener::{Failure, Handler, Received, Refusal, RetryPolicy};
+use outbox::schema::{self, Part, Roles};
 use serde::Deserialize;
 use serde_json::json;
 use sqlx::PgPool;
@@ -89,9 +90,16 @@ impl Desk {
             .connect_with(database.options("order_owner"))
             .await
             .unwrap();
+        let mut owner = pool.acquire().await.unwrap();
+        schema::migrate(
+            &mut owner,
+            &[Part::Publisher, Part::Listener],
+            &Roles::default(),
+        )
+        .await
+        .unwrap();
+        drop(owner);
         for ddl in [
-            outbox::schema::OUTBOX,
-            outbox::schema::INBOX,
             "create table note (seq bigint generated always as identity, id uuid unique);
              -- Which letters the running listener would have tried.
              create table was_due (id uuid);

@@ -1,50 +1,60 @@
-//! The library's own tables, as SQL for a service's migrations.
+//! The library's own tables: their migrations, and the grants of the roles that use them.
 //!
-//! Copy the text into migrations of your own and grant what each role needs; a test of this workspace holds
-//! its migrations to these texts.
+//! The tables come in two [parts](Part): a service that appends asks for [`Part::Publisher`], one that listens for
+//! [`Part::Listener`]. [`migrate`] creates or upgrades them and grants each of the [`Roles`] what its work needs, no more. Run it
+//! as the database's owner, before the release that needs it serves:
+//!
+//! ```no_run
+//! use outbox::schema::{self, Part, Roles};
+//! use sqlx::{Connection, PgConnection};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut owner = PgConnection::connect("postgres://account_owner@localhost/account_db").await?;
+//! let roles = Roles::default()
+//!     .writer("account_service")
+//!     .cdc("account_cdc")
+//!     .keeper("account_keeper")
+//!     .listener("account_service");
+//! schema::migrate(&mut owner, &[Part::Publisher, Part::Listener], &roles).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Upgrades
+//! Each part has a version table of its own ([`Part::version_table`]), so that the library's versions never meet those of a
+//! service's own migrations. Two services may share a database and ask for the same part: one migrates, the other waits for it and
+//! finds nothing to do. A change is additive – a table, a column that may stay empty, an index –, so the old release serves while the
+//! new one migrates, and an old release starts on a newer schema: a rollback needs no migration.
+//!
+//! A migration that waits for a lock blocks each statement that comes after it, so `lock_timeout` is 3 s and a migration that cannot
+//! get its locks is rolled back and tried again, five times in all. An index on a table that may be large is built concurrently,
+//! outside a transaction; an interrupted build leaves an invalid index, which the next run drops and builds again.
+//!
+//! # The SQL in a folder of your own
+//! A team whose own tool applies all SQL takes the text from [`Part::migrations`] and [`Roles::grants`], and writes each to a file
+//! once:
+//!
+//! ```
+//! use outbox::schema::{Part, Roles};
+//!
+//! for migration in Part::Publisher.migrations() {
+//!     let file = format!("outbox_publisher_{:04}_{}.sql", migration.version, migration.description);
+//!     // Alone in its file where it is not to run in a transaction.
+//!     println!("{file}, in a transaction: {}\n{}", migration.in_transaction, migration.sql);
+//!     println!("{}", migration.record());
+//! }
+//! println!("{}", Roles::default().writer("account_service").cdc("account_cdc").grants(Part::Publisher));
+//! ```
+//!
+//! The database is then the same as after [`migrate`]. With the statements of [`Migration::record`] it also says so: a later
+//! [`migrate`] finds each version applied. Without them [`migrate`] refuses such a database with [`Error::Unrecorded`], and changes
+//! nothing.
 
-/// Tables `outbox` and `heartbeat` and the publication `outbox`: for a service that publishes.
-pub const OUTBOX: &str = include_str!("../schema/outbox.sql");
+mod grants;
+mod migrate;
+mod migration;
+mod session;
 
-/// What the roles need that append and that Debezium connects as, and no more: `writer_role` and `cdc_role` stand for their
-/// names.
-pub const OUTBOX_GRANTS: &str = include_str!("../schema/outbox_grants.sql");
-
-/// Table `outbox_identity`: for a service that keeps its outbox by the feature `keeper`.
-pub const KEEPER: &str = include_str!("../schema/keeper.sql");
-
-/// What the role needs that keeps an outbox and its service's inbox, and no more: `keeper_role` stands for its name.
-pub const KEEPER_GRANTS: &str = include_str!("../schema/keeper_grants.sql");
-
-/// Tables `inbox`, `epoch`, `dead_letter`, `blocked_key` and `discarded_dead_letter`: for a service that listens.
-pub const INBOX: &str = include_str!("../schema/inbox.sql");
-
-/// What the role of a service that listens, and of whoever looks after its dead letters, needs of these tables, and no more:
-/// `listener_role` stands for its name. Beside it the role needs what its handler does, and to insert into `outbox` if that
-/// publishes. A right that is missing is noticed when it is needed, such as by the first dead letter: the listener then says so and
-/// waits for it.
-pub const INBOX_GRANTS: &str = include_str!("../schema/inbox_grants.sql");
-
-#[cfg(test)]
-mod tests {
-    /// What the README shows is what there is.
-    #[test]
-    fn the_readme_shows_the_outbox_table_as_it_is() {
-        let readme =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"))
-                .unwrap();
-        let shown = readme
-            .split("```sql\n")
-            .nth(1)
-            .and_then(|rest| rest.split("```").next())
-            .unwrap();
-        let lines = super::OUTBOX
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("--"));
-        let table: Vec<&str> = lines
-            .skip_while(|line| line.is_empty())
-            .take_while(|line| !line.is_empty())
-            .collect();
-        assert_eq!(shown.trim_end(), table.join("\n"));
-    }
-}
+pub use grants::Roles;
+pub use migrate::{Error, migrate, migrate_own};
+pub use migration::{Migration, Part};

@@ -1,6 +1,7 @@
 //! Appending, on real PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use outbox::schema::{self, Part, Roles};
 use outbox::{Event, Outgoing, append};
 use serde::Serialize;
 use sqlx::postgres::PgPool;
@@ -29,10 +30,11 @@ async fn pool() -> PgPool {
     let pool = PgPool::connect_with(database.options("order_owner"))
         .await
         .unwrap();
-    sqlx::raw_sql(outbox::schema::OUTBOX)
-        .execute(&pool)
+    let mut owner = pool.acquire().await.unwrap();
+    schema::migrate(&mut owner, &[Part::Publisher], &Roles::default())
         .await
         .unwrap();
+    drop(owner);
     pool
 }
 

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use outbox::message::{Message, Position};
+use outbox::schema::{self, Part, Roles};
 use outbox::specification::{PasswordReference, Settings, Specification, WireForm};
 use outbox::{Event, Outgoing, Retention, append};
 use serde::Serialize;
@@ -63,16 +64,6 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
     let mut owner = PgConnection::connect_with(&database.options("order_owner"))
         .await
         .unwrap();
-    for statement in [
-        outbox::schema::OUTBOX,
-        outbox::schema::KEEPER,
-        "grant insert on outbox to order_service; grant select on outbox to order_cdc;
-         grant select, insert, delete on heartbeat to order_cdc;
-         grant select, delete on outbox to order_keeper; grant select on sequence outbox_seq_seq to order_keeper;
-         grant select, insert, update on outbox_identity to order_keeper",
-    ] {
-        sqlx::raw_sql(statement).execute(&mut owner).await.unwrap();
-    }
     let secrets = stack.order_db.secrets.display();
     let reference = format!("${{dir:{secrets}/connect:order_cdc}}");
     let specification = Specification {
@@ -90,6 +81,9 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
             ..Settings::of_role("order_cdc")
         },
     };
+    schema::migrate(&mut owner, &[Part::Publisher], &Roles::from(&specification))
+        .await
+        .unwrap();
     specification.check(&mut owner).await.unwrap();
 
     let mut writer = PgConnection::connect_with(&database.options("order_service"))

@@ -1,13 +1,12 @@
-//! The service's PostgreSQL: pool, migrations, errors that say what to do.
+//! The service's PostgreSQL: pool, connections, errors that say what to do.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
-use crate::config::{self, Database, Role};
+use crate::config::{self, Database};
 
 /// How long to wait for a connection out of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,14 +40,6 @@ pub enum Error {
         hint: &'static str,
         /// Why.
         source: Box<sqlx::Error>,
-    },
-    /// A migration failed; those before it stand.
-    #[error("the migrations of database {name} failed")]
-    Migrate {
-        /// The database's name.
-        name: String,
-        /// Why.
-        source: MigrateError,
     },
 }
 
@@ -88,36 +79,15 @@ pub async fn probe(database: &Database) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Password`], [`Error::Settings`], [`Error::Connect`].
 pub async fn open(database: &Database) -> Result<PgConnection, Error> {
-    connect(database, &database.user, database.password_file.as_deref()).await
-}
-
-/// Brings the database's tables up to date, as their owner.
-///
-/// # Errors
-/// [`Error`].
-pub async fn migrate(database: &Database, owner: &Role, migrator: &Migrator) -> Result<(), Error> {
-    let mut connection = connect(database, &owner.user, owner.password_file.as_deref()).await?;
-    let migrated = migrator.run(&mut connection).await;
-    drop(connection.close().await);
-    migrated.map_err(|source| Error::Migrate {
-        name: database.name.clone(),
-        source,
-    })
-}
-
-async fn connect(
-    database: &Database,
-    user: &str,
-    password: Option<&Path>,
-) -> Result<PgConnection, Error> {
-    let options = options(database, user, password)?;
+    let user = &database.user;
+    let options = options(database, user, database.password_file.as_deref())?;
     // A server that takes the connection and then says nothing would be waited for without end.
     tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
         .await
         .unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
         .map_err(|source| Error::Connect {
             database: format!("{} at {}:{}", database.name, database.host, database.port),
-            user: user.to_owned(),
+            user: user.clone(),
             hint: hint(&source),
             source: source.into(),
         })

@@ -77,111 +77,63 @@ pub async fn database(context: Context) -> Database {
     Database { name, ..server }
 }
 
-/// Asserts that a migrated database of `context` has the tables of the library, and its roles the rights that the library says
-/// they need. `listener` is the role that listens and appends.
+/// Columns, constraints, indexes and publications of all tables that `database` has, as lines to compare: its schema, however it
+/// came about. An invalid index is marked as such.
 ///
 /// # Panics
-/// If it has not, or a database does not answer.
-pub async fn holds_the_librarys_tables(migrated: &Database, context: Context, listener: &str) {
-    use outbox::schema::{INBOX, INBOX_GRANTS, KEEPER, KEEPER_GRANTS, OUTBOX, OUTBOX_GRANTS};
-
-    let library = database(context).await;
-    let owner = format!("{}_owner", context.name());
-    let pool = |database: &Database| sqlx::PgPool::connect_lazy_with(database.options(&owner));
-    let (migrated, library) = (pool(migrated), pool(&library));
-    let (cdc, keeper) = (
-        format!("{}_cdc", context.name()),
-        format!("{}_keeper", context.name()),
-    );
-    let roles = [
-        ("listener_role", listener),
-        ("writer_role", listener),
-        ("cdc_role", &cdc),
-        ("keeper_role", &keeper),
-    ];
-    for sql in [
-        OUTBOX,
-        INBOX,
-        KEEPER,
-        INBOX_GRANTS,
-        OUTBOX_GRANTS,
-        KEEPER_GRANTS,
-    ] {
-        let sql = roles
-            .iter()
-            .fold(sql.to_owned(), |sql, (of, role)| sql.replace(of, role));
-        let made = sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(&library)
-            .await;
-        made.unwrap_or_else(|error| panic!("the library's SQL fails: {error}"));
-    }
-    let tables = [
-        "outbox",
-        "heartbeat",
-        "outbox_identity",
-        "inbox",
-        "epoch",
-        "dead_letter",
-        "blocked_key",
-        "discarded_dead_letter",
-    ];
-    assert_eq!(
-        catalogue(&migrated, &tables).await,
-        catalogue(&library, &tables).await
-    );
-    let tables = [&tables[..], &["outbox_seq_seq"]].concat();
-    for (_, role) in roles {
-        assert_eq!(
-            rights(&migrated, role, &tables).await,
-            rights(&library, role, &tables).await,
-            "{role}"
-        );
-    }
-}
-
-/// Columns, constraints, indexes and publication of tables, as text to compare: what a schema is, however it came about.
-async fn catalogue(pool: &sqlx::PgPool, tables: &[&str]) -> Vec<String> {
-    sqlx::query_scalar(
-        "select format('%s.%s %s %s default %s identity %s', relname, attname, format_type(atttypid, atttypmod),
-                       case when attnotnull then 'not null' else 'null' end,
-                       coalesce(pg_get_expr(adbin, adrelid), 'none'), attidentity)
-         from pg_attribute join pg_class on pg_class.oid = attrelid
+/// If the database does not answer.
+pub async fn schema(database: &Database) -> Vec<String> {
+    lines(
+        database,
+        "with ours as (select oid, relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r')
+         select format('%s.%s %s %s default %s identity %s generated %s', relname, attname,
+                       format_type(atttypid, atttypmod), case when attnotnull then 'not null' else 'null' end,
+                       coalesce(pg_get_expr(adbin, adrelid), 'none'), attidentity, attgenerated)
+         from pg_attribute join ours on ours.oid = attrelid
               left join pg_attrdef on adrelid = attrelid and adnum = attnum
-         where relname = any($1) and attnum > 0 and not attisdropped
+         where attnum > 0 and not attisdropped
          union all
          select format('%s %s %s', relname, conname, pg_get_constraintdef(pg_constraint.oid))
-         from pg_constraint join pg_class on pg_class.oid = conrelid where relname = any($1)
+         from pg_constraint join ours on ours.oid = conrelid
          union all
-         select indexdef from pg_indexes where tablename = any($1)
+         select pg_get_indexdef(indexrelid) || case when indisvalid then '' else ' invalid' end
+         from pg_index join ours on ours.oid = indrelid
          union all
          select format('publication %s of %s: %s %s %s %s', pubname, tablename, pubinsert, pubupdate, pubdelete, pubtruncate)
          from pg_publication_tables join pg_publication using (pubname)
          order by 1",
     )
-    .bind(tables)
-    .fetch_all(pool)
     .await
-    .unwrap_or_else(|error| panic!("no catalogue: {error}"))
 }
 
-/// What a role may do with tables and their columns, as text to compare.
-async fn rights(pool: &sqlx::PgPool, role: &str, tables: &[&str]) -> Vec<String> {
-    sqlx::query_scalar(
+/// What each role may do with each table, column and sequence that `database` has, as lines to compare.
+///
+/// # Panics
+/// If the database does not answer.
+pub async fn grants(database: &Database) -> Vec<String> {
+    lines(
+        database,
         "with granted as (
-             select relname, '*' as attname, aclexplode(relacl) as entry from pg_class where relname = any($1)
+             select relname, '*' as attname, aclexplode(relacl) as entry from pg_class
+             where relnamespace = 'public'::regnamespace
              union all
              select relname, attname, aclexplode(attacl) from pg_attribute join pg_class on pg_class.oid = attrelid
-             where relname = any($1)
+             where relnamespace = 'public'::regnamespace
          )
-         select format('%s on %s.%s', (entry).privilege_type, relname, attname)
-         from granted where (entry).grantee = $2::regrole
+         select format('%s: %s on %s.%s', (entry).grantee::regrole, (entry).privilege_type, relname, attname)
+         from granted
          order by 1",
     )
-    .bind(tables)
-    .bind(role)
-    .fetch_all(pool)
     .await
-    .unwrap_or_else(|error| panic!("no rights: {error}"))
+}
+
+async fn lines(database: &Database, query: &'static str) -> Vec<String> {
+    let read = async {
+        let mut connection = database.superuser().connect().await?;
+        sqlx::query_scalar(query).fetch_all(&mut connection).await
+    };
+    read.await
+        .unwrap_or_else(|error| panic!("the catalog cannot be read: {error}"))
 }
 
 /// A further Kafka Connect on the broker of `stack`, in a group of its own, that writes within Kafka's transactions;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox::listener::dead_letter::{DeadLetters, Filter};
 use outbox::listener::{Config, Failure};
+use outbox::schema::{self, Part, Roles};
 use sqlx::PgPool;
 use stack::testing::{self, Context, Database};
 use tokio::task::JoinSet;
@@ -58,9 +59,16 @@ impl Office {
         let stack = testing::stack().await;
         let database = testing::database(Context::Order).await;
         let pool = worker::pool(&database, "observer");
-        for ddl in [outbox::schema::OUTBOX, outbox::schema::INBOX, TABLES] {
-            sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
-        }
+        let mut owner = pool.acquire().await.unwrap();
+        schema::migrate(
+            &mut owner,
+            &[Part::Publisher, Part::Listener],
+            &Roles::default(),
+        )
+        .await
+        .unwrap();
+        sqlx::raw_sql(TABLES).execute(&mut *owner).await.unwrap();
+        drop(owner);
         // Groups are named after it.
         let name = format!("note-{}", Uuid::now_v7().simple());
         let topic = Topic::create(&stack.kafka, &name, plan.partitions.into()).await;

@@ -15,6 +15,7 @@ use crate::listener::handler::Received;
 use crate::listener::partition::Partition;
 use crate::listener::retry::RetryPolicy;
 use crate::message::{Message, Position};
+use crate::schema::{self, Part, Roles};
 use crate::{Event, Outgoing};
 
 const LISTENER: &str = "ledger";
@@ -89,9 +90,15 @@ impl Fixture {
             .connect_with(database.options("order_owner"))
             .await
             .unwrap();
-        for ddl in [crate::schema::OUTBOX, crate::schema::INBOX] {
-            sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
-        }
+        let mut owner = pool.acquire().await.unwrap();
+        schema::migrate(
+            &mut owner,
+            &[Part::Publisher, Part::Listener],
+            &Roles::default(),
+        )
+        .await
+        .unwrap();
+        drop(owner);
         sqlx::raw_sql("create table ledger (cents bigint not null); insert into ledger values (0)")
             .execute(&pool)
             .await

@@ -28,6 +28,7 @@ use crate::listener::failure::Refusal;
 use crate::listener::handler::Received;
 use crate::listener::partition::Partition;
 use crate::message::{Message, Position};
+use crate::schema::{self, Part, Roles};
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", content = "payload")]
@@ -211,9 +212,16 @@ impl Fixture {
             .connect_with(database.options("order_owner"))
             .await
             .unwrap();
+        let mut owner = pool.acquire().await.unwrap();
+        schema::migrate(
+            &mut owner,
+            &[Part::Publisher, Part::Listener],
+            &Roles::default(),
+        )
+        .await
+        .unwrap();
+        drop(owner);
         for ddl in [
-            crate::schema::OUTBOX,
-            crate::schema::INBOX,
             "create table note (seq bigint generated always as identity, id uuid unique, cents integer default 0 check (cents >= 0));
              create function unknown_error(uuid) returns void language plpgsql as 'begin raise exception ''no known reason''; end'",
         ] {

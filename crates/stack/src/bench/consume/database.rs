@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use outbox::schema::{self, Part, Roles};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 use uuid::Uuid;
@@ -35,9 +36,11 @@ impl Database {
             .max_connections(2)
             .connect_with(server.superuser().database("consumed"))
             .await?;
-        for tables in [outbox::schema::OUTBOX, outbox::schema::INBOX, TABLES] {
-            sqlx::raw_sql(tables).execute(&pool).await?;
-        }
+        let mut owner = pool.acquire().await?;
+        let parts = [Part::Publisher, Part::Listener];
+        schema::migrate(&mut owner, &parts, &Roles::default()).await?;
+        sqlx::raw_sql(TABLES).execute(&mut *owner).await?;
+        drop(owner);
         let products: Vec<Uuid> = (0..PRODUCTS).map(|_| Uuid::now_v7()).collect();
         Ok(Self { pool, products })
     }

@@ -7,7 +7,7 @@ create table orders (
     placed_at timestamptz not null,
     settled_at timestamptz,
     reason varchar(32),
-    -- The facts of a rejection; what was asked for is the order's own.
+    -- The facts of a rejection that the order itself does not hold.
     actual_price integer,
     available integer,
     constraint orders_quantity check (quantity > 0),

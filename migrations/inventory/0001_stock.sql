@@ -7,7 +7,7 @@ create table products (
     constraint products_stock check (stock >= 0)
 );
 
--- One decision an order, for ever: a reservation that was placed, or one that was rejected.
+-- The one decision on each order: a reservation that was placed, or one that was rejected.
 create table reservations (
     order_id uuid constraint reservations_pkey primary key,
     id uuid,

@@ -1,5 +1,4 @@
--- The consuming side: what has been settled, who may write, and what could not be applied.
-
+-- The events that a listener has settled: applied, dead-lettered or parked.
 create table inbox (
     listener varchar(63) not null,
     id uuid not null,
@@ -7,10 +6,10 @@ create table inbox (
     constraint inbox_pkey primary key (listener, id)
 );
 
--- Retention looks for the oldest.
+-- For the keeper, which looks for the oldest rows.
 create index inbox_settled_at on inbox (settled_at);
 
--- The consumer that claimed a partition last; every transaction locks its rows first.
+-- The latest claim of each partition; every transaction of a listener locks its rows first.
 create table epoch (
     listener varchar(63) not null,
     topic varchar(249) not null,
@@ -22,7 +21,7 @@ create table epoch (
 create table dead_letter (
     listener varchar(63) not null,
     id uuid not null,
-    -- The order in which a listener put dead letters aside.
+    -- The order in which a listener dead-lettered its messages.
     seq bigint generated always as identity,
     kind varchar(16) not null,
     error text not null,
@@ -37,21 +36,19 @@ create table dead_letter (
     attempts integer default 1 not null,
     retry_at timestamptz,
     dead_lettered_at timestamptz default now() not null,
-    -- Stands for the key, which may be longer than an index takes.
+    -- Stands for the key, which may be too long for an index.
     key_digest bytea generated always as (sha256(key)) stored,
     constraint dead_letter_pkey primary key (listener, id),
     constraint dead_letter_kind check (kind in ('poison', 'deferred', 'unknown', 'parked')),
     constraint dead_letter_headers check (cardinality(header_names) = cardinality(header_values))
 );
 
--- The dead letters of a key, in their order.
+-- The dead letters of a key, in order.
 create index dead_letter_of_key on dead_letter (listener, topic, key_digest, seq);
--- All dead letters in their order, page by page.
-create index dead_letter_in_order on dead_letter (listener, seq);
--- What is tried again by itself: only the first dead letter of a key, or one without a key, has a time.
+-- The next automatic retries: only the first dead letter of a key, or one without a key, has a time.
 create index dead_letter_due on dead_letter (listener, retry_at) where retry_at is not null;
 
--- A key that has dead letters: what comes later of it is parked behind them. Locked by whoever parks or redrives.
+-- A key that has dead letters: its later messages are parked behind them. Parking and redriving lock the row.
 create table blocked_key (
     listener varchar(63) not null,
     topic varchar(249) not null,
@@ -60,7 +57,7 @@ create table blocked_key (
     constraint blocked_key_pkey primary key (listener, topic, key_digest)
 );
 
--- Dead letters that somebody gave up, whole: a record, nothing reads it.
+-- The dead letters that an operator discarded, whole: a record that the library never reads.
 create table discarded_dead_letter (
     seq bigint generated always as identity constraint discarded_dead_letter_pkey primary key,
     listener varchar(63) not null,

@@ -1,0 +1,35 @@
+create table outbox (
+    id uuid constraint outbox_pkey primary key,
+    aggregateid varchar(255) not null,
+    aggregatetype varchar(255) not null,
+    type varchar(255) not null,
+    payload jsonb not null,
+    "timestamp" timestamp default now() not null,
+    -- Drawn while the aggregate's row is locked: the order of an aggregate's events.
+    seq bigint generated always as identity,
+    traceparent varchar(55),
+    -- Kafka refuses a larger message (1 MB by default), and the connector would stop at it.
+    constraint outbox_payload_size check (octet_length(payload::text) <= 900000)
+);
+
+-- For the keeper, which looks for the oldest rows.
+create index outbox_timestamp on outbox ("timestamp");
+
+-- The connector writes here, so that the slot of an idle outbox advances while the rest of the server is busy.
+create table heartbeat (
+    at timestamptz default now() not null
+);
+
+-- Inserts only: an event is never updated, and deletes are the keeper's.
+create publication outbox for table outbox, heartbeat with (publish = 'insert');
+
+-- The server that the outbox is on. After a restore or a move, the offsets that the connector remembers are meaningless.
+create table outbox_identity (
+    single boolean default true constraint outbox_identity_pkey primary key,
+    system_identifier bigint not null,
+    timeline integer not null,
+    -- The difference that the keeper found, until an operator accepts the database.
+    changed text,
+    remembered_at timestamptz default now() not null,
+    constraint outbox_identity_single check (single)
+);
