@@ -1,7 +1,18 @@
-//! Properties of librdkafka and of Kafka Connect, by name.
+//! Properties of librdkafka and of Kafka Connect: names that stand for secrets, and references to them.
 
-/// Whether a property's value is a secret. By its name, so that one that is added later is known too: of librdkafka 2.12
-/// these are `sasl.password`, `ssl.key.password`, `ssl.key.pem`, `ssl.keystore.password`, `sasl.oauthbearer.client.secret`
+/// Whether a value is a reference that a config provider of Kafka Connect resolves: `${provider:path:key}`, or `${provider:key}`.
+pub(crate) fn is_reference(value: &str) -> bool {
+    let inside = value
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'));
+    inside.is_some_and(|inside| {
+        let parts: Vec<&str> = inside.split(':').collect();
+        parts.len() >= 2 && parts.iter().all(|part| !part.is_empty())
+    })
+}
+
+/// Whether a property's value is a secret. The name decides, so that a property of a later version is recognized too. Of librdkafka
+/// 2.12 these are `sasl.password`, `ssl.key.password`, `ssl.key.pem`, `ssl.keystore.password`, `sasl.oauthbearer.client.secret`
 /// (and its alias), `sasl.oauthbearer.assertion.private.key.passphrase` and `….pem`; of Kafka's own clients
 /// `sasl.jaas.config` and all that end in `password` besides.
 pub(crate) fn bears_secret(name: &str) -> bool {

@@ -1,14 +1,15 @@
-//! The Debezium connector of an outbox. Every setting was run with Debezium 3.7.0, Kafka Connect 4.3.1 and
-//! PostgreSQL 18.
+//! The Debezium connector of an outbox.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Settings, Specification, WireForm};
-use crate::Retention;
+use super::derived::FIXED;
+use super::outbox::Specification;
+use super::settings::WireForm;
+use crate::retention::Retention;
 
-/// Partitions of each topic: the bound on how many workers share one.
+/// Partitions of each topic. More workers than that cannot share one.
 const PARTITIONS: u16 = 6;
 
 impl Specification {
@@ -24,9 +25,11 @@ impl Specification {
         format!("{}_outbox", self.context)
     }
 
-    /// What is to be set up: `name` and `config` as Kafka Connect takes them, and `topics` with `name`, `partitions`,
-    /// `replication_factor` and `config` as Kafka takes them. A topic that is not there when its first event comes is
-    /// made by Kafka Connect alike, but a listener then finds it seconds later.
+    /// The connector and its topics: `name` and `config` as Kafka Connect takes them, and `topics` with `name`, `partitions`,
+    /// `replication_factor` and `config` as Kafka takes them.
+    ///
+    /// Create the topics first. Kafka Connect creates a missing one alike at its first event, but a listener that has subscribed to it
+    /// notices seconds later.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let [retention, segment] = self.topic_times();
@@ -49,17 +52,13 @@ impl Specification {
         json!({ "name": self.name(), "config": self.config(), "topics": topics })
     }
 
-    /// How long a message stays, and how long until a segment, which is deleted whole, is closed: in milliseconds.
+    /// `retention.ms` and `segment.ms`: Kafka deletes a closed segment as a whole.
     fn topic_times(&self) -> [String; 2] {
         let day = Duration::from_hours(24);
         let segment = day * Retention::SEGMENT_DAYS.into();
         [self.retention.topic(), segment].map(|time| time.as_millis().to_string())
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one setting after the other, each with its reason"
-    )]
     fn config(&self) -> Map<String, Value> {
         let context = &self.context;
         let settings = &self.settings;
@@ -82,77 +81,19 @@ impl Specification {
         };
         let placement = format!("{placement},traceparent:header:traceparent");
         let mut entries = vec![
-            (
-                "connector.class",
-                "io.debezium.connector.postgresql.PostgresConnector",
-            ),
-            ("tasks.max", "1"),
-            ("plugin.name", "pgoutput"),
-            ("topic.prefix", context),
+            ("topic.prefix", context.as_str()),
             ("database.hostname", host),
             ("database.port", &port),
             ("database.user", &settings.user),
-            ("database.password", &settings.password.0),
+            ("database.password", settings.password.as_str()),
             ("database.dbname", &self.database),
             ("slot.name", &slot),
-            // The publication belongs to the migrations, so the role needs no rights on tables but SELECT.
-            ("publication.name", "outbox"),
-            ("publication.autocreate.mode", "disabled"),
-            ("table.include.list", "public.outbox,public.heartbeat"),
-            // A lost slot heals: the whole outbox is read again, in each aggregate's order.
-            ("snapshot.mode", "when_needed"),
-            ("snapshot.select.statement.overrides", "public.outbox"),
-            (
-                "snapshot.select.statement.overrides.public.outbox",
-                "select * from public.outbox order by seq",
-            ),
-            // Without writes of its own, an idle outbox would pin the log of a busy database.
-            ("heartbeat.interval.ms", "2000"),
-            (
-                "heartbeat.action.query",
-                "with gone as (delete from heartbeat) insert into heartbeat default values",
-            ),
-            // Debezium's queue waits this out even when events are there: it is the latency.
-            ("poll.interval.ms", "10"),
-            ("producer.override.linger.ms", "0"),
-            ("producer.override.enable.idempotence", "true"),
-            // Nothing is dropped and nothing gives up.
-            ("errors.tolerance", "none"),
-            ("errors.max.retries", "-1"),
-            ("retriable.restart.connector.wait.ms", "1000"),
             ("topic.creation.default.partitions", &partitions),
             ("topic.creation.default.replication.factor", &replicas),
-            ("topic.creation.default.cleanup.policy", "delete"),
             ("topic.creation.default.retention.ms", &retention),
             ("topic.creation.default.segment.ms", &segment),
-            (
-                "key.converter",
-                "org.apache.kafka.connect.storage.StringConverter",
-            ),
             ("value.converter", value_converter),
-            ("extended.headers.enabled", "false"),
-            ("tombstones.on.delete", "false"),
-            ("transforms", "heartbeat,outbox"),
-            // The router throws on a captured table without a payload.
-            (
-                "transforms.heartbeat.type",
-                "org.apache.kafka.connect.transforms.Filter",
-            ),
-            ("transforms.heartbeat.predicate", "heartbeat"),
-            ("predicates", "heartbeat"),
-            (
-                "predicates.heartbeat.type",
-                "org.apache.kafka.connect.transforms.predicates.TopicNameMatches",
-            ),
             ("predicates.heartbeat.pattern", &heartbeat_topic),
-            (
-                "transforms.outbox.type",
-                "io.debezium.transforms.outbox.EventRouter",
-            ),
-            (
-                "transforms.outbox.route.topic.replacement",
-                "${routedByValue}",
-            ),
             (
                 "transforms.outbox.table.fields.additional.placement",
                 &placement,
@@ -164,43 +105,22 @@ impl Specification {
                 ("transaction.boundary", "poll"),
             ]);
         }
-        let further = settings
-            .properties
-            .0
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        entries.extend(further);
-        entries
+        FIXED
             .into_iter()
+            .chain(entries)
+            .chain(settings.properties.iter())
             .map(|(key, value)| (key.to_owned(), Value::from(value)))
             .collect()
     }
 }
 
-/// Whether the specification sets a property, or leaves it out for a reason.
-pub(super) fn derives(key: &str) -> bool {
-    let specification = Specification {
-        context: String::new(),
-        address: (String::new(), 0),
-        database: String::new(),
-        writers: Vec::new(),
-        keeper: String::new(),
-        topics: Vec::new(),
-        retention: Retention::default(),
-        settings: Settings {
-            exactly_once: true,
-            ..Settings::of_role("")
-        },
-    };
-    specification.config().contains_key(key)
-        || key.starts_with("transforms")
-        || key.starts_with("table.")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::Properties;
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::specification::derived::VARIABLE;
+    use crate::specification::{Properties, Settings};
 
     fn of(context: &str) -> Specification {
         Specification {
@@ -259,5 +179,14 @@ mod tests {
                 "value.converter"
             ]
         );
+    }
+    #[test]
+    fn each_property_that_the_specification_sets_is_known_as_derived() {
+        let mut specification = of("order");
+        specification.settings.exactly_once = true;
+        let config = specification.config();
+        let set: BTreeSet<&str> = config.keys().map(String::as_str).collect();
+        let derived: BTreeSet<&str> = FIXED.iter().map(|(key, _)| *key).chain(VARIABLE).collect();
+        assert_eq!(set, derived);
     }
 }

@@ -17,6 +17,7 @@ mod original_demo;
 mod outcome;
 mod reconciler;
 mod retention;
+mod rolled_back;
 mod services;
 mod throughput;
 mod tls;

@@ -1,14 +1,14 @@
-//! What roles may do.
+//! What roles are granted.
 
 use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::{Drift, compare};
+use super::drift::{Drift, MIGRATE, compare};
 
 const PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
 
-/// Without it the keeper cannot tell how many rows are behind.
+/// Compares the keeper's grant on the sequence of the outbox, by which it counts the rows that are behind.
 pub(super) async fn sequence(
     database: &mut PgConnection,
     drifts: &mut Vec<Drift>,
@@ -21,15 +21,11 @@ pub(super) async fn sequence(
                           and attidentity <> '')",
     )
     .bind(keeper)
-    .fetch_optional(&mut *database)
+    .fetch_optional(database)
     .await?;
     if sees == Some(false) {
-        compare(
-            drifts,
-            format!("grants of {keeper} on the sequence of outbox.seq"),
-            "SELECT",
-            "none",
-        );
+        let what = format!("grants of {keeper} on the sequence of outbox.seq");
+        compare(drifts, what, "SELECT", "none", MIGRATE);
     }
     Ok(())
 }
@@ -50,7 +46,7 @@ pub(super) async fn grants(
     .bind(PRIVILEGES.map(str::to_owned).to_vec())
     .bind(role)
     .bind(table)
-    .fetch_all(&mut *database)
+    .fetch_all(database)
     .await?;
     let (held, needed): (BTreeSet<&str>, BTreeSet<&str>) = (
         held.iter().map(String::as_str).collect(),
@@ -64,11 +60,17 @@ pub(super) async fn grants(
             named.join(", ")
         }
     };
+    let remedy = if held.is_superset(&needed) {
+        "revoke the others"
+    } else {
+        MIGRATE
+    };
     compare(
         drifts,
         format!("grants of {role} on {table}"),
         &text(&needed),
         &text(&held),
+        remedy,
     );
     Ok(())
 }

@@ -1,0 +1,90 @@
+//! Differences between a database and its specification.
+
+use std::fmt;
+
+/// One difference between the database and what the outbox needs.
+///
+/// ```
+/// use outbox::specification::Error;
+///
+/// fn columns(error: &Error) -> Vec<&str> {
+///     let Error::Drifted(drifts) = error else { return Vec::new() };
+///     drifts.iter().map(|drift| drift.what.as_str()).filter(|what| what.starts_with("table ")).collect()
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drift {
+    /// The object, such as `table outbox, column payload`.
+    pub what: String,
+    /// What the outbox needs.
+    pub needed: String,
+    /// What the database has.
+    pub found: String,
+    /// What an operator does about it.
+    pub remedy: String,
+}
+
+/// What the command `migrate` mends: what is missing altogether, and grants.
+pub(super) const MIGRATE: &str = "run the command `migrate`";
+/// What it does not: it never touches again what it has made.
+pub(super) const RESTORE: &str = "restore it by hand; `migrate` does not touch what it has made";
+
+impl fmt::Display for Drift {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            needed,
+            found,
+            remedy,
+        } = self;
+        write!(
+            formatter,
+            "{what}: the outbox needs {needed}, the database has {found}; {remedy}"
+        )
+    }
+}
+
+/// A database that does not fit, or does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Every difference.
+    #[error("the database is not as the outbox needs it:{}", list(.0))]
+    Drifted(Vec<Drift>),
+    /// The database does not answer.
+    #[error("the database could not be compared with the outbox's specification")]
+    Database(#[from] sqlx::Error),
+}
+
+fn list(drifts: &[Drift]) -> String {
+    let lines: Vec<String> = drifts.iter().map(|drift| format!("\n  {drift}")).collect();
+    lines.concat()
+}
+
+/// Notes a difference, if there is one.
+pub(super) fn compare(
+    drifts: &mut Vec<Drift>,
+    what: String,
+    needed: &str,
+    found: &str,
+    remedy: &str,
+) {
+    if needed != found {
+        drifts.push(Drift {
+            what,
+            needed: needed.to_owned(),
+            found: found.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    }
+}
+
+/// The names of those that are true.
+pub(super) fn named(all: &[(bool, &str)]) -> String {
+    let names: Vec<&str> = all
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect();
+    names.join(", ")
+}

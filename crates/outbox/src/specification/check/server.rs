@@ -1,0 +1,56 @@
+//! Settings of the server.
+
+use sqlx::PgConnection;
+
+use super::drift::{Drift, compare};
+use crate::specification::outbox::Specification;
+
+/// Compares what logical replication needs of the server.
+pub(super) async fn check(
+    specification: &Specification,
+    database: &mut PgConnection,
+    drifts: &mut Vec<Drift>,
+) -> Result<(), sqlx::Error> {
+    let (wal_level, idle, kept): (String, Option<String>, String) = sqlx::query_as(
+        "select current_setting('wal_level'), current_setting('idle_replication_slot_timeout', true),
+                current_setting('max_slot_wal_keep_size')",
+    )
+    .fetch_one(&mut *database)
+    .await?;
+    compare(
+        drifts,
+        "setting wal_level".to_owned(),
+        "logical",
+        &wal_level,
+        "set it in postgresql.conf and restart the server",
+    );
+    // The server would invalidate the slot of a connector that is away for that long.
+    compare(
+        drifts,
+        "setting idle_replication_slot_timeout".to_owned(),
+        "0",
+        idle.as_deref().unwrap_or("0"),
+        "set it in postgresql.conf and reload the server's configuration",
+    );
+    tracing::debug!(
+        max_slot_wal_keep_size = kept,
+        "write-ahead log that the server keeps for a connector that is away"
+    );
+    let room: bool = sqlx::query_scalar(
+        "select exists (select from pg_replication_slots where slot_name = $1)
+                or (select count(*) from pg_replication_slots) < current_setting('max_replication_slots')::integer",
+    )
+    .bind(specification.slot())
+    .fetch_one(database)
+    .await?;
+    if !room {
+        compare(
+            drifts,
+            "setting max_replication_slots".to_owned(),
+            "a free replication slot",
+            "none",
+            "drop a slot that is not used, or raise the setting and restart the server",
+        );
+    }
+    Ok(())
+}
