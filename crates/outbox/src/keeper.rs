@@ -1,12 +1,19 @@
-//! Keeps an outbox: watches how far the connector is behind it, and removes rows that have done their work.
+//! The keeper of an outbox: it watches the replication slot and the server, and removes rows that have done their work.
 //!
-//! Run one a database, in the service that owns the outbox, under a role of its own (see `migrations` of this
-//! workspace for its grants). Several do no harm. What it sees is a [`watch`] for readiness, and numbers for a
-//! monitoring system under names that begin with `outbox_`.
+//! Run one for each database, in the service that owns the outbox, under a role of its own
+//! ([`Roles::keeper`](crate::schema::Roles::keeper)); several do no harm. Its [`Observation`] is for a readiness check; its gauges and
+//! counters, whose names begin with `outbox_`, go through the facade of the crate `metrics`.
+//!
+//! - An outbox row is removed once it is older than the [retention](crate::Retention) **and** the slot has confirmed it: a row that has
+//!   not reached Kafka is never removed, however old.
+//! - An inbox row is removed once it is older than the retention, unless its event is still a dead letter.
+//! - A server that differs from the one recorded – a restored backup, a promoted standby, another machine – is reported, and no outbox row
+//!   is removed until an operator has read the outbox again and [accepts](accept) it.
 
 mod backlog;
 mod observation;
 mod rows;
+mod status;
 
 use std::time::Duration;
 
@@ -20,33 +27,45 @@ pub use observation::{Limits, Observation};
 use crate::deadline;
 use crate::specification::Specification;
 use backlog::Backlog;
-use observation::Seen;
-use rows::{Mark, Verdict};
+use rows::{INBOX_AT_ONCE, Mark, Verdict};
+use status::Status;
 
-/// How often the slot is looked at.
+/// How often the keeper reads the slot's status.
 const PERIOD: Duration = Duration::from_secs(2);
-/// How often, while there is something to remove.
+/// How often, while there are rows to remove.
 const BUSY_PERIOD: Duration = Duration::from_millis(200);
-/// How long a look and what is removed after it may take.
+/// How long a pass may take: the status, and the removal that follows.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rows that are removed in one transaction.
-const CHUNK: i64 = 1_000;
-/// Inbox rows that are removed at most before the slot is looked at again.
-const INBOX_AT_ONCE: i64 = 20 * CHUNK;
 
-/// See the [module](self).
+/// The task that keeps one outbox; see [the module](self).
+///
+/// ```no_run
+/// use outbox::keeper::{Keeper, Limits};
+/// use outbox::specification::Specification;
+/// use tokio_util::sync::CancellationToken;
+///
+/// async fn keep(specification: Specification, pool: sqlx::PgPool, shutdown: CancellationToken) {
+///     let keeper = Keeper::new(specification, pool);
+///     let observation = keeper.observation();
+///     let running = tokio::spawn(keeper.run(shutdown));
+///     // At any time, such as in a readiness check:
+///     let warnings = observation.borrow().warnings(&Limits::default());
+///     println!("{}", warnings.join("; "));
+///     running.await.expect("the keeper does not panic");
+/// }
+/// ```
 pub struct Keeper {
     specification: Specification,
     pool: PgPool,
     observation: watch::Sender<Observation>,
     backlog: Backlog,
     mark: Option<Mark>,
-    /// How long the log was on disk: a shorter one is another log.
+    /// The highest position of the log that was on disk. A lower one later is the log of another state.
     flushed: i64,
 }
 
 impl Keeper {
-    /// A keeper of the outbox that `pool`, under the keeper's role, leads to. One connection is enough.
+    /// A keeper of the outbox in the database of `pool`, which connects as the keeper's role. One connection is enough.
     #[must_use]
     pub fn new(specification: Specification, pool: PgPool) -> Self {
         Self {
@@ -63,25 +82,25 @@ impl Keeper {
         }
     }
 
-    /// What it saw last.
+    /// What it has seen last; the receiver wakes at each pass, two seconds apart.
     #[must_use]
     pub fn observation(&self) -> watch::Receiver<Observation> {
         self.observation.subscribe()
     }
 
-    /// Keeps the outbox until `shutdown` is cancelled. A database that is away is waited for.
+    /// Keeps the outbox until `shutdown` is cancelled. While the database is away it tries again, and the observation says so.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        // On the heap: it is large, and callers have it within futures of their own.
+        // On the heap: the future is large, and it is part of its caller's.
         let keep = Box::pin(async {
             loop {
                 let began = Instant::now();
                 let more = self.pass().await.unwrap_or_else(|error| {
                     self.observation.send_modify(|observation| {
-                        // Once, not every two seconds.
+                        // Logged once, not every two seconds.
                         if observation.watched() {
-                            tracing::warn!(%error, "the outbox cannot be watched; trying again");
+                            tracing::warn!(%error, "the keeper cannot read the outbox's status; trying again");
                         }
-                        observation.lose_sight();
+                        observation.lose_contact();
                     });
                     false
                 });
@@ -92,26 +111,29 @@ impl Keeper {
         shutdown.run_until_cancelled(keep).await;
     }
 
-    /// Looks once, and removes some of what may go; says whether there is more.
+    /// Reads the status once and removes rows; says whether there are more to remove.
     async fn pass(&mut self) -> Result<bool, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        let pass = async |connection: &mut PgConnection| self.pass_by(connection).await;
+        let pass = async |connection: &mut PgConnection| self.pass_on(connection).await;
         deadline::within(PASS_TIMEOUT, &mut connection, pass).await
     }
 
-    async fn pass_by(&mut self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let seen = Seen::look(connection, &self.specification.slot()).await?;
-        let changed = self.identity(connection, &seen).await?;
-        let backlog = self.backlog.rows(&seen);
+    async fn pass_on(&mut self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let status = Status::read(connection, &self.specification.slot()).await?;
+        let changed = self.identity(connection, &status).await?;
+        let backlog = self.backlog.rows(&status);
         self.observation
-            .send_modify(|observation| observation.see(&seen, backlog, changed.clone()));
+            .send_modify(|observation| observation.update(&status, backlog, changed.clone()));
 
-        // What cannot be removed is no reason not to look.
-        let (outbox, held) = match self.trim_outbox(connection, &seen, changed.is_some()).await {
+        // A failed removal does not hide the status.
+        let (outbox, held) = match self
+            .trim_outbox(connection, &status, changed.is_some())
+            .await
+        {
             Ok((removed, held)) => (removed, held.map(str::to_owned)),
             Err(error) => (0, Some(error.to_string())),
         };
-        let inbox = if seen.has_inbox {
+        let inbox = if status.has_inbox {
             rows::forget(connection, self.specification.retention.inbox()).await
         } else {
             Ok(0)
@@ -120,36 +142,36 @@ impl Keeper {
         let inbox = inbox.unwrap_or_default();
         let marked = self.mark.as_ref().map_or(0, Mark::len);
         self.observation
-            .send_modify(|observation| observation.trimmed(outbox, inbox, marked, held));
+            .send_modify(|observation| observation.add_removed(outbox, inbox, marked, held));
         Ok(outbox > 0 || inbox >= INBOX_AT_ONCE.unsigned_abs())
     }
 
-    /// Compares the server with the one remembered, and remembers what is new. What has changed stays so until somebody
-    /// [accepts](accept) it.
+    /// Compares the server with the one recorded; a first server is recorded. A difference stays until an operator [accepts](accept)
+    /// it.
     async fn identity(
         &mut self,
         connection: &mut PgConnection,
-        seen: &Seen,
+        status: &Status,
     ) -> Result<Option<String>, sqlx::Error> {
-        let went_back = seen.flushed < self.flushed;
-        let Some(remembered) = seen.remembered() else {
+        let went_back = status.flushed < self.flushed;
+        let Some(remembered) = status.remembered() else {
             remember(connection).await?;
-            self.flushed = seen.flushed;
+            self.flushed = status.flushed;
             return Ok(None);
         };
-        if seen.changed.is_some() {
-            return Ok(seen.changed.clone());
+        if status.changed.is_some() {
+            return Ok(status.changed.clone());
         }
-        let Some(changed) = remembered.difference(seen, went_back) else {
-            self.flushed = seen.flushed;
+        let Some(changed) = remembered.difference(status, went_back) else {
+            self.flushed = status.flushed;
             return Ok(None);
         };
         tracing::error!(
             changed,
-            "the outbox's database is not what it was: what the connector remembers of it means nothing; read the \
-             outbox again, then accept the database"
+            "the outbox's database differs from the one recorded, so the connector's offsets are meaningless; read the outbox again \
+             (`connect reread`), then run the command `accept-database`"
         );
-        // Not where somebody has accepted it this very moment.
+        // The conditions: an operator may have accepted it at this very moment.
         sqlx::query(
             "update outbox_identity set changed = $1
              where system_identifier = $2 and timeline = $3 and changed is null",
@@ -159,25 +181,25 @@ impl Keeper {
         .bind(remembered.timeline)
         .execute(connection)
         .await?;
-        self.flushed = seen.flushed;
+        self.flushed = status.flushed;
         Ok(Some(changed))
     }
 
-    /// Removes outbox rows that are old and confirmed; says how many, and why none may go.
+    /// Removes outbox rows that are old and confirmed; says how many, and why none may be removed.
     async fn trim_outbox(
         &mut self,
         connection: &mut PgConnection,
-        seen: &Seen,
+        status: &Status,
         changed: bool,
     ) -> Result<(u64, Option<&'static str>), sqlx::Error> {
         let mark = self.mark.take();
-        let sender = match seen.sender() {
+        let sender = match status.sender() {
             Ok(_) if changed => return Ok((0, Some("the database has changed"))),
             Ok(sender) => sender,
             Err(why) => return Ok((0, Some(why))),
         };
         if let Some(mut mark) = mark {
-            match mark.verdict(sender, seen.confirmed) {
+            match mark.verdict(sender, status.confirmed) {
                 Verdict::Wait => {
                     self.mark = Some(mark);
                     return Ok((0, None));
@@ -187,7 +209,9 @@ impl Keeper {
                     self.mark = Some(mark).filter(|mark| mark.len() > 0);
                     return Ok((removed, None));
                 }
-                Verdict::Void => tracing::debug!("old rows are marked anew"),
+                Verdict::Void => {
+                    tracing::debug!("marking old rows anew: another process reads the slot")
+                }
             }
         }
         let slot = self.specification.slot();
@@ -196,10 +220,19 @@ impl Keeper {
     }
 }
 
-/// Takes the server for the outbox's own from now on.
+/// Records the present server as the outbox's own: what an operator does after a restore or a move, once the outbox was read again.
+///
+/// The connection's role is the keeper's. The keeper removes rows again from its next pass on.
+///
+/// ```no_run
+/// # async fn run(keeper: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+/// outbox::keeper::accept(keeper).await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
-/// The database's.
+/// The database's, such as a missing grant.
 pub async fn accept(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     remember(connection).await
 }
@@ -210,7 +243,7 @@ async fn remember(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
          select system_identifier, {} from pg_control_system()
          on conflict (single) do update set system_identifier = excluded.system_identifier,
                                           timeline = excluded.timeline, changed = null, remembered_at = now()",
-        observation::TIMELINE
+        status::TIMELINE
     );
     sqlx::query(sqlx::AssertSqlSafe(statement))
         .execute(connection)

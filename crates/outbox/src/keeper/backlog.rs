@@ -2,18 +2,19 @@
 
 use std::collections::VecDeque;
 
-use super::observation::Seen;
+use super::status::Status;
 
-/// Samples that are kept; with more, every second one goes, and from then on only every second one is taken.
+/// The most samples that are kept. With one more, every second one is removed, and from then on every second one is taken.
 const MOST: usize = 256;
 
-/// Where `seq` stood at positions of the log. A row has no position of its own, so the count is that of the latest
-/// sample that the slot has confirmed: at most as many samples late as lie between two that were kept.
+/// The values of `seq` at positions of the log. A row has no position of its own, so the backlog is counted from the latest sample
+/// that the slot has confirmed; it is too high by at most the rows between two samples that were kept.
 #[derive(Debug)]
 pub(super) struct Backlog {
     samples: VecDeque<(i64, i64)>,
     stride: u32,
-    passed_over: u32,
+    /// Samples not taken since the last one that was.
+    skipped: u32,
 }
 
 impl Default for Backlog {
@@ -21,17 +22,17 @@ impl Default for Backlog {
         Self {
             samples: VecDeque::new(),
             stride: 1,
-            passed_over: 0,
+            skipped: 0,
         }
     }
 }
 
 impl Backlog {
-    /// Rows not confirmed, as far as is known: not before the slot has confirmed a position that was sampled.
-    pub(super) fn rows(&mut self, seen: &Seen) -> Option<i64> {
-        let seq = seen.last_seq?;
-        self.sample(seen.position, seq);
-        let confirmed = seen.confirmed?;
+    /// Rows that the slot has not confirmed; unknown until it has confirmed the position of a sample.
+    pub(super) fn rows(&mut self, status: &Status) -> Option<i64> {
+        let seq = status.last_seq?;
+        self.sample(status.position, seq);
+        let confirmed = status.confirmed?;
         let is_confirmed = |sample: &(i64, i64)| sample.0 <= confirmed;
         while self.samples.get(1).is_some_and(is_confirmed) {
             self.samples.pop_front();
@@ -44,11 +45,11 @@ impl Backlog {
     }
 
     fn sample(&mut self, position: i64, seq: i64) {
-        self.passed_over += 1;
-        if self.passed_over < self.stride {
+        self.skipped += 1;
+        if self.skipped < self.stride {
             return;
         }
-        self.passed_over = 0;
+        self.skipped = 0;
         self.samples.push_back((position, seq));
         if self.samples.len() > MOST {
             let mut index = 0;
@@ -65,17 +66,17 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn at(position: i64, seq: i64, confirmed: i64) -> Seen {
-        Seen {
+    fn at(position: i64, seq: i64, confirmed: i64) -> Status {
+        Status {
             position,
             last_seq: Some(seq),
             confirmed: Some(confirmed),
-            ..Seen::default()
+            ..Status::default()
         }
     }
 
     #[test]
-    fn rows_are_counted_from_the_last_sample_that_is_confirmed() {
+    fn the_backlog_is_counted_from_the_latest_confirmed_sample() {
         let mut backlog = Backlog::default();
         assert_eq!(backlog.rows(&at(100, 10, 90)), None);
         assert_eq!(backlog.rows(&at(200, 15, 100)), Some(5));
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connector_that_is_away_for_long_takes_no_memory_without_bound() {
+    fn memory_is_bounded_however_long_the_connector_is_away() {
         let mut backlog = Backlog::default();
         backlog.rows(&at(1, 0, 1));
         for position in 2..10_000 {

@@ -1,36 +1,39 @@
-//! Rows that have done their work.
+//! Retention: outbox rows that have reached Kafka, and inbox rows that no message can need again.
 
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::observation::Sender;
-use super::{CHUNK, INBOX_AT_ONCE};
+use super::status::{Sender, Status};
 
-/// Rows that are marked at once: 16 bytes each, and one wait for the slot.
+/// Rows that are removed in one transaction.
+const CHUNK: i64 = 1_000;
+/// Inbox rows that are removed at most in one pass.
+pub(super) const INBOX_AT_ONCE: i64 = 20 * CHUNK;
+/// Rows that are marked together, at 16 bytes each: they wait for the slot once.
 const MARKED_AT_ONCE: i64 = 50_000;
 
-/// Chunks that are removed before the slot is looked at again.
+/// Chunks of outbox rows that are removed at most in one pass.
 const CHUNKS_AT_ONCE: usize = 10;
 
-/// Old rows, and a position of the log that was read after they had become visible: once the slot has confirmed it, they
-/// have reached Kafka.
+/// Old rows, and a position of the log that was read after the rows had become visible: once the slot has confirmed that position,
+/// their events have reached Kafka.
 pub(super) struct Mark {
     ids: Vec<Uuid>,
     position: i64,
-    /// Who read the slot then. While the same process reads it, it is the same slot: nobody can drop one in use.
+    /// The walsender at that time. As long as it runs, the slot is the same: PostgreSQL drops none that is in use.
     sender: Sender,
 }
 
-/// What is to become of marked rows.
+/// What may be done with marked rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// They may go.
+    /// Remove them: their events have reached Kafka.
     Confirmed,
-    /// The slot is not there yet.
+    /// Keep them marked: the slot has not confirmed them.
     Wait,
-    /// Somebody else reads the slot: it may be a new one, and nobody knows what that has confirmed of these rows.
+    /// Mark anew: another process reads the slot, which may be a recreated one that has confirmed none of these rows.
     Void,
 }
 
@@ -40,11 +43,11 @@ impl Mark {
         self.ids.len()
     }
 
-    /// What is to become of the rows, now that the slot is read by `sender`.
+    /// Decides on the rows, now that `sender` reads the slot.
     pub(super) fn verdict(&self, sender: Sender, confirmed: Option<i64>) -> Verdict {
         if self.sender != sender {
             Verdict::Void
-        // A slot that was just made has confirmed the position at which that happened: not one that was read.
+        // Not `>=`: a slot counts the position at which it was created as confirmed, though it was never read.
         } else if confirmed.is_some_and(|confirmed| confirmed > self.position) {
             Verdict::Confirmed
         } else {
@@ -70,18 +73,18 @@ pub(super) async fn mark(
     if ids.is_empty() {
         return Ok(None);
     }
-    // A statement of its own: these rows are visible, so their commits are in the log before this position.
-    let seen = super::observation::Seen::look(connection, slot).await?;
-    // One that is still being made has confirmed nothing, and its maker may be its reader later.
-    let sender = seen.sender().ok().filter(|_| seen.confirmed.is_some());
+    // A statement of its own: the rows are visible before it, so their commits are in the log before its position.
+    let status = Status::read(connection, slot).await?;
+    // A slot that is still being created has confirmed nothing, and the process that creates it may read it later.
+    let sender = status.sender().ok().filter(|_| status.confirmed.is_some());
     Ok(sender.map(|sender| Mark {
         ids,
-        position: seen.position,
+        position: status.position,
         sender,
     }))
 }
 
-/// Removes some of the marked rows, a chunk at a time; the others stay marked.
+/// Removes some of the marked rows in chunks, each a transaction; the others stay marked.
 pub(super) async fn remove(
     connection: &mut PgConnection,
     mark: &mut Mark,
@@ -99,14 +102,14 @@ pub(super) async fn remove(
             .execute(&mut *connection)
             .await?
             .rows_affected();
-        // Half of the time is for others.
+        // Leaves half of the time to other sessions.
         tokio::time::sleep(began.elapsed()).await;
     }
     Ok(removed)
 }
 
-/// Removes inbox rows older than `age`, a chunk at a time. One whose event was dead-lettered stays with its dead letter: the event
-/// must not be applied beside it.
+/// Removes inbox rows older than `age` in chunks, each a transaction. The row of a dead letter stays as long as that does: a
+/// redelivery of its event must not be applied beside it.
 pub(super) async fn forget(
     connection: &mut PgConnection,
     age: Duration,
@@ -140,17 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_go_only_by_the_word_of_the_reader_that_they_were_marked_under() {
+    fn marked_rows_are_removed_only_if_the_same_walsender_has_confirmed_them() {
         let mark = Mark {
             ids: vec![Uuid::nil()],
             position: 100,
             sender: (7, 1),
         };
         assert_eq!(mark.verdict((7, 1), Some(101)), Verdict::Confirmed);
-        for not_there in [None, Some(99), Some(100)] {
-            assert_eq!(mark.verdict((7, 1), not_there), Verdict::Wait);
+        for unconfirmed in [None, Some(99), Some(100)] {
+            assert_eq!(mark.verdict((7, 1), unconfirmed), Verdict::Wait);
         }
-        // Another process, or another one under the same number.
+        // Another process, or a later one with the same id.
         for other in [(8, 1), (7, 2)] {
             assert_eq!(mark.verdict(other, Some(1_000)), Verdict::Void);
         }

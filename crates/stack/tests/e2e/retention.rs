@@ -123,7 +123,7 @@ async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
         .execute(&world.order_db)
         .await
         .unwrap();
-    held("nobody reads the replication slot").await;
+    held("no process reads the replication slot").await;
     kill(connect, Signal::SIGCONT).unwrap();
     // Nobody has lost anything, and then the rows may go.
     world.all_settled(WITHIN, &orders).await;
