@@ -1,19 +1,32 @@
-//! The producing side: events into the outbox, in the caller's transaction.
+//! The producing side: events are appended to the outbox in the caller's transaction.
 
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
 use crate::Outgoing;
 
-/// Appends `events` to the outbox in one statement, in the order given, within the caller's open
-/// transaction: they are published if, and only if, that transaction commits.
+/// Appends `events` to the outbox in one statement, in the order given.
 ///
-/// Lock the aggregate's row (or insert it) before: the column `seq`, drawn here, is then the order of the
-/// aggregate's events.
+/// They are published if, and only if, the transaction commits; the parameter's type makes a dual write impossible to compile. Lock the
+/// aggregate's row, or insert it, before: the column `seq`, drawn here, is then the order of the aggregate's events, in which Kafka
+/// delivers them.
+///
+/// ```no_run
+/// use outbox::{Event, Outgoing};
+///
+/// async fn rename<E: Event>(pool: &sqlx::PgPool, id: i64, name: &str, renamed: &E) -> Result<(), Box<dyn std::error::Error>> {
+///     let mut tx = pool.begin().await?;
+///     sqlx::query("update account set name = $1 where id = $2").bind(name).bind(id).execute(&mut *tx).await?;
+///     outbox::append(&mut tx, &[Outgoing::new(renamed)?]).await?;
+///     tx.commit().await?;
+///     Ok(())
+/// }
+/// ```
 ///
 /// # Errors
-/// The database's, among them a duplicate event id (`outbox_pkey`), a payload too large for a Kafka message
-/// (`outbox_payload_size`, 900,000 bytes) and a missing grant.
+/// The database's: among them a duplicate event id (constraint `outbox_pkey`), a payload that is too large for a Kafka message (constraint
+/// `outbox_payload_size`, 900,000 bytes of JSON text) and a missing grant. PostgreSQL then refuses all further statements of the
+/// transaction, so roll it back.
 pub async fn append(tx: &mut PgTransaction<'_>, events: &[Outgoing]) -> Result<(), sqlx::Error> {
     if events.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Durations as settings: whole numbers whose unit stands in the setting's name.
+//! Durations as settings: whole numbers, whose unit is the end of the setting's name.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ macro_rules! unit {
 }
 
 unit!(
-    /// Settings that end in `_s`.
+    /// Settings whose names end in `_s`.
     seconds, Duration::from_secs, Duration::as_secs
 );
 unit!(
-    /// Settings that end in `_ms`.
+    /// Settings whose names end in `_ms`.
     milliseconds, Duration::from_millis, Duration::as_millis
 );

@@ -1,11 +1,13 @@
-//! What a service publishes: domain events, and the outbox rows made of them.
+//! Domain events, and the outbox rows that publish them.
 
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// A family of domain events about one kind of aggregate: an enum that serde tags adjacently, so that
-/// the variant's name is the event's type and its content is the payload.
+/// The domain events about one kind of aggregate: an enum that serde tags adjacently.
+///
+/// The variant's name is the event's type, its content the payload. A consumer in Rust deserializes the same enum, as
+/// `listener::Handler::Event`.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -31,17 +33,38 @@ use uuid::Uuid;
 /// }
 /// ```
 pub trait Event: Serialize {
-    /// The kind of aggregate that the events are about; the router makes it the topic.
+    /// The kind of aggregate. Debezium's outbox event router makes it the topic's name, so keep to letters, digits, `.`, `_` and `-`.
     const AGGREGATE_TYPE: &'static str;
 
-    /// The event's own id: a `UUIDv7`, and the same as the payload's `event_id` if it has one.
+    /// The event's own id, by which an inbox recognizes a redelivery; never the nil UUID. Version 7, for its order in the index; if the
+    /// payload has an `event_id`, that equals it.
     fn id(&self) -> Uuid;
 
-    /// The aggregate's id; the router makes it the message's key, so that one aggregate's events keep their order.
+    /// The aggregate's id. The router makes it the message's key, so that the events of an aggregate keep their order; 255 characters at
+    /// most.
     fn aggregate_id(&self) -> String;
 }
 
-/// A row of the outbox, not yet written.
+/// A row of the outbox, ready for [`append`](crate::append).
+///
+/// ```
+/// # #[derive(serde::Serialize)]
+/// # #[serde(tag = "type", content = "payload")]
+/// # enum NoteEvent {
+/// #     #[serde(rename = "note.written")]
+/// #     Written { id: uuid::Uuid, text: String },
+/// # }
+/// # impl outbox::Event for NoteEvent {
+/// #     const AGGREGATE_TYPE: &'static str = "note";
+/// #     fn id(&self) -> uuid::Uuid { let Self::Written { id, .. } = self; *id }
+/// #     fn aggregate_id(&self) -> String { "1".to_owned() }
+/// # }
+/// let event = NoteEvent::Written { id: uuid::Uuid::now_v7(), text: "hello".to_owned() };
+/// let row = outbox::Outgoing::new(&event)?;
+/// let NoteEvent::Written { id, .. } = event;
+/// assert_eq!(row.id(), id);
+/// # Ok::<(), outbox::Unpublishable>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
     pub(crate) id: Uuid,
@@ -51,27 +74,28 @@ pub struct Outgoing {
     pub(crate) payload: String,
 }
 
-/// An event that cannot become a row of the outbox.
+/// An event that cannot be written as a row of the outbox. It never can: the fault is in the program or in the event's content.
 #[derive(Debug, thiserror::Error)]
 pub enum Unpublishable {
-    /// The event's type does not serialize.
+    /// `Serialize` of the event's type fails, such as on a map whose keys are no strings.
     #[error("the event does not serialize")]
     Serialize(#[from] serde_json::Error),
-    /// The event's type is not tagged as [`Event`] asks for.
+    /// The event's type is not tagged as [`Event`] needs it.
     #[error(
-        "the event is no enum tagged with #[serde(tag = \"type\", content = \"payload\")]: {0}"
+        "the event must be an enum that is tagged with #[serde(tag = \"type\", content = \"payload\")]: {0}"
     )]
     Untagged(Value),
-    /// PostgreSQL cannot store this character in `jsonb`.
+    /// The payload contains U+0000, which PostgreSQL's `jsonb` cannot store. Found before the database sees it, since an error there would
+    /// end the caller's transaction.
     #[error("the payload of event {0} contains U+0000, which PostgreSQL's jsonb cannot store")]
     Nul(Uuid),
 }
 
 impl Outgoing {
-    /// The row that publishes `event`.
+    /// Serializes `event` into the row that publishes it.
     ///
     /// # Errors
-    /// [`Unpublishable`], where the event cannot be written as a row.
+    /// [`Unpublishable`]. The database refuses a payload of more than 900,000 bytes later, in [`append`](crate::append).
     pub fn new<E: Event>(event: &E) -> Result<Self, Unpublishable> {
         let id = event.id();
         let mut tagged = serde_json::to_value(event)?;

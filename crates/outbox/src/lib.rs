@@ -1,5 +1,5 @@
 //! The transactional outbox and its other half, the inbox, over PostgreSQL, Debezium and Kafka.
-// Read by rustdoc alone: an edit of the document compiles nothing.
+// For rustdoc alone, so that an edit of the document compiles nothing.
 #![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 
 mod append;
@@ -20,4 +20,4 @@ pub mod specification;
 
 pub use append::append;
 pub use event::{Event, Outgoing, Unpublishable};
-pub use retention::{Retention, Unsafe};
+pub use retention::{Retention, UnsafeRetention};

@@ -1,8 +1,8 @@
-//! A Kafka message as it came, and the event that it carries, in whichever form the router wrote it.
+//! A Kafka message, and the event that it carries in any form that Debezium's outbox event router writes.
 //!
-//! Accepted, each with or without the schema that Connect's `JsonConverter` adds:
-//! the payload as JSON text, the payload as JSON text within a JSON string, the payload expanded, and any of
-//! them within an envelope that also names the event's type. The id and the type may stand in headers.
+//! The value is the payload as JSON text, as JSON text within a JSON string, or expanded; each of them alone or in an envelope that also
+//! names the event's type, and with or without the schema that Connect's `JsonConverter` adds. Id and type may be headers. Golden files
+//! captured from the real Debezium hold this (`tests/wire_forms.rs`).
 
 mod json;
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Where a message stands in Kafka.
+/// The position of a message in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The topic's name.
@@ -21,12 +21,36 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// A message as it came: bytes and their position.
+/// A message as Kafka delivered it: bytes and their position.
+///
+/// ```
+/// use outbox::message::{Message, Position};
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(tag = "type", content = "payload")]
+/// enum PaymentEvent {
+///     #[serde(rename = "payment.received")]
+///     Received { cents: u32 },
+/// }
+///
+/// let message = Message {
+///     at: Position { topic: "payment".to_owned(), partition: 0, offset: 42 },
+///     timestamp: None,
+///     key: None,
+///     headers: vec![("event_type".to_owned(), Some(b"payment.received".to_vec()))],
+///     value: Some(br#"{"cents": 250}"#.to_vec()),
+/// };
+/// let decoded = message.decode().map_err(|(_, why)| why)?;
+/// assert_eq!(decoded.event_type, "payment.received");
+/// let PaymentEvent::Received { cents } = decoded.into_event()?;
+/// assert_eq!(cents, 250);
+/// # Ok::<(), outbox::message::Undecodable>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Where it stands.
+    /// Its position.
     pub at: Position,
-    /// Milliseconds since the Unix epoch, as the producer or the broker set them.
+    /// Milliseconds since the Unix epoch, set by the producer or the broker.
     pub timestamp: Option<i64>,
     /// The key's bytes.
     pub key: Option<Vec<u8>>,
@@ -36,10 +60,11 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
 }
 
-/// What a message turned out to carry.
+/// The event that a message carries, its payload not typed yet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Opened {
-    /// The event's id: the header `id`, else the payload's `event_id`, else derived from the message itself.
+pub struct Decoded {
+    /// The event's id: the header `id`, else the payload's `event_id`, else a UUID hashed from the message's position, timestamp and
+    /// bytes. The inbox knows the event by it.
     pub id: Uuid,
     /// The event's type, such as `order.placed`.
     pub event_type: String,
@@ -47,7 +72,7 @@ pub struct Opened {
     pub payload: Value,
 }
 
-/// Why bytes are no event. Reading them again gives the same answer.
+/// Why a message carries no event. It never will: to decode it again gives the same error.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     /// A null value: a tombstone, which an outbox never publishes.
@@ -62,49 +87,48 @@ pub enum Undecodable {
     /// The header `id` is not a UUID.
     #[error("the header `id` is not a UUID: {0:?}")]
     BadId(String),
-    /// The nil UUID names nothing: whoever sends it sends it for every event.
+    /// The nil UUID identifies no event: a producer that sends it sends it with each.
     #[error("the event's id is the nil UUID")]
     NilId,
-    /// Header and payload name different events.
+    /// The header and the payload name different events.
     #[error("the header `id` is {header}, but the payload's `event_id` is {payload}")]
     IdsDiffer {
-        /// What the header says.
+        /// The id in the header.
         header: Uuid,
-        /// What the payload says.
+        /// The id in the payload.
         payload: Uuid,
     },
-    /// The type is unknown, or the payload is not of its shape.
+    /// The handler's event type has no variant of this name, or the payload does not fit it.
     #[error("no event of type {event_type:?}: {source}")]
     NotAnEvent {
         /// The type that the message names.
         event_type: String,
-        /// What does not fit.
+        /// The part that does not fit.
         source: serde_json::Error,
     },
 }
 
-/// The namespace of ids derived from messages that carry none.
+/// The namespace of the ids that are hashed from messages.
 const DERIVED: Uuid = Uuid::from_u128(0x8f2c_1c6e_5b0a_4d2b_9a7f_3f0e_6f6b_21d4);
 
-/// Names that routers in use give the header or field with the event's type.
+/// The names by which configurations in use call the header or field with the event's type.
 const TYPE_NAMES: [&str; 2] = ["event_type", "eventType"];
 
 impl Message {
-    /// The event that the message carries, not yet typed.
+    /// Decodes the event that the message carries.
     ///
     /// # Errors
-    /// [`Undecodable`], together with the id under which the message is dead-lettered.
-    pub fn open(&self) -> Result<Opened, (Uuid, Undecodable)> {
-        // Garbage is dead-lettered under an id of its own, whatever it says of itself: under another event's id it would be
-        // passed over where that event is settled, and else keep that event out.
-        let put_aside = |why| (self.derived_id(), why);
-        let header_id = self.header_id().map_err(put_aside)?;
+    /// [`Undecodable`], and the id under which the message is dead-lettered: hashed from the message itself, whatever id it bears.
+    pub fn decode(&self) -> Result<Decoded, (Uuid, Undecodable)> {
+        // Under the id of another event, garbage would be ignored if that event is settled, and would keep it out if not.
+        let undecodable = |why| (self.derived_id(), why);
+        let header_id = self.header_id().map_err(undecodable)?;
         let bytes = self
             .value
             .as_deref()
-            .ok_or_else(|| put_aside(Undecodable::NoValue))?;
-        let value = json::parse(bytes).map_err(|error| put_aside(Undecodable::NotJson(error)))?;
-        let (event_type, payload) = unwrap(value, self.header_type()).map_err(put_aside)?;
+            .ok_or_else(|| undecodable(Undecodable::NoValue))?;
+        let value = json::parse(bytes).map_err(|error| undecodable(Undecodable::NotJson(error)))?;
+        let (event_type, payload) = unwrap(value, self.header_type()).map_err(undecodable)?;
 
         let payload_id = payload
             .get("event_id")
@@ -112,15 +136,15 @@ impl Message {
             .and_then(|text| Uuid::try_parse(text).ok());
         let id = match (header_id, payload_id) {
             (Some(header), Some(payload)) if header != payload => {
-                return Err(put_aside(Undecodable::IdsDiffer { header, payload }));
+                return Err(undecodable(Undecodable::IdsDiffer { header, payload }));
             }
             (Some(id), _) | (None, Some(id)) if id.is_nil() => {
-                return Err(put_aside(Undecodable::NilId));
+                return Err(undecodable(Undecodable::NilId));
             }
             (Some(id), _) | (None, Some(id)) => id,
             (None, None) => self.derived_id(),
         };
-        Ok(Opened {
+        Ok(Decoded {
             id,
             event_type,
             payload,
@@ -134,7 +158,7 @@ impl Message {
             .find(|(key, value)| key == name && value.is_some())
             .and_then(|(_, value)| value.as_deref())?;
         let text = String::from_utf8_lossy(bytes);
-        // A header converter that writes JSON quotes the text, with or without a schema around it.
+        // Connect's `JsonConverter` for headers quotes the text, with or without a schema around it.
         let plain = match json::parse(text.as_bytes()) {
             Ok(Value::String(quoted)) => Some(quoted),
             Ok(Value::Object(mut wrapped)) => match wrapped.remove("payload") {
@@ -156,7 +180,7 @@ impl Message {
         TYPE_NAMES.iter().find_map(|name| self.header(name))
     }
 
-    /// A message's own identity. Its position alone repeats when a topic is made again.
+    /// An id hashed from the message itself. The position alone would repeat when a topic is recreated.
     fn derived_id(&self) -> Uuid {
         let mut seed = Vec::new();
         for part in [
@@ -175,18 +199,18 @@ impl Message {
     }
 }
 
-impl Opened {
-    /// The typed event.
+impl Decoded {
+    /// The typed event: `E` is an enum that serde tags with `type` and `payload`, as for [`Event`](crate::Event).
     ///
     /// # Errors
-    /// [`Undecodable::NotAnEvent`]: an unknown type, or a payload that is not of its type's shape.
-    pub fn decode<E: DeserializeOwned>(self) -> Result<E, Undecodable> {
+    /// [`Undecodable::NotAnEvent`]: `E` has no variant of this type, or the payload does not fit it.
+    pub fn into_event<E: DeserializeOwned>(self) -> Result<E, Undecodable> {
         let Self {
             event_type,
             payload,
             ..
         } = self;
-        // Not by `json!`, which copies the payload.
+        // `json!` would copy the payload.
         let tagged = [
             ("type".to_owned(), Value::from(event_type.as_str())),
             ("payload".to_owned(), payload),
@@ -196,7 +220,7 @@ impl Opened {
     }
 }
 
-/// The event's type and payload out of a message's value; a type in a header wins over the envelope's.
+/// The event's type and payload from a message's value; the type in a header takes precedence over the envelope's.
 fn unwrap(value: Value, header_type: Option<String>) -> Result<(String, Value), Undecodable> {
     let (named, value) = without_envelope(without_schema(value));
     let event_type = header_type.or(named).ok_or(Undecodable::NoType)?;
@@ -207,7 +231,7 @@ fn unwrap(value: Value, header_type: Option<String>) -> Result<(String, Value), 
     Ok((event_type, payload))
 }
 
-/// The router's envelope is the payload and the event's type, and at most further fields that were asked for.
+/// Unwraps the router's envelope: the payload, the event's type, and the fields of an additional placement, if any.
 fn without_envelope(value: Value) -> (Option<String>, Value) {
     let Value::Object(mut envelope) = value else {
         return (None, value);
@@ -230,8 +254,7 @@ fn without_envelope(value: Value) -> (Option<String>, Value) {
     }
 }
 
-/// Connect's `JsonConverter` with `schemas.enable=true` writes exactly `{"schema": {…}, "payload": …}`, the schema null
-/// where there is none.
+/// Unwraps what Connect's `JsonConverter` writes with `schemas.enable=true`: exactly `{"schema": {…}, "payload": …}`, or a null schema.
 fn without_schema(value: Value) -> Value {
     match value {
         Value::Object(mut wrapped)

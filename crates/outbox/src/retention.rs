@@ -1,4 +1,4 @@
-//! How long rows and messages stay.
+//! How long outbox rows, messages and inbox rows stay.
 
 use std::time::Duration;
 
@@ -7,8 +7,23 @@ use serde::{Deserialize, Serialize};
 /// A day.
 const DAY: Duration = Duration::from_hours(24);
 
-/// Days after which outbox rows, messages on a topic and inbox rows go. Both sides of a topic keep to the same ones: an
-/// inbox has to outlive whatever may still come again.
+/// The days after which outbox rows, messages on a topic, and inbox rows are removed.
+///
+/// The inbox outlives each message that may be redelivered: `inbox` > `outbox` + `topic` + [`SEGMENT_DAYS`](Self::SEGMENT_DAYS). A row may
+/// be published again until its last hour in the outbox, and the new message then lives its topic's time. Both sides of a topic are
+/// configured alike, since the outbox of one bounds the inbox of the other.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use outbox::{Retention, UnsafeRetention};
+///
+/// let retention = Retention::new(3, 7, 14)?;
+/// assert_eq!(retention, Retention::default());
+/// assert_eq!(retention.topic(), Duration::from_secs(7 * 24 * 60 * 60));
+/// assert_eq!(Retention::new(3, 7, 11), Err(UnsafeRetention::InboxForgets { least: 11 }));
+/// # Ok::<(), UnsafeRetention>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Days")]
 pub struct Retention {
@@ -29,16 +44,15 @@ struct Days {
     inbox_days: u16,
 }
 
-/// Days with which an event could be applied twice, or nothing would be kept.
+/// Days by which an event could be applied twice, or would not be kept at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsafe {
-    /// Zero days.
+pub enum UnsafeRetention {
+    /// Zero days in the outbox or on the topic.
     #[error("retention: outbox_days and topic_days must be at least 1")]
     Nothing,
-    /// An outbox may be read again at its rows' last hour; its messages then live their topic's life, and a segment
-    /// longer, since segments go whole. An inbox that has forgotten them by then applies them a second time.
+    /// The inbox forgets an event while its message may still be redelivered, and would apply it a second time.
     #[error(
-        "retention: inbox_days must be more than {least} (outbox_days + topic_days + 1 for a topic's last segment), or an event that comes again late is applied twice"
+        "retention: inbox_days must be more than {least} (outbox_days + topic_days + 1 for a topic's last segment), or an event that is redelivered late is applied twice"
     )]
     InboxForgets {
         /// `outbox_days + topic_days + 1`.
@@ -58,20 +72,20 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Topics' segments are closed after this many days, and go whole.
+    /// Days after which Kafka closes a segment (`segment.ms`). It deletes a segment as a whole, so a message may stay this much longer.
     pub const SEGMENT_DAYS: u16 = 1;
 
-    /// Takes days that are safe together.
+    /// Takes days that are safe together: in the outbox, on the topic, in the inbox.
     ///
     /// # Errors
-    /// [`Unsafe`].
-    pub fn new(outbox: u16, topic: u16, inbox: u16) -> Result<Self, Unsafe> {
+    /// [`UnsafeRetention`].
+    pub fn new(outbox: u16, topic: u16, inbox: u16) -> Result<Self, UnsafeRetention> {
         if outbox == 0 || topic == 0 {
-            return Err(Unsafe::Nothing);
+            return Err(UnsafeRetention::Nothing);
         }
         let least = u32::from(outbox) + u32::from(topic) + u32::from(Self::SEGMENT_DAYS);
         if u32::from(inbox) <= least {
-            return Err(Unsafe::InboxForgets { least });
+            return Err(UnsafeRetention::InboxForgets { least });
         }
         Ok(Self {
             outbox,
@@ -86,10 +100,10 @@ impl Retention {
         DAY * self.outbox.into()
     }
 
-    /// How old a row may be that is read again: its message then lives its topic's life, and the inbox still remembers.
+    /// The age up to which an outbox row may be published again: the inbox still remembers its event when the new message expires.
     #[must_use]
     pub fn safe_outbox_age(&self) -> Duration {
-        // `new` has seen to it that this is more than the outbox's days.
+        // `new` has checked that this is more than the outbox's days.
         DAY * (self.inbox - self.topic - Self::SEGMENT_DAYS).into()
     }
 
@@ -107,9 +121,9 @@ impl Retention {
 }
 
 impl TryFrom<Days> for Retention {
-    type Error = Unsafe;
+    type Error = UnsafeRetention;
 
-    fn try_from(days: Days) -> Result<Self, Unsafe> {
+    fn try_from(days: Days) -> Result<Self, UnsafeRetention> {
         Self::new(days.outbox_days, days.topic_days, days.inbox_days)
     }
 }
@@ -119,15 +133,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inbox_outlives_whatever_may_come_again() {
+    fn an_inbox_outlives_each_message_that_may_be_redelivered() {
         let default = Retention::default();
         assert_eq!(Retention::new(3, 7, 14), Ok(default));
         assert_eq!(
             Retention::new(3, 7, 11),
-            Err(Unsafe::InboxForgets { least: 11 })
+            Err(UnsafeRetention::InboxForgets { least: 11 })
         );
         assert!(Retention::new(3, 7, 12).is_ok());
-        assert_eq!(Retention::new(0, 7, 14), Err(Unsafe::Nothing));
+        assert_eq!(Retention::new(0, 7, 14), Err(UnsafeRetention::Nothing));
         assert!(Retention::new(u16::MAX, u16::MAX, u16::MAX).is_err());
         let refused = serde_json::from_str::<Retention>(
             r#"{"outbox_days": 10, "topic_days": 7, "inbox_days": 14}"#,

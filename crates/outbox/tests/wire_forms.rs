@@ -1,5 +1,4 @@
-//! What the specification's forms look like on Kafka, captured from the real Debezium: golden files, which open to the
-//! event that was appended.
+//! The specification's wire forms as the real Debezium writes them: golden files, which decode to the event that was appended.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::time::{Duration, Instant};
@@ -195,7 +194,7 @@ async fn exactly_once_writes_the_same_message() {
 }
 
 #[test]
-fn each_captured_form_opens_to_the_event_that_was_appended() {
+fn each_captured_form_decodes_to_the_event_that_was_appended() {
     for file in [LEAN, ENVELOPE] {
         let golden = golden(file);
         let headers: Vec<(String, Option<String>)> =
@@ -214,9 +213,9 @@ fn each_captured_form_opens_to_the_event_that_was_appended() {
                 .collect(),
             value: Some(golden["value"].as_str().unwrap().into()),
         };
-        let opened = message.open().unwrap();
-        assert_eq!((opened.id, opened.event_type.as_str()), (ID, "note.made"));
+        let decoded = message.decode().unwrap();
+        assert_eq!((decoded.id, decoded.event_type.as_str()), (ID, "note.made"));
         let appended = serde_json::to_value(&NOTE).unwrap();
-        assert_eq!(opened.payload, appended["payload"]);
+        assert_eq!(decoded.payload, appended["payload"]);
     }
 }

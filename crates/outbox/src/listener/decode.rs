@@ -18,21 +18,21 @@ pub(super) enum Disposition<E> {
 
 /// The id under which the inbox records a message. It takes decoding the message.
 pub(super) fn identity(message: &Message) -> Uuid {
-    message.open().map_or_else(|(id, _)| id, |opened| opened.id)
+    message.decode().map_or_else(|(id, _)| id, |decoded| decoded.id)
 }
 
 /// A message's identity and its disposition.
 pub(super) fn disposition<H: Handler>(message: &Message) -> (Uuid, Disposition<H::Event>) {
-    let opened = match message.open() {
-        Ok(opened) => opened,
+    let decoded = match message.decode() {
+        Ok(decoded) => decoded,
         Err((id, error)) => return (id, Disposition::DeadLetter(Kind::Poison, error.to_string())),
     };
-    let id = opened.id;
-    if H::IGNORED_EVENT_TYPES.contains(&opened.event_type.as_str()) {
+    let id = decoded.id;
+    if H::IGNORED_EVENT_TYPES.contains(&decoded.event_type.as_str()) {
         return (id, Disposition::Ignore);
     }
     // The event's own `Deserialize` may panic.
-    let decode = AssertUnwindSafe(|| opened.decode().map_err(|error| error.to_string()));
+    let decode = AssertUnwindSafe(|| decoded.into_event().map_err(|error| error.to_string()));
     let decoded = catch_unwind(decode).unwrap_or_else(|caught| {
         Err(format!(
             "decoding the event panicked: {}",

@@ -1,4 +1,4 @@
-//! JSON from strangers.
+//! JSON of untrusted producers.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 /// Parses JSON text into a value, nested at most 128 deep.
 ///
-/// `serde_json`'s own `Value` cannot be trusted with it wherever a crate of the build enables the feature `raw_value`:
-/// it then takes an object's key `$serde_json::private::RawValue` for its own, and parses the string behind it with a
-/// fresh limit on depth, which a message can repeat until the stack overflows.
+/// Deserializing `serde_json`'s own `Value` is unsafe if any crate of the build enables its feature `raw_value`: it then takes the key
+/// `$serde_json::private::RawValue` of an object for its own, and parses the string behind it with a fresh limit on depth. A message can
+/// repeat that until the stack overflows.
 pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = Plain.deserialize(&mut deserializer)?;
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for Plain {
     }
 }
 
-/// A field's name, whatever it is.
+/// A field's name as a plain string, so that none is special.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_what_serde_json_reads() {
+    fn a_parsed_value_equals_what_serde_json_reads() {
         let text =
             r#"{"a": [1, -2, 1.5, "x\u0000", null, true, {}], "b": {"c": 18446744073709551615}}"#;
         assert_eq!(
@@ -112,7 +112,7 @@ mod tests {
     fn depth_is_limited_and_no_key_resets_the_limit() {
         let deep = "[".repeat(1000) + &"]".repeat(1000);
         assert!(parse(deep.as_bytes()).is_err());
-        // Each layer is text within the former, its quotes and backslashes written so that it grows by a constant.
+        // Each layer is text in the one around it; this escaping grows it by a constant.
         let mut hostile = "1".to_owned();
         for _ in 0..5_000 {
             let inner = hostile.replace('\\', "\\u005c").replace('"', "\\u0022");

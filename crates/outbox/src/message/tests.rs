@@ -1,4 +1,4 @@
-//! Every wire form opens to the same event.
+//! Every wire form decodes to the same event.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -29,7 +29,7 @@ fn message(headers: &[(&str, &str)], value: &str) -> Message {
 }
 
 #[test]
-fn every_wire_form_opens_to_the_same_event() {
+fn every_wire_form_decodes_to_the_same_event() {
     let text = payload().to_string();
     let schema = json!({ "type": "string", "optional": false });
     let id = ID.to_string();
@@ -74,21 +74,21 @@ fn every_wire_form_opens_to_the_same_event() {
             json!({ "schema": schema, "payload": { "payload": payload(), "event_type": "order.placed" } }),
         ),
     ];
-    let expected = Opened {
+    let expected = Decoded {
         id: ID,
         event_type: "order.placed".to_owned(),
         payload: payload(),
     };
     for (headers, value) in forms {
-        let opened = message(headers, &value.to_string()).open();
-        assert_eq!(opened.unwrap(), expected, "{value}");
+        let decoded = message(headers, &value.to_string()).decode();
+        assert_eq!(decoded.unwrap(), expected, "{value}");
     }
 }
 
 #[test]
-fn garbage_is_named() {
+fn each_undecodable_message_is_told_why() {
     let typed = [("event_type", "order.placed")];
-    let why = |message: Message| message.open().unwrap_err().1;
+    let why = |message: Message| message.decode().unwrap_err().1;
     assert!(matches!(
         why(message(&typed, "not json")),
         Undecodable::NotJson(_)
@@ -110,13 +110,13 @@ fn garbage_is_named() {
 }
 
 #[test]
-fn an_id_that_header_and_payload_dispute_is_poison_under_neither() {
+fn ids_that_differ_in_header_and_payload_are_poison_under_neither() {
     let other = Uuid::from_u128(9).to_string();
     let disputed = message(
         &[("id", &other), ("event_type", "order.placed")],
         &payload().to_string(),
     );
-    let (id, why) = disputed.open().unwrap_err();
+    let (id, why) = disputed.decode().unwrap_err();
     assert!(matches!(why, Undecodable::IdsDiffer { .. }));
     assert!(id != ID && id.to_string() != other);
 }
@@ -129,36 +129,36 @@ fn the_nil_uuid_is_no_id() {
         &[("event_type", "t")][..],
         &[("id", nil.as_str()), ("event_type", "t")],
     ] {
-        let (id, why) = message(headers, &payload).open().unwrap_err();
+        let (id, why) = message(headers, &payload).decode().unwrap_err();
         assert!(matches!(why, Undecodable::NilId));
         assert!(!id.is_nil());
     }
 }
 
 #[test]
-fn a_message_without_an_id_is_told_from_another_at_the_same_position() {
+fn messages_without_an_id_at_the_same_position_have_ids_of_their_own() {
     let first = message(&[("event_type", "t")], "{\"a\":1}");
     let again = message(&[("event_type", "t")], "{\"a\":1}");
-    let remade = Message {
+    let recreated = Message {
         timestamp: Some(1),
         ..first.clone()
     };
-    let id = |message: &Message| message.open().unwrap().id;
+    let id = |message: &Message| message.decode().unwrap().id;
     assert_eq!(id(&first), id(&again));
-    assert_ne!(id(&first), id(&remade));
+    assert_ne!(id(&first), id(&recreated));
 }
 
 #[test]
-fn an_unknown_type_is_no_event() {
+fn an_unknown_event_type_is_undecodable() {
     #[derive(Debug, Deserialize)]
     #[serde(tag = "type", content = "payload")]
     enum Known {
         #[serde(rename = "order.placed")]
         Placed { quantity: u32 },
     }
-    let open = |kind| message(&[("event_type", kind)], &payload().to_string()).open();
-    let Known::Placed { quantity } = open("order.placed").unwrap().decode().unwrap();
+    let decode = |kind| message(&[("event_type", kind)], &payload().to_string()).decode();
+    let Known::Placed { quantity } = decode("order.placed").unwrap().into_event().unwrap();
     assert_eq!(quantity, 2);
-    let unknown = open("order.lost").unwrap().decode::<Known>();
+    let unknown = decode("order.lost").unwrap().into_event::<Known>();
     assert!(matches!(unknown, Err(Undecodable::NotAnEvent { .. })));
 }

@@ -117,8 +117,8 @@ impl Topic {
         for (delivery, mut message) in deliveries {
             let delivered = delivery.await.unwrap();
             message.at.offset = delivered.map_err(|(error, _)| error).unwrap().offset;
-            let (id, decodes) = match message.open() {
-                Ok(opened) => (opened.id, true),
+            let (id, decodes) = match message.decode() {
+                Ok(decoded) => (decoded.id, true),
                 Err((id, _)) => (id, false),
             };
             self.carried.lock().unwrap().push(Carried {

@@ -38,7 +38,7 @@ impl DeadLetter {
     /// The event's type, if the message names one.
     #[must_use]
     pub fn event_type(&self) -> Option<String> {
-        self.message.open().ok().map(|opened| opened.event_type)
+        self.message.decode().ok().map(|decoded| decoded.event_type)
     }
 }
 
