@@ -1,4 +1,4 @@
-//! The stock's transaction and access rights, on real PostgreSQL.
+//! The stock's transaction and the grants, on real PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::sync::Arc;
@@ -96,7 +96,7 @@ async fn a_batch_takes_what_it_confirms_and_answers_in_order() {
     );
     assert_eq!(mice(&pool).await, 0);
 
-    // The same orders again, under other events: decided once and for ever.
+    // The same orders in other events: they stay decided.
     let again = orders.map(|order| OrderPlaced {
         event_id: Uuid::now_v7(),
         ..order
@@ -105,7 +105,7 @@ async fn a_batch_takes_what_it_confirms_and_answers_in_order() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decided_is_named_and_nothing_is_written() {
+async fn an_invalid_order_is_named_and_its_batch_writes_nothing() {
     let database = migrated().await;
     let pool = worker(&database).await;
     let failed = decide(
@@ -155,7 +155,7 @@ async fn batches_that_cross_neither_deadlock_nor_oversell() {
     assert_eq!(mice(&pool).await, 120);
 }
 
-/// The same order in two transactions at once, about different products, so that no product's lock orders them.
+/// Two transactions decide the same order at once, on different products, so that no product lock serializes them.
 #[tokio::test]
 async fn an_order_that_two_transactions_decide_at_once_is_decided_once() {
     let database = migrated().await;
@@ -172,7 +172,7 @@ async fn an_order_that_two_transactions_decide_at_once_is_decided_once() {
         let pool = pool.clone();
         async move { decide(&pool, &[second]).await }
     });
-    // It waits for the first one's row; other tests wait in their own databases.
+    // It waits for the row of the first; other tests wait in databases of their own.
     let waiting = async || -> i64 {
         sqlx::query_scalar(
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
@@ -247,6 +247,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "delete from inbox",
                 "update dead_letter set value = 'x'",
                 "delete from discarded_dead_letter",
+                "select * from _outbox_publisher_migrations",
+                "delete from _outbox_listener_migrations",
                 "insert into discarded_dead_letter (discarded_by) values ('postgres')",
                 "insert into discarded_dead_letter (discarded_at) values (now())",
                 "create temporary table mine (a integer)",

@@ -1,4 +1,4 @@
-//! The order context's SQL and access rights, on real PostgreSQL.
+//! The order context's SQL and the grants, on real PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeMap;
@@ -216,7 +216,7 @@ async fn the_migrations_hold_the_librarys_tables() {
 }
 
 #[tokio::test]
-async fn the_database_says_who_discarded_a_dead_letter() {
+async fn the_database_records_which_role_discarded_a_dead_letter() {
     let database = migrated().await;
     let pool = pool(&database, "order_service").await;
     let id = Uuid::now_v7();
@@ -241,7 +241,7 @@ async fn the_database_says_who_discarded_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn an_outcome_of_no_order_of_ours_ends_as_a_dead_letter_and_is_applied_once_there_is_one() {
+async fn an_outcome_of_an_unknown_order_is_dead_lettered_and_applied_once_the_order_exists() {
     let database = migrated().await;
     let pool = pool(&database, "order_service").await;
     let placed = place(&pool, 1).await.remove(0);
@@ -254,7 +254,7 @@ async fn an_outcome_of_no_order_of_ours_ends_as_a_dead_letter_and_is_applied_onc
             reason: Rejection::ProductNotFound,
         });
         let outcome = serde_json::to_value(&outcome).unwrap();
-        // As it is dead-lettered when it comes first.
+        // As the listener dead-letters it.
         sqlx::query(
             r#"insert into dead_letter
                  (listener, id, kind, error, topic, partition, "offset", header_names, header_values, value, retry_at)
@@ -267,7 +267,7 @@ async fn an_outcome_of_no_order_of_ours_ends_as_a_dead_letter_and_is_applied_onc
         .execute(&pool)
         .await
         .unwrap();
-        // After its time.
+        // Its automatic retries are over.
         let no_longer = RetryPolicy {
             max_elapsed: std::time::Duration::ZERO,
             ..RetryPolicy::default()
@@ -315,6 +315,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "insert into discarded_dead_letter (discarded_at) values (now())",
                 "delete from heartbeat",
                 "truncate orders",
+                "select * from _outbox_publisher_migrations",
+                "delete from _outbox_listener_migrations",
                 "create table mine (a integer)",
                 "create temporary table mine (a integer)",
                 "drop publication outbox",
@@ -333,6 +335,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "update inbox set settled_at = now()",
                 "delete from dead_letter",
                 "delete from outbox_identity",
+                "select * from _outbox_publisher_migrations",
+                "delete from _outbox_listener_migrations",
                 "create table mine (a integer)",
                 "select pg_create_logical_replication_slot('mine', 'pgoutput')",
                 "set role order_cdc",
@@ -347,6 +351,8 @@ async fn no_role_may_do_more_than_its_work() {
                 "delete from outbox",
                 "select * from inbox",
                 "select * from dead_letter",
+                "select * from _outbox_publisher_migrations",
+                "delete from _outbox_listener_migrations",
                 "create table mine (a integer)",
                 "create publication mine for table outbox",
                 "set role order_owner",

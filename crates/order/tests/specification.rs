@@ -1,4 +1,4 @@
-//! Table, grants, publication and connector cannot drift apart: each is broken, and named.
+//! Table, grants, publication and connector cannot drift apart: each is broken in turn, and the check names it.
 
 use order::config::Config;
 use order::db;

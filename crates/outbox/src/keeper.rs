@@ -9,6 +9,21 @@
 //! - An inbox row is removed once it is older than the retention, unless its event is still a dead letter.
 //! - A server that differs from the one recorded – a restored backup, a promoted standby, another machine – is reported, and no outbox row
 //!   is removed until an operator has read the outbox again and [accepts](accept) it.
+//!
+//! # Metrics
+//! Each has the label `outbox`, the specification's context. An unknown value is `NaN`.
+//!
+//! | name | meaning |
+//! | --- | --- |
+//! | `outbox_watched` | 1 while the database answers the keeper; 0 makes the others stale |
+//! | `outbox_slot_read` | 1 while a process reads the slot |
+//! | `outbox_slot_lag_bytes` | write-ahead log that the slot has not confirmed |
+//! | `outbox_slot_retained_bytes` | write-ahead log that the server keeps for the slot |
+//! | `outbox_slot_wal_status` | 1 for the present `wal_status` (a label): `reserved`, `extended`, `unreserved`, `lost`, `missing` |
+//! | `outbox_backlog_rows` | outbox rows that the slot has not confirmed |
+//! | `outbox_oldest_row_seconds` | age of the oldest outbox row |
+//! | `outbox_database_changed` | 1 until an operator accepts the server |
+//! | `outbox_removed_rows_total` | rows removed since the start, by the label `table`: `outbox` or `inbox` |
 
 mod backlog;
 mod observation;
@@ -210,7 +225,7 @@ impl Keeper {
                     return Ok((removed, None));
                 }
                 Verdict::Void => {
-                    tracing::debug!("marking old rows anew: another process reads the slot")
+                    tracing::debug!("marking old rows anew: another process reads the slot");
                 }
             }
         }

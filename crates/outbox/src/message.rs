@@ -72,7 +72,21 @@ pub struct Decoded {
     pub payload: Value,
 }
 
-/// Why a message carries no event. It never will: to decode it again gives the same error.
+/// Why a message carries no event. It never will: to decode it again gives the same error, so a listener dead-letters it as poison.
+///
+/// ```
+/// use outbox::message::{Message, Position, Undecodable};
+///
+/// let tombstone = Message {
+///     at: Position { topic: "payment".to_owned(), partition: 0, offset: 42 },
+///     timestamp: None,
+///     key: Some(b"1".to_vec()),
+///     headers: Vec::new(),
+///     value: None,
+/// };
+/// let (_, why) = tombstone.decode().expect_err("it has no value");
+/// assert!(matches!(why, Undecodable::NoValue));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     /// A null value: a tombstone, which an outbox never publishes.

@@ -3,6 +3,14 @@
 //! It yields the connector's configuration ([`Specification::to_json`]), names the roles that are granted something
 //! ([`Roles::from`](crate::schema::Roles)), and is compared with a migrated database ([`Specification::check`]), so that table, grants,
 //! publication and connector cannot drift apart.
+//!
+//! The connector that it yields
+//! - loses no event: it retries without end, and after a lost slot it reads the whole outbox again (`snapshot.mode=when_needed`), which the
+//!   inboxes make safe;
+//! - publishes the events of an aggregate in the order of the column `seq`, also when it reads the outbox again;
+//! - keeps the write-ahead log short: a heartbeat every two seconds lets the slot of an idle outbox advance;
+//! - runs with least privilege: its role selects from `outbox` and writes `heartbeat`, and it creates neither publication nor table;
+//! - holds no password: [`PasswordReference`] and [`Properties`] take secrets as references to a config provider only.
 
 mod check;
 mod connector;

@@ -11,6 +11,7 @@ pub(super) type Sender = (i32, i64);
 
 /// The status at one moment. Positions are bytes since the beginning of the write-ahead log.
 #[derive(Debug, Default, sqlx::FromRow)]
+#[expect(clippy::struct_field_names, reason = "wal_status is PostgreSQL's name")]
 pub(super) struct Status {
     pub(super) position: i64,
     /// The position up to which the log is on disk: a crash loses what follows.

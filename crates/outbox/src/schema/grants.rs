@@ -64,28 +64,29 @@ impl Roles {
     /// The statements that grant the roles what they need of a part's tables; they may run more than once.
     #[must_use]
     pub fn grants(&self, part: Part) -> String {
-        let to = |roles: &[String], grants: &[&str]| -> String {
-            let quoted: Vec<String> = roles.iter().map(|role| quoted(role)).collect();
-            let quoted = quoted.join(", ");
-            let none = roles.is_empty();
-            let grants = grants.iter().filter(|_| !none);
-            grants
-                .map(|grant| format!("grant {grant} to {quoted};\n"))
-                .collect()
+        let of_part: Vec<(&[String], &[&str])> = match part {
+            Part::Publisher => vec![
+                (&self.writers, &WRITER),
+                (&self.cdc, &CDC),
+                (&self.keepers, &KEEPER_OF_OUTBOX),
+            ],
+            Part::Listener => vec![
+                (&self.listeners, &LISTENER),
+                (&self.keepers, &KEEPER_OF_INBOX),
+            ],
         };
-        match part {
-            Part::Publisher => [
-                to(&self.writers, &WRITER),
-                to(&self.cdc, &CDC),
-                to(&self.keepers, &KEEPER_OF_OUTBOX),
-            ]
-            .concat(),
-            Part::Listener => [
-                to(&self.listeners, &LISTENER),
-                to(&self.keepers, &KEEPER_OF_INBOX),
-            ]
-            .concat(),
+        let mut statements = Vec::new();
+        for (roles, grants) in of_part {
+            for role in roles {
+                let role = quoted(role);
+                statements.extend(
+                    grants
+                        .iter()
+                        .map(|grant| format!("grant {grant} to {role};\n")),
+                );
+            }
         }
+        statements.concat()
     }
 }
 

@@ -1,7 +1,8 @@
-//! Migrations applied, one after the other, each with the caution that a database in use needs.
+//! Applies migrations one after the other, without blocking a database in use.
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{Acquire, AssertSqlSafe, PgConnection};
 
@@ -11,9 +12,9 @@ use super::session::{self, Session};
 
 /// Attempts at a migration that does not get its locks.
 const ATTEMPTS: u32 = 5;
-/// The pause between two attempts, in which the tables' users go on.
+/// The pause between two attempts: the statements that waited behind the migration run in it.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Where sqlx's migrator, and so a service's own migrations, keep their versions.
+/// The version table of sqlx's migrator, which a service's own migrations use.
 const OWN_VERSION_TABLE: &str = "_sqlx_migrations";
 
 /// A database that could not be migrated. The migrations before the one that failed stay applied; run it again after the remedy.
@@ -37,7 +38,7 @@ pub enum Error {
         /// The database's last answer.
         source: sqlx::Error,
     },
-    /// Another process migrates the database, and has for ten minutes.
+    /// Another process has been migrating the database for ten minutes.
     #[error(
         "another process has been migrating the database for {} min; wait for it to end, or end its session (select pid from \
          pg_locks where locktype = 'advisory'), then migrate again",
@@ -54,7 +55,7 @@ pub enum Error {
         /// The migration.
         version: i64,
     },
-    /// The tables are there, but no version of them is recorded: SQL in another folder made them.
+    /// The part's tables exist, but no version of them is recorded: another tool applied the SQL.
     #[error(
         "table {table} exists, but {version_table} records no version of it; keep applying the library's SQL by the tool that made the \
          table, or record the versions with the statements of outbox::schema::Migration::record"
@@ -93,13 +94,14 @@ pub enum Error {
     Database(#[from] sqlx::Error),
 }
 
-/// Creates or upgrades the library's tables of `parts`, and grants `roles` what they need; it may run at each start of a release.
+/// Creates or upgrades the tables of `parts`, and grants `roles` what they need. A second run changes nothing.
 ///
-/// Pass a connection of the database's owner, outside a transaction; not through a pooler that shares sessions between transactions.
-/// The tables go into the first schema of its `search_path`; a connector reads them in `public`. Should the future be dropped
-/// halfway, close the connection: it holds an advisory lock that keeps other processes from migrating.
+/// Pass a connection of the database's owner, outside a transaction, and not through a pooler in transaction mode: it sets session
+/// settings and holds a session's advisory lock.
+/// The tables go into the first schema of its `search_path`; the connector reads them in `public`. If the future is dropped before it
+/// ends, close the connection: it still holds the lock.
 ///
-/// A version that the database has and this release does not know is left alone; see [the module](super) about upgrades.
+/// A version that the database has and this release does not know is ignored; see [the module](super) about upgrades.
 ///
 /// # Errors
 /// [`Error`]; the migrations before the one that failed stay applied, and another run goes on from there.
@@ -111,14 +113,14 @@ pub async fn migrate(
     let session = Session::begin(database).await?.ok_or(Error::Busy)?;
     let migrated = parts_and_grants(database, parts, roles).await;
     let ended = session.end(database).await;
-    // The first error is the cause.
+    // The first error is the cause of the second.
     migrated.and(ended.map_err(Error::from))
 }
 
 /// Applies a service's own migrations with the same caution as the library's: see [the module](super) about upgrades.
 ///
 /// Their versions are in the table `_sqlx_migrations`, as sqlx's migrator keeps them; a version that is there and not in `migrations`
-/// is left alone. A migration that builds an index concurrently begins with `-- no-transaction` and consists of one statement, `create
+/// is ignored. A migration that builds an index concurrently begins with `-- no-transaction` and consists of one statement, `create
 /// index concurrently if not exists name on …`.
 ///
 /// ```no_run
@@ -146,7 +148,7 @@ async fn parts_and_grants(
 ) -> Result<(), Error> {
     for part in parts {
         let (table, version_table) = (part.first_table(), part.version_table());
-        if exists(database, table).await? && !exists(database, version_table).await? {
+        if exists(database, table).await? && !has_rows(database, version_table).await? {
             return Err(Error::Unrecorded {
                 table,
                 version_table,
@@ -260,7 +262,7 @@ fn failed(
     let (table, version) = (table.to_owned(), migration.version);
     match source {
         MigrateError::ExecuteMigration(source, _) | MigrateError::Execute(source)
-            if code(&source).is_some_and(is_lock) =>
+            if is_lock(&source) =>
         {
             Error::Locked {
                 table,
@@ -280,20 +282,15 @@ fn failed(
 
 fn lacks_lock(error: &MigrateError) -> bool {
     match error {
-        MigrateError::ExecuteMigration(error, _) | MigrateError::Execute(error) => {
-            code(error).is_some_and(is_lock)
-        }
+        MigrateError::ExecuteMigration(error, _) | MigrateError::Execute(error) => is_lock(error),
         _ => false,
     }
 }
 
-fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
-    error.as_database_error()?.code()
-}
-
-/// `lock_not_available`, as `lock_timeout` ends a wait, and `deadlock_detected`.
-fn is_lock(code: std::borrow::Cow<'_, str>) -> bool {
-    ["55P03", "40P01"].contains(&&*code)
+/// Whether `lock_timeout` ended a wait (`lock_not_available`), or the server did (`deadlock_detected`).
+fn is_lock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
 }
 
 /// The index that a statement builds concurrently.
@@ -318,6 +315,16 @@ async fn drop_invalid(database: &mut PgConnection, index: &str) -> Result<(), sq
             .await?;
     }
     Ok(())
+}
+
+async fn has_rows(database: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
+    if !exists(database, table).await? {
+        return Ok(false);
+    }
+    let query = format!("select exists (select from {table})");
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .fetch_one(database)
+        .await
 }
 
 async fn exists(database: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {

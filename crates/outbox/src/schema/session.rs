@@ -1,21 +1,21 @@
-//! A session that migrates: alone in its database, and never waiting long for a lock.
+//! A session that migrates: the only one in its database, and with short waits for locks.
 
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
-/// How long a migration waits for a lock that the tables' users hold; they wait behind it meanwhile.
+/// How long a migration waits for a lock on a table: every later statement on that table waits behind it meanwhile.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a concurrent build waits for each older transaction to end. Readers and writers do not wait for it, so it may be long.
+/// How long a concurrent build waits for each older transaction to end. No reader or writer waits behind it, so it may be long.
 pub(super) const CONCURRENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long to wait for another process that migrates the database; it may be building an index.
 pub(super) const TURN_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often to ask whether the other process is done.
 const TURN_PERIOD: Duration = Duration::from_millis(200);
-/// The advisory lock of whoever migrates, in a database's own space of locks: `outbox` in ASCII, as two numbers.
+/// The advisory lock of the process that migrates: `outbox` in ASCII, as two numbers. PostgreSQL keeps such locks apart by database.
 const LOCK: (i32, i32) = (0x6f75_7462, 0x6f78);
 
-/// The settings of a session as they were.
+/// The settings of the session before it migrates.
 pub(super) struct Session {
     lock_timeout: String,
     statement_timeout: String,
@@ -24,11 +24,11 @@ pub(super) struct Session {
 impl Session {
     /// Waits until no other process migrates the database; `None` if one does for longer than [`TURN_TIMEOUT`].
     ///
-    /// The lock is asked for again and again, never waited for within the server: a session that waits there holds a snapshot, and
-    /// an index that another session builds concurrently waits for that in turn, which PostgreSQL ends as a deadlock.
+    /// It polls for the lock rather than wait within the server: a session that waits there holds a snapshot, for which a concurrent build
+    /// of the other session waits in turn, and PostgreSQL ends one of them as a deadlock.
     pub(super) async fn begin(database: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
         let began = Instant::now();
-        let mut told = false;
+        let mut logged = false;
         loop {
             let ours: bool = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
                 .bind(LOCK.0)
@@ -41,9 +41,9 @@ impl Session {
             if began.elapsed() > TURN_TIMEOUT {
                 return Ok(None);
             }
-            if !told {
+            if !logged {
                 tracing::info!("waiting for another process that migrates the database");
-                told = true;
+                logged = true;
             }
             tokio::time::sleep(TURN_PERIOD).await;
         }
@@ -56,13 +56,13 @@ impl Session {
             lock_timeout,
             statement_timeout,
         };
-        // A pool's limit on statements is meant for those of a request.
+        // A service sets `statement_timeout` for its requests; building an index takes longer.
         set(database, "statement_timeout", "0").await?;
         wait_at_most(database, LOCK_TIMEOUT).await?;
         Ok(Some(session))
     }
 
-    /// Lets the next process migrate, and gives the session its settings back.
+    /// Releases the lock and restores the session's settings.
     pub(super) async fn end(self, database: &mut PgConnection) -> Result<(), sqlx::Error> {
         set(database, "lock_timeout", &self.lock_timeout).await?;
         set(database, "statement_timeout", &self.statement_timeout).await?;

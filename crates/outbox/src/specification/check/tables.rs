@@ -34,7 +34,7 @@ const COLUMNS: [(&str, &str, &str); 12] = [
     ("outbox_identity", "changed", "text"),
 ];
 
-/// Compares the publisher's tables and their publication.
+/// Compares the publisher's tables and their publication, in the schema `public`, which the connector reads.
 pub(super) async fn check(
     database: &mut PgConnection,
     drifts: &mut Vec<Drift>,
