@@ -120,9 +120,9 @@ in
         default = false;
         example = true;
         description = ''
-          Whether this machine's PostgreSQL (`services.postgresql`) holds the database: roles, passwords and the database
-          are made, and nobody else may enter. Elsewhere they are somebody's to make, as `migrations/${context}/roles.sql`
-          says.
+          Whether this machine's PostgreSQL (`services.postgresql`) holds the database: the module creates roles, passwords
+          and the database, and no other role may connect. Elsewhere an operator creates them, as
+          `migrations/${context}/roles.sql` says.
         '';
       };
 
@@ -169,8 +169,9 @@ in
       default = true;
       example = false;
       description = ''
-        Whether this machine migrates the database's tables, in a unit that alone has the owner's password. Where several
-        machines use one database, one of them does.
+        Whether this machine runs `${context} migrate`, in a unit that alone has the owner's password: it creates or upgrades
+        the tables and grants the roles of `settings` what they need. Where several machines use one database, one of them
+        is enough; several take turns.
       '';
     };
   };
@@ -190,7 +191,7 @@ in
       };
       users.groups.${names.owner} = { };
 
-      # The owner's password is here alone: the service neither has it nor may read it.
+      # Only this unit has the owner's password: the service cannot read it.
       systemd.services.${names.migrations} = {
         description = "tables of ${database}";
         wantedBy = [ "multi-user.target" ];

@@ -18,6 +18,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 const OWN_VERSION_TABLE: &str = "_sqlx_migrations";
 
 /// A database that could not be migrated. The migrations before the one that failed stay applied; run it again after the remedy.
+///
+/// ```
+/// use outbox::schema::Error;
+///
+/// /// Whether a deployment should wait and run the migrations once more.
+/// fn is_temporary(error: &Error) -> bool {
+///     matches!(error, Error::Locked { .. } | Error::Busy | Error::Database(_))
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -26,6 +26,15 @@ pub enum Part {
 }
 
 /// One migration of a [`Part`], for a team that applies the SQL by a tool of its own; see [the module](crate::schema).
+///
+/// ```
+/// use outbox::schema::Part;
+///
+/// let [tables, index] = &Part::Listener.migrations()[..] else { unreachable!("the part has two") };
+/// assert!(tables.in_transaction && tables.sql.contains("create table inbox"));
+/// // PostgreSQL builds an index concurrently outside a transaction only.
+/// assert!(!index.in_transaction && index.sql.contains("concurrently"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Migration {

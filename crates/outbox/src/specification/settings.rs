@@ -58,6 +58,15 @@ impl Settings {
 }
 
 /// How events look in Kafka. The listener reads both, so a change needs no pause.
+///
+/// ```
+/// use outbox::specification::{Settings, WireForm};
+///
+/// // For consumers that expect the payload as text in an envelope.
+/// let settings = Settings { wire_form: WireForm::Envelope, ..Settings::of_role("account_cdc") };
+/// assert_eq!(serde_json::to_value(settings.wire_form)?, "envelope");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WireForm {
