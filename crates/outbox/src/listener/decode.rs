@@ -18,7 +18,9 @@ pub(super) enum Disposition<E> {
 
 /// The id under which the inbox records a message. It takes decoding the message.
 pub(super) fn identity(message: &Message) -> Uuid {
-    message.decode().map_or_else(|(id, _)| id, |decoded| decoded.id)
+    message
+        .decode()
+        .map_or_else(|(id, _)| id, |decoded| decoded.id)
 }
 
 /// A message's identity and its disposition.
