@@ -1,40 +1,40 @@
-//! The steps in words.
+//! The steps of the model, and their wording in a counterexample.
 
 use std::fmt::{self, Display, Formatter};
 
-use super::world::{DEPTH, Set};
+use super::set::{Set, offset, partition};
 
-/// A step: of a worker, a redriver (first argument), Kafka, or fate.
+/// A step of a worker or a redriver (the first argument), of Kafka, or a fault.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Action {
     Assign(usize, usize),
     Revoke(usize, usize),
-    Expel(usize),
-    NoticeExpulsion(usize),
+    ExpireSession(usize),
+    NoticeExpiry(usize),
     Crash(usize),
     CommitOffset(usize, usize, usize),
     Rewind(usize, usize),
-    Forget(usize),
-    Take(usize, Set),
-    Leave(usize),
-    Epochs(usize),
-    Inbox(usize),
-    Keys(usize),
+    PruneInbox(usize),
+    TakeBatch(usize, Set),
+    FailAlone(usize),
+    LockEpochs(usize),
+    InsertInbox(usize),
+    LockKeys(usize),
     Refuse(usize, usize),
-    Split(usize),
-    Block(usize),
+    Bisect(usize),
+    BlockKeys(usize),
     Commit(usize),
-    CommitUnheard(usize),
+    CommitUnacknowledged(usize),
     Abort(usize),
-    Answered(usize),
-    Choose(usize, usize),
-    ChooseDrop(usize, usize),
-    NothingThere(usize),
-    Lock(usize, usize),
-    Handle(usize, usize, bool),
-    FailAgain(usize, usize),
-    Redriven(usize, usize),
-    WriteDown(usize, usize),
+    FinishBatch(usize),
+    ChooseRedrive(usize, usize),
+    ChooseDiscard(usize, usize),
+    FindNoHead(usize),
+    LockDeadLetter(usize, usize),
+    HandleDeadLetter(usize, usize, bool),
+    FailRedrive(usize, usize),
+    CommitRedrive(usize, usize),
+    RecordError(usize, usize),
     CrashRedrive(usize),
 }
 
@@ -61,7 +61,7 @@ impl Display for Messages {
         let names = self
             .0
             .iter()
-            .map(|slot| format!("p{}@{}", slot / DEPTH, slot % DEPTH));
+            .map(|slot| format!("p{}@{}", partition(slot), offset(slot)));
         f.write_str(&names.collect::<Vec<_>>().join(", "))
     }
 }
@@ -74,105 +74,101 @@ impl Display for Action {
                 "{} is assigned p{p}, from the committed offset",
                 Worker(w)
             ),
-            Self::Revoke(w, p) => {
-                write!(f, "p{p} is revoked from {}, which hears of it", Worker(w))
-            }
-            Self::Expel(w) => write!(
+            Self::Revoke(w, p) => write!(f, "p{p} is revoked from {}", Worker(w)),
+            Self::ExpireSession(w) => write!(
                 f,
-                "{} stalls: its session ends, its partitions are free",
+                "{} stalls: its session expires, its partitions are unassigned",
                 Worker(w)
             ),
-            Self::NoticeExpulsion(w) => {
+            Self::NoticeExpiry(w) => {
                 write!(f, "{} notices that it lost its partitions", Worker(w))
             }
-            Self::Crash(w) => write!(f, "{} crashes and starts anew", Worker(w)),
+            Self::Crash(w) => write!(f, "{} crashes and restarts", Worker(w)),
             Self::CommitOffset(w, p, o) => write!(
                 f,
                 "{}'s commit of offset {o} of p{p} reaches Kafka",
                 Worker(w)
             ),
-            Self::Rewind(w, p) => write!(
-                f,
-                "{} reads p{p} again from the committed offset",
-                Worker(w)
-            ),
-            Self::Forget(e) => write!(
-                f,
-                "retention: the inbox forgets e{e}, which Kafka delivers no more"
-            ),
-            Self::Take(w, messages) => {
-                write!(f, "{} takes {} in flight", Worker(w), Messages(messages))
+            Self::Rewind(w, p) => {
+                write!(f, "{} rewinds p{p} to the committed offset", Worker(w))
             }
-            Self::Leave(w) => write!(f, "{} leaves over what fails, nobody knows why", Worker(w)),
-            Self::Epochs(w) => write!(f, "{} locks (or claims) its epoch rows", Worker(w)),
-            Self::Inbox(w) => write!(
+            Self::PruneInbox(e) => write!(
                 f,
-                "{} looks its events up in the inbox, entering them",
+                "retention deletes e{e} from the inbox: Kafka cannot deliver it any more"
+            ),
+            Self::TakeBatch(w, messages) => {
+                write!(f, "{} takes the batch {}", Worker(w), Messages(messages))
+            }
+            Self::FailAlone(w) => write!(
+                f,
+                "{}'s handler fails on a single message, for an unknown reason: it stays unsettled",
                 Worker(w)
             ),
-            Self::Keys(w) => write!(
-                f,
-                "{} looks for blocked keys, and locks their rows",
-                Worker(w)
-            ),
+            Self::LockEpochs(w) => write!(f, "{} locks or claims its epoch rows", Worker(w)),
+            Self::InsertInbox(w) => write!(f, "{} inserts its events into the inbox", Worker(w)),
+            Self::LockKeys(w) => write!(f, "{} locks the rows of its blocked keys", Worker(w)),
             Self::Refuse(w, e) => write!(
                 f,
-                "{}'s handler refuses e{e}: rollback, and again with it dead-lettered",
+                "{}'s handler refuses e{e}: rollback, then the same part with e{e} as a dead letter",
                 Worker(w)
             ),
-            Self::Split(w) => write!(
+            Self::Bisect(w) => write!(
                 f,
-                "{}'s handler fails: rollback, and the batch in halves",
+                "{}'s handler fails: rollback and bisection of the batch",
                 Worker(w)
             ),
-            Self::Block(w) => write!(f, "{} writes dead letters and blocks their keys", Worker(w)),
+            Self::BlockKeys(w) => {
+                write!(
+                    f,
+                    "{} inserts dead letters and blocks their keys",
+                    Worker(w)
+                )
+            }
             Self::Commit(w) => write!(f, "{} commits its transaction", Worker(w)),
-            Self::CommitUnheard(w) => write!(
+            Self::CommitUnacknowledged(w) => write!(
                 f,
-                "{} commits, but takes it for failed: the connection broke",
+                "{} commits, but its connection breaks before the acknowledgement",
                 Worker(w)
             ),
             Self::Abort(w) => write!(f, "{}'s transaction is aborted", Worker(w)),
-            Self::Answered(w) => write!(f, "{} moves on from its batch", Worker(w)),
-            Self::Choose(r, e) => write!(f, "{} chooses the dead letter of e{e}", Redriver(r)),
-            Self::ChooseDrop(r, e) => {
-                write!(
-                    f,
-                    "{} chooses the dead letter of e{e} to drop it",
-                    Redriver(r)
-                )
+            Self::FinishBatch(w) => write!(f, "{} finishes its batch", Worker(w)),
+            Self::ChooseRedrive(r, e) => {
+                write!(f, "{} chooses the dead letter of e{e}", Redriver(r))
             }
-            Self::NothingThere(r) => write!(
+            Self::ChooseDiscard(r, e) => write!(
                 f,
-                "{} finds the dead letter gone, or behind another",
+                "{} chooses the dead letter of e{e} to discard it",
                 Redriver(r)
             ),
-            Self::Lock(r, e) => write!(
+            Self::FindNoHead(r) => write!(
                 f,
-                "{} locks what it needs for the dead letter of e{e}",
+                "{} finds the dead letter removed, or parked behind another",
                 Redriver(r)
             ),
-            Self::Handle(r, e, true) => write!(
+            Self::LockDeadLetter(r, e) => {
+                write!(f, "{} locks the dead letter of e{e}", Redriver(r))
+            }
+            Self::HandleDeadLetter(r, e, true) => write!(
                 f,
-                "{} is through with e{e}, and sees no other dead letter of its key",
+                "{} has handled e{e}, and sees no other dead letter of its key",
                 Redriver(r)
             ),
-            Self::Handle(r, e, false) => write!(
+            Self::HandleDeadLetter(r, e, false) => write!(
                 f,
-                "{} is through with e{e}; its key stays as it is",
+                "{} has handled e{e}, and leaves its key as it is",
                 Redriver(r)
             ),
-            Self::FailAgain(r, e) => {
+            Self::FailRedrive(r, e) => {
                 write!(f, "{}'s handler fails e{e} again: rollback", Redriver(r))
             }
-            Self::Redriven(r, e) => {
-                write!(
-                    f,
-                    "{} removes the dead letter of e{e} and commits",
-                    Redriver(r)
-                )
+            Self::CommitRedrive(r, e) => write!(
+                f,
+                "{} removes the dead letter of e{e} and commits",
+                Redriver(r)
+            ),
+            Self::RecordError(r, e) => {
+                write!(f, "{} records the new error of e{e}", Redriver(r))
             }
-            Self::WriteDown(r, e) => write!(f, "{} writes the new error of e{e} down", Redriver(r)),
             Self::CrashRedrive(r) => write!(f, "{} crashes", Redriver(r)),
         }
     }

@@ -1,10 +1,12 @@
-//! The machine: where it begins, and every step of everybody.
+//! The state machine: its initial state and the steps of all its processes.
 
 use super::action::Action;
 use super::checker::{Model, Step};
-use super::worker::{Held, Worker};
-use super::world::{Database, State, WORKERS, World};
-use super::{kafka, redrive, worker};
+use super::database::Database;
+use super::state::{State, WORKERS};
+use super::worker::{Assignment, Worker};
+use super::world::World;
+use super::{batch, kafka, redriver};
 
 impl Model for World {
     type State = State;
@@ -12,7 +14,7 @@ impl Model for World {
 
     fn start(&self) -> State {
         let mut workers: [Worker; WORKERS] = Default::default();
-        workers[0].held[0] = Some(Held::default());
+        workers[0].assigned[0] = Some(Assignment::default());
         State {
             committed: Default::default(),
             owner: [Some(0), None],
@@ -27,29 +29,29 @@ impl Model for World {
         let mut steps = Vec::new();
         let mut add = |action, fault, mut to: State| {
             if fault {
-                let Some(left) = state.faults.checked_sub(1) else {
+                let Some(faults) = state.faults.checked_sub(1) else {
                     return;
                 };
-                to.faults = left;
+                to.faults = faults;
             }
             steps.push(Step { action, fault, to });
         };
         for w in 0..WORKERS {
-            worker::take(self, state, w, &mut add);
-            worker::steps(self, state, w, &mut add);
+            batch::take(self, state, w, &mut add);
+            batch::steps(self, state, w, &mut add);
         }
         for r in 0..self.redrivers.len() {
-            redrive::steps(self, state, r, &mut add);
+            redriver::steps(self, state, r, &mut add);
         }
         kafka::steps(self, state, &mut add);
         steps
     }
 
-    fn broken(&self, state: &State) -> Option<&'static str> {
-        State::broken(state, self)
+    fn violation(&self, state: &State) -> Option<&'static str> {
+        State::violation(state, self)
     }
 
-    fn settled(&self, state: &State) -> bool {
-        State::settled(state, self)
+    fn is_settled(&self, state: &State) -> bool {
+        State::is_settled(state, self)
     }
 }
