@@ -1,71 +1,72 @@
-//! The real listener on real Kafka and real PostgreSQL, in plans drawn at random: messages of every fate, workers that are
-//! started, stopped, killed and frozen while others take over, operators who redrive and drop at once, connections that
-//! break. Whatever the plan, each event has exactly one effect, in the order of its key (`listener/invariant.rs`).
+//! Tests of the listener on real Kafka and real PostgreSQL by random plans: messages that apply or fail in every way, workers
+//! that are started, stopped, killed and frozen while others take over, operators who redrive and discard at the same time,
+//! connections that break. Whatever the plan, each event has exactly one effect, in the order of its key
+//! (`listener/invariant.rs`).
 //!
-//! `tests/model.rs` looks at every interleaving of a model of the protocol; this draws some of the code itself. A plan
-//! decides what happens and when, not how threads and servers interleave: a plan that failed may hold when it is run
-//! again. What a failing test prints is run again by
+//! `tests/model.rs` explores every interleaving of a model of the protocol; this test samples those of the code itself. A plan
+//! determines the actions and their times, not how threads and servers interleave: a plan that failed may hold when it is run
+//! again. A failing test prints its plan; run it again with
 //! `OUTBOX_PLAN='{…}' cargo test -p outbox --features listener --test listener`.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-#![expect(clippy::print_stdout, reason = "it tells what the plans have come to")]
+#![expect(clippy::print_stdout, reason = "each case prints a summary")]
 
-#[path = "listener/clerk.rs"]
-mod clerk;
-#[path = "listener/death.rs"]
-mod death;
+#[path = "listener/cluster.rs"]
+mod cluster;
+#[path = "listener/crash.rs"]
+mod crash;
+#[path = "listener/handler.rs"]
+mod handler;
 #[path = "listener/invariant.rs"]
 mod invariant;
-#[path = "listener/office.rs"]
-mod office;
 #[path = "listener/plan.rs"]
 mod plan;
 #[path = "listener/stall.rs"]
 mod stall;
 #[path = "listener/topic.rs"]
 mod topic;
-#[path = "listener/window.rs"]
-mod window;
+#[path = "listener/unknown_failure.rs"]
+mod unknown_failure;
 #[path = "listener/worker.rs"]
 mod worker;
 
 use std::time::{Duration, Instant};
 
-use office::Office;
+use cluster::Cluster;
 use plan::Plan;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tokio::runtime::Runtime;
 
-/// A case takes long, and a plan that is smaller by chance may hold where the greater one failed: so not long.
+/// The time limit for shrinking. It is short: a case takes long, and a smaller plan may hold by chance.
 const SHRINK_WITHIN: Duration = Duration::from_secs(120);
 
-/// No case takes nearly as long; one that does hangs.
+/// The time limit of a case. A case that reaches it hangs.
 const CASE_WITHIN: Duration = Duration::from_secs(400);
 
 async fn run(plan: &Plan) -> Result<(), String> {
-    let case = tokio::time::timeout(CASE_WITHIN, Box::pin(runs(plan)));
+    let case = tokio::time::timeout(CASE_WITHIN, Box::pin(run_to_end(plan)));
     case.await
-        .unwrap_or_else(|_| Err("the case does not come to an end".to_owned()))
+        .unwrap_or_else(|_| Err("the case does not end".to_owned()))
 }
 
-async fn runs(plan: &Plan) -> Result<(), String> {
+async fn run_to_end(plan: &Plan) -> Result<(), String> {
     let began = Instant::now();
-    let mut office = Office::open(plan).await;
+    let mut cluster = Cluster::open(plan).await;
     for step in &plan.steps {
-        office.does(&step.action).await;
+        cluster.perform(&step.action).await;
         tokio::time::sleep(Duration::from_millis(step.then_wait_ms.into())).await;
-        office.holds().await?;
+        cluster.check().await?;
     }
     let planned = began.elapsed();
-    office.settles().await?;
+    cluster.settle().await?;
     println!(
         "{}; {planned:.1?} planned, {:.1?} in all",
-        office.story().await,
+        cluster.summary().await,
         began.elapsed()
     );
     Ok(())
 }
 
-fn holds(cases: u32) {
+fn run_random_plans(cases: u32) {
     let runtime = Runtime::new().unwrap();
     if let Ok(plan) = std::env::var("OUTBOX_PLAN") {
         let plan: Plan = serde_json::from_str(&plan).unwrap();
@@ -74,7 +75,7 @@ fn holds(cases: u32) {
     }
     let mut runner = TestRunner::new(Config {
         cases,
-        // A seed would not bring the interleaving back.
+        // A seed would not reproduce the interleaving.
         failure_persistence: None,
         max_shrink_time: SHRINK_WITHIN.as_millis().try_into().unwrap(),
         ..Config::default()
@@ -93,59 +94,59 @@ fn holds(cases: u32) {
 
 #[test]
 fn whatever_happens_to_workers_each_event_has_one_effect_in_the_order_of_its_key() {
-    holds(4);
+    run_random_plans(4);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn whatever_happens_for_long_each_event_has_one_effect_in_the_order_of_its_key() {
-    holds(40);
+    run_random_plans(40);
 }
 
 #[test]
-fn a_worker_that_stood_still_until_the_inbox_had_forgotten_writes_nothing() {
+fn a_worker_blocked_until_after_the_retention_of_the_inbox_writes_nothing() {
     Runtime::new()
         .unwrap()
-        .block_on(stall::forgotten())
+        .block_on(stall::writes_nothing_after_retention())
         .unwrap();
 }
 
 #[test]
-fn one_that_fails_strangely_holds_up_no_other_key_however_much_waits_behind_it() {
+fn an_unknown_failure_holds_up_no_other_key_however_many_messages_wait_behind_it() {
     Runtime::new()
         .unwrap()
-        .block_on(window::passes(false))
+        .block_on(unknown_failure::holds_up_no_other(false))
         .unwrap();
 }
 
 #[test]
-fn one_that_fails_strangely_holds_up_nobody_however_much_comes_again_after_it() {
+fn an_unknown_failure_holds_up_no_other_key_however_many_duplicates_follow_it() {
     Runtime::new()
         .unwrap()
-        .block_on(window::passes(true))
+        .block_on(unknown_failure::holds_up_no_other(true))
         .unwrap();
 }
 
 #[test]
-fn two_keys_that_fail_strangely_hold_up_no_other_however_much_waits_behind_them() {
+fn unknown_failures_of_two_keys_hold_up_no_other_key_however_many_messages_wait_behind_them() {
     Runtime::new()
         .unwrap()
-        .block_on(window::passes_two())
+        .block_on(unknown_failure::two_keys_hold_up_no_other())
         .unwrap();
 }
 
 #[test]
 #[cfg_attr(
     not(debug_assertions),
-    ignore = "only builds with debug assertions die where they are told to"
+    ignore = "only builds with debug assertions have failpoints"
 )]
 fn a_process_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
-    if let Ok(charge) = std::env::var(death::WORKER) {
-        death::listens(&charge);
+    if let Ok(setup) = std::env::var(crash::WORKER) {
+        crash::run_worker(&setup);
         return;
     }
     Runtime::new()
         .unwrap()
-        .block_on(death::at_any_step())
+        .block_on(crash::at_every_step())
         .unwrap();
 }

@@ -1,35 +1,35 @@
-//! What holds at any time, and what holds at the end, exactly, over sets of ids.
+//! The invariants of a case: those that hold at any time, and the exact result at the end, as sets of ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use crate::clerk::Clerk;
-use crate::office::Office;
+use crate::cluster::Cluster;
+use crate::handler::Script;
 
-/// Dead letters of a key that is not blocked, blocked keys without dead letters, dead letters that were applied too, and what is in neither
-/// inbox; each as one text. One statement, so that it sees one moment.
-const BROKEN: &str = "
-    select 'letter ' || id || ' of a key that is not blocked' from dead_letter
+/// Violations, each as a text: dead letters of a key that is not blocked, blocked keys without dead letters, events with more
+/// than one outcome, and outcomes without an inbox row. One statement, so that it reads one snapshot.
+const VIOLATIONS: &str = "
+    select 'dead letter ' || id || ' of a key that is not blocked' from dead_letter
     where key is not null
           and not exists (select from blocked_key
                           where blocked_key.listener = dead_letter.listener and blocked_key.topic = dead_letter.topic
                                 and blocked_key.key_digest = dead_letter.key_digest)
     union all
-    select 'blocked key ' || encode(key_digest, 'hex') || ' without letters' from blocked_key
+    select 'blocked key ' || encode(key_digest, 'hex') || ' without dead letters' from blocked_key
     where not exists (select from dead_letter
                       where blocked_key.listener = dead_letter.listener and blocked_key.topic = dead_letter.topic
                             and blocked_key.key_digest = dead_letter.key_digest)
     union all
     select 'applied twice: ' || id from note group by listener, id having count(*) > 1
     union all
-    select 'dropped twice: ' || id from discarded_dead_letter group by listener, id having count(*) > 1
+    select 'discarded twice: ' || id from discarded_dead_letter group by listener, id having count(*) > 1
     union all
-    select 'applied and a letter: ' || id from note join dead_letter using (listener, id)
+    select 'applied and a dead letter: ' || id from note join dead_letter using (listener, id)
     union all
-    select 'applied and dropped: ' || id from note join discarded_dead_letter using (listener, id)
+    select 'applied and discarded: ' || id from note join discarded_dead_letter using (listener, id)
     union all
-    select 'a letter and dropped: ' || id from dead_letter join discarded_dead_letter using (listener, id)
+    select 'a dead letter and discarded: ' || id from dead_letter join discarded_dead_letter using (listener, id)
     union all
     select 'not in the inbox: ' || id
     from (select listener, id from note
@@ -43,14 +43,16 @@ fn agree<T: std::fmt::Debug + Ord>(
     expected: &BTreeSet<T>,
 ) -> Result<(), String> {
     let lost: Vec<&T> = expected.difference(found).collect();
-    let strange: Vec<&T> = found.difference(expected).collect();
-    if lost.is_empty() && strange.is_empty() {
+    let unexpected: Vec<&T> = found.difference(expected).collect();
+    if lost.is_empty() && unexpected.is_empty() {
         return Ok(());
     }
-    Err(format!("{what}: missing {lost:?}, too many {strange:?}"))
+    Err(format!(
+        "{what}: missing {lost:?}, unexpected {unexpected:?}"
+    ))
 }
 
-/// As a set, none of which comes twice.
+/// The ids as a set; an error if one occurs twice.
 fn once(what: &str, ids: Vec<Uuid>) -> Result<BTreeSet<Uuid>, String> {
     let mut set = BTreeSet::new();
     match ids.into_iter().find(|id| !set.insert(*id)) {
@@ -59,39 +61,39 @@ fn once(what: &str, ids: Vec<Uuid>) -> Result<BTreeSet<Uuid>, String> {
     }
 }
 
-impl Office {
-    /// The ids of a statement over one listener's rows.
-    async fn ids(&self, clerk: &Clerk, sql: &'static str) -> Vec<Uuid> {
-        let ids = sqlx::query_scalar(sql).bind(&clerk.listener);
+impl Cluster {
+    /// The ids that a query over one listener's rows returns.
+    async fn ids(&self, script: &Script, sql: &'static str) -> Vec<Uuid> {
+        let ids = sqlx::query_scalar(sql).bind(&script.listener);
         ids.fetch_all(&self.pool).await.unwrap()
     }
 
-    async fn inbox(&self, clerk: &Clerk) -> BTreeSet<Uuid> {
-        let ids = self.ids(clerk, "select id from inbox where listener = $1");
+    async fn inbox(&self, script: &Script) -> BTreeSet<Uuid> {
+        let ids = self.ids(script, "select id from inbox where listener = $1");
         ids.await.into_iter().collect()
     }
 
-    /// What holds at any time.
-    pub(crate) async fn holds(&self) -> Result<(), String> {
-        let broken: Vec<String> = sqlx::query_scalar(BROKEN)
+    /// Checks the invariants that hold at any time.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        let violations: Vec<String> = sqlx::query_scalar(VIOLATIONS)
             .fetch_all(&self.pool)
             .await
             .unwrap();
-        if !broken.is_empty() {
-            return Err(broken.join("; "));
+        if !violations.is_empty() {
+            return Err(violations.join("; "));
         }
-        for clerk in &self.clerks {
-            // Offsets first: the inbox may only have grown since.
-            let committed = self.topic.committed(&self.group(clerk)).await;
-            let inbox = self.inbox(clerk).await;
-            for message in self.topic.carried() {
+        for script in &self.scripts {
+            // Offsets first: the inbox can only have grown since.
+            let committed = self.topic.committed_offsets(&self.group(script)).await;
+            let inbox = self.inbox(script).await;
+            for message in self.topic.records() {
                 let passed = committed
                     .get(&message.partition)
                     .is_some_and(|offset| message.offset < *offset);
                 if passed && !inbox.contains(&message.id) {
                     return Err(format!(
-                        "{}: {committed:?} is committed, but not settled is {message:?}",
-                        clerk.listener
+                        "{}: {committed:?} is committed past the unsettled {message:?}",
+                        script.listener
                     ));
                 }
             }
@@ -99,21 +101,21 @@ impl Office {
         Ok(())
     }
 
-    /// Whether there is nothing left to do, or what.
+    /// Whether all offsets are committed and there are no dead letters; the error says what is missing.
     pub(crate) async fn is_settled(&self) -> Result<(), String> {
-        for clerk in &self.clerks {
+        for script in &self.scripts {
             let dead_letters = self
-                .ids(clerk, "select id from dead_letter where listener = $1")
+                .ids(script, "select id from dead_letter where listener = $1")
                 .await;
             let (committed, ends) = (
-                self.topic.committed(&self.group(clerk)).await,
-                self.topic.ends(),
+                self.topic.committed_offsets(&self.group(script)).await,
+                self.topic.end_offsets(),
             );
             let behind = ends
                 .iter()
                 .any(|(partition, end)| committed.get(partition) != Some(end));
             if behind || !dead_letters.is_empty() {
-                let name = &clerk.listener;
+                let name = &script.listener;
                 return Err(format!(
                     "{name} has committed {committed:?} of {ends:?}, dead letters are {dead_letters:?}"
                 ));
@@ -122,35 +124,35 @@ impl Office {
         Ok(())
     }
 
-    /// What holds when everything is settled.
-    pub(crate) async fn holds_at_the_end(&self) -> Result<(), String> {
-        let carried = self.topic.carried();
-        let all: BTreeSet<Uuid> = carried.iter().map(|message| message.id).collect();
-        let undecodable = carried.iter().filter(|message| !message.decodes);
-        let given_up: BTreeSet<Uuid> = undecodable
+    /// Checks the exact result when everything is settled.
+    pub(crate) async fn check_final(&self) -> Result<(), String> {
+        let records = self.topic.records();
+        let all: BTreeSet<Uuid> = records.iter().map(|message| message.id).collect();
+        let undecodable = records.iter().filter(|message| !message.decodes);
+        let expected_discarded: BTreeSet<Uuid> = undecodable
             .map(|message| message.id)
-            .chain(self.hopeless.lock().unwrap().iter().copied())
+            .chain(self.always_failing.lock().unwrap().iter().copied())
             .collect();
-        let applied: BTreeSet<Uuid> = all.difference(&given_up).copied().collect();
-        for clerk in &self.clerks {
-            agree("the inbox", &self.inbox(clerk).await, &all)?;
+        let applied: BTreeSet<Uuid> = all.difference(&expected_discarded).copied().collect();
+        for script in &self.scripts {
+            agree("the inbox", &self.inbox(script).await, &all)?;
             let notes = self
                 .ids(
-                    clerk,
+                    script,
                     "select id from note where listener = $1 order by seq",
                 )
                 .await;
             agree("applied", &once("applied", notes.clone())?, &applied)?;
             let published =
                 "select (payload ->> 'of')::uuid from outbox where payload ->> 'listener' = $1";
-            let published = once("published", self.ids(clerk, published).await)?;
+            let published = once("published", self.ids(script, published).await)?;
             agree("published", &published, &applied)?;
-            let dropped = "select id from discarded_dead_letter where listener = $1";
-            let dropped = once("dropped", self.ids(clerk, dropped).await)?;
-            agree("dropped", &dropped, &given_up)?;
+            let discarded = "select id from discarded_dead_letter where listener = $1";
+            let discarded = once("discarded", self.ids(script, discarded).await)?;
+            agree("discarded", &discarded, &expected_discarded)?;
 
             let mut sent: BTreeMap<&[u8], Vec<Uuid>> = BTreeMap::new();
-            for message in carried.iter().filter(|m| applied.contains(&m.id)) {
+            for message in records.iter().filter(|m| applied.contains(&m.id)) {
                 let Some(key) = &message.key else { continue };
                 let of_key = sent.entry(key).or_default();
                 if !of_key.contains(&message.id) {
@@ -169,28 +171,29 @@ impl Office {
                 }
             }
         }
-        let rest = "select (select count(*) from dead_letter) + (select count(*) from blocked_key)";
-        let rest: i64 = sqlx::query_scalar(rest)
+        let remaining =
+            "select (select count(*) from dead_letter) + (select count(*) from blocked_key)";
+        let remaining: i64 = sqlx::query_scalar(remaining)
             .fetch_one(&self.pool)
             .await
             .unwrap();
-        if rest != 0 {
+        if remaining != 0 {
             return Err(format!(
-                "{rest} rows of dead letters and blocked keys are left"
+                "{remaining} rows of dead letters and blocked keys remain"
             ));
         }
         Ok(())
     }
 }
 
-impl Office {
-    /// What a case came to, for people: that much has happened shows that the plan was worth its time.
-    pub(crate) async fn story(&self) -> String {
+impl Cluster {
+    /// A summary for the test's output: it shows how much the plan exercised.
+    pub(crate) async fn summary(&self) -> String {
         let sql = "
-            select format('%s applied, %s dropped, %s letters, %s claims', (select count(*) from note),
+            select format('%s applied, %s discarded, %s dead letters, %s claims', (select count(*) from note),
                           (select count(*) from discarded_dead_letter), pg_sequence_last_value('dead_letter_seq_seq'),
                           (select sum(epoch) from epoch))";
         let counts: String = sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap();
-        format!("{} messages: {counts}", self.topic.carried().len())
+        format!("{} messages: {counts}", self.topic.records().len())
     }
 }

@@ -1,4 +1,4 @@
-//! What happens in a case: drawn at random, printed as JSON, and read back from it.
+//! A test plan: the actions of one case, drawn at random, printed as JSON, and read back from it.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,11 +8,11 @@ use proptest::option;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// A case. What runs beside what is left to the machine; everything else is here.
+/// The plan of a case. It determines everything but the interleaving of threads and servers.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) partitions: u8,
-    /// Whether a second listener, with a group and a name of its own, shares topic and database.
+    /// Whether a second listener, with its own group and name, shares the topic and the database.
     pub(crate) two_listeners: bool,
     pub(crate) steps: Vec<Step>,
 }
@@ -20,174 +20,174 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Step {
     pub(crate) action: Action,
-    /// What is begun goes on beside what follows.
+    /// The wait before the next step. The action goes on in the background.
     pub(crate) then_wait_ms: u16,
 }
 
-/// Numbers that choose among what is there are taken modulo how many there are.
+/// An index into listeners, workers or events is taken modulo their number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Action {
     Produce {
-        messages: Vec<Sent>,
+        messages: Vec<ToProduce>,
         gap_ms: u8,
     },
     Start {
         listener: u8,
         max_batch: u8,
-        dwell_ms: u8,
+        delay_ms: u8,
     },
-    /// The in-flight batch is finished, and the group is left.
+    /// The worker finishes its in-flight batch and leaves the group.
     Stop(u8),
-    /// What is open is rolled back. In silence, the group waits for it as long as for a process that is gone.
-    Kill {
-        worker: u8,
-        silently: bool,
-    },
-    /// The worker's thread stands still: where it happens to be, or within its next transaction.
+    /// The open transaction is rolled back. Silently: the group notices only when the session expires, as after the loss of a
+    /// process.
+    Kill { worker: u8, silently: bool },
+    /// The worker's thread blocks: wherever it is, or in its next transaction.
     Freeze {
         worker: u8,
-        within: bool,
+        in_transaction: bool,
         for_ms: u16,
     },
-    /// The cause of the oldest failures is gone.
+    /// The oldest events that fail until they are healed apply from now on.
     Heal(u8),
-    /// Operators who try dead letters again and again for a while, and may give up those that can never be applied.
+    /// Operators redrive dead letters for a while, and may discard those that always fail.
     Redrive {
         operators: u8,
-        which: Which,
-        drops: bool,
-        dwell_ms: u8,
+        selection: Selection,
+        discards: bool,
+        delay_ms: u8,
         for_ms: u16,
     },
-    /// The connections of a worker, or of all and of the operators, are broken.
+    /// The database connections of a worker break, or those of all workers and operators.
     Disconnect(Option<u8>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Which {
+pub(crate) enum Selection {
     All,
     Key(u8),
     Most(u8),
 }
 
-/// Numbers are a key and a partition; without a key, it goes to the partition.
+/// A message to produce, with a key and a partition; the partition counts only without a key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Sent {
-    New(Option<u8>, u8, Manner),
-    /// An earlier event once more; one without a key perhaps on another partition.
-    Again(u8, u8),
+pub(crate) enum ToProduce {
+    New(Option<u8>, u8, Behavior),
+    /// An earlier event again; one without a key may go to another partition.
+    Duplicate(u8, u8),
 }
 
-/// What becomes of an event when it is tried.
+/// How the handler behaves for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Manner {
+pub(crate) enum Behavior {
     Applies,
-    /// Fails so, so many times.
-    Fails(Flaw, u8),
-    /// Fails so until its cause is gone.
-    Curable(Flaw),
-    /// Fails so always, and is given up in the end.
-    Hopeless(Flaw),
-    /// Bytes that are no event.
+    /// Fails this many times.
+    FailsTimes(Cause, u8),
+    /// Fails until [`Action::Heal`].
+    FailsUntilHealed(Cause),
+    /// Fails every time, until an operator discards it.
+    AlwaysFails(Cause),
+    /// Bytes that do not decode to an event.
     Undecodable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Flaw {
-    /// The handler names it.
+pub(crate) enum Cause {
+    /// The handler refuses the event by name.
     Poison,
     Deferred,
-    /// Breaks a rule of the database.
-    Violates,
-    /// Fails, and no rule says what that means. Such a one becomes a dead letter only where others can be applied.
-    Strange,
-    Panics,
+    /// The handler's statement violates a constraint.
+    ConstraintViolation,
+    /// A failure of kind `unknown`: the event becomes a dead letter only if other events can be applied.
+    Unknown,
+    Panic,
 }
 
-/// Few, so that much happens to each.
+/// Few keys, so that each gets many messages.
 const KEYS: u8 = 5;
-/// Longer than the group waits for one that does not poll (`worker::PATIENCE`).
-const BEYOND_PATIENCE_MS: Range<u16> = 6_500..8_500;
+/// Longer than the group waits for a member that does not poll (`worker::SESSION_TIMEOUT`).
+const BEYOND_SESSION_TIMEOUT_MS: Range<u16> = 6_500..8_500;
 
-fn manner() -> impl Strategy<Value = Manner> {
+fn behavior() -> impl Strategy<Value = Behavior> {
     let any = prop_oneof![
-        4 => Just(Flaw::Deferred),
-        1 => Just(Flaw::Poison),
-        1 => Just(Flaw::Violates),
-        1 => Just(Flaw::Strange),
-        1 => Just(Flaw::Panics),
+        4 => Just(Cause::Deferred),
+        1 => Just(Cause::Poison),
+        1 => Just(Cause::ConstraintViolation),
+        1 => Just(Cause::Unknown),
+        1 => Just(Cause::Panic),
     ];
-    let curable = prop_oneof![
-        Just(Flaw::Poison),
-        Just(Flaw::Violates),
-        Just(Flaw::Strange),
-        Just(Flaw::Panics),
+    let until_healed = prop_oneof![
+        Just(Cause::Poison),
+        Just(Cause::ConstraintViolation),
+        Just(Cause::Unknown),
+        Just(Cause::Panic),
     ];
-    let hopeless = prop_oneof![
-        Just(Flaw::Poison),
-        Just(Flaw::Deferred),
-        Just(Flaw::Violates),
-        Just(Flaw::Panics),
+    let always_failing = prop_oneof![
+        Just(Cause::Poison),
+        Just(Cause::Deferred),
+        Just(Cause::ConstraintViolation),
+        Just(Cause::Panic),
     ];
     prop_oneof![
-        60 => Just(Manner::Applies),
-        12 => (any, 1..4_u8).prop_map(|(flaw, times)| Manner::Fails(flaw, times)),
-        3 => curable.prop_map(Manner::Curable),
-        1 => hopeless.prop_map(Manner::Hopeless),
-        1 => Just(Manner::Undecodable),
+        60 => Just(Behavior::Applies),
+        12 => (any, 1..4_u8).prop_map(|(cause, times)| Behavior::FailsTimes(cause, times)),
+        3 => until_healed.prop_map(Behavior::FailsUntilHealed),
+        1 => always_failing.prop_map(Behavior::AlwaysFails),
+        1 => Just(Behavior::Undecodable),
     ]
 }
 
-fn sent() -> impl Strategy<Value = Sent> {
-    let new = (option::weighted(0.8, 0..KEYS), 0..8_u8, manner());
-    let new = new.prop_map(|(key, partition, manner)| Sent::New(key, partition, manner));
-    let again = (any::<u8>(), 0..8_u8);
-    let again = again.prop_map(|(event, partition)| Sent::Again(event, partition));
-    prop_oneof![8 => new, 1 => again]
+fn to_produce() -> impl Strategy<Value = ToProduce> {
+    let new = (option::weighted(0.8, 0..KEYS), 0..8_u8, behavior());
+    let new = new.prop_map(|(key, partition, behavior)| ToProduce::New(key, partition, behavior));
+    let duplicate = (any::<u8>(), 0..8_u8);
+    let duplicate = duplicate.prop_map(|(event, partition)| ToProduce::Duplicate(event, partition));
+    prop_oneof![8 => new, 1 => duplicate]
 }
 
 fn produce(messages: Range<usize>, gap_ms: Range<u8>) -> impl Strategy<Value = Action> {
-    (vec(sent(), messages), gap_ms)
+    (vec(to_produce(), messages), gap_ms)
         .prop_map(|(messages, gap_ms)| Action::Produce { messages, gap_ms })
 }
 
-/// Short, or long enough for a batch to gather meanwhile.
-fn dwell() -> impl Strategy<Value = u8> {
+/// A short delay, or one in which the next batch fills up.
+fn delay() -> impl Strategy<Value = u8> {
     prop_oneof![0..25_u8, 50..250_u8]
 }
 
 fn start() -> impl Strategy<Value = Action> {
     let max_batch = prop_oneof![1 => Just(1_u8), 6 => 2..=20_u8];
-    (any::<u8>(), max_batch, dwell()).prop_map(|(listener, max_batch, dwell_ms)| Action::Start {
+    (any::<u8>(), max_batch, delay()).prop_map(|(listener, max_batch, delay_ms)| Action::Start {
         listener,
         max_batch,
-        dwell_ms,
+        delay_ms,
     })
 }
 
 fn redrive() -> impl Strategy<Value = Action> {
-    let which = prop_oneof![
-        4 => Just(Which::All),
-        1 => (0..KEYS).prop_map(Which::Key),
-        1 => (1..8_u8).prop_map(Which::Most),
+    let selection = prop_oneof![
+        4 => Just(Selection::All),
+        1 => (0..KEYS).prop_map(Selection::Key),
+        1 => (1..8_u8).prop_map(Selection::Most),
     ];
-    (1..=2_u8, which, any::<bool>(), 0..25_u8, 0..3_000_u16).prop_map(
-        |(operators, which, drops, dwell_ms, for_ms)| Action::Redrive {
+    (1..=2_u8, selection, any::<bool>(), 0..25_u8, 0..3_000_u16).prop_map(
+        |(operators, selection, discards, delay_ms, for_ms)| Action::Redrive {
             operators,
-            which,
-            drops,
-            dwell_ms,
+            selection,
+            discards,
+            delay_ms,
             for_ms,
         },
     )
 }
 
 fn freeze() -> impl Strategy<Value = Action> {
-    let for_ms = prop_oneof![3 => 20..1_500_u16, 1 => BEYOND_PATIENCE_MS];
-    (any::<u8>(), any::<bool>(), for_ms).prop_map(|(worker, within, for_ms)| Action::Freeze {
-        worker,
-        within,
-        for_ms,
+    let for_ms = prop_oneof![3 => 20..1_500_u16, 1 => BEYOND_SESSION_TIMEOUT_MS];
+    (any::<u8>(), any::<bool>(), for_ms).prop_map(|(worker, in_transaction, for_ms)| {
+        Action::Freeze {
+            worker,
+            in_transaction,
+            for_ms,
+        }
     })
 }
 
@@ -212,7 +212,7 @@ fn step(action: impl Strategy<Value = Action>) -> impl Strategy<Value = Step> {
     })
 }
 
-/// Any plan: some workers first, and messages that keep coming, or nothing could happen to them.
+/// A random plan. It begins with some workers and a stream of messages, so that the actions meet work in progress.
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let stream = produce(80..160, 20..45);
     let beginning = (step(start()), step(stream), step(start()), step(start()));
@@ -230,7 +230,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     )
 }
 
-/// As JSON, which is what runs it again.
+/// As JSON, the form that `OUTBOX_PLAN` takes.
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)

@@ -1,69 +1,69 @@
-//! A worker that stands still for so long that the inbox forgets what others settle meanwhile.
+//! A worker that is blocked for so long that retention deletes the inbox rows of events that another worker settles meanwhile.
 
 use std::time::Duration;
 
-use crate::office::Office;
-use crate::plan::{Action, Flaw, Manner, Plan, Sent};
+use crate::cluster::Cluster;
+use crate::plan::{Action, Behavior, Cause, Plan, ToProduce};
 
 const PARTITIONS: u8 = 3;
 
-/// The worker stands still in a transaction whose handler refuses some: as soon as it goes on, it begins another one for
-/// the rest, with the epochs that it knows. The inbox would let them pass, as after its retention; only the epoch does not.
-pub(crate) async fn forgotten() -> Result<(), String> {
+/// The worker blocks in a transaction whose handler refuses some events: as soon as it continues, it begins another one for the
+/// rest, with the epochs that it knows. The emptied inbox would accept them, as after its retention; only the epoch does not.
+pub(crate) async fn writes_nothing_after_retention() -> Result<(), String> {
     let plan = Plan {
         partitions: PARTITIONS,
         two_listeners: false,
         steps: Vec::new(),
     };
-    let mut office = Office::open(&plan).await;
-    let stalls = Action::Start {
+    let mut cluster = Cluster::open(&plan).await;
+    let first_worker = Action::Start {
         listener: 0,
         max_batch: 20,
-        dwell_ms: 100,
+        delay_ms: 100,
     };
-    office.does(&stalls).await;
-    // By turns, so that each batch has some of both.
-    let fails = Manner::Fails(Flaw::Poison, 1);
-    let sent = |number: u16| {
+    cluster.perform(&first_worker).await;
+    // Alternately, so that each batch has both.
+    let fails = Behavior::FailsTimes(Cause::Poison, 1);
+    let to_produce = |number: u16| {
         let partition = u8::try_from(number / 2 % u16::from(PARTITIONS)).unwrap();
-        let manner = [fails, Manner::Applies][usize::from(number % 2)];
-        Sent::New(None, partition, manner)
+        let behavior = [fails, Behavior::Applies][usize::from(number % 2)];
+        ToProduce::New(None, partition, behavior)
     };
     let stream = Action::Produce {
-        messages: (0..600).map(sent).collect(),
+        messages: (0..600).map(to_produce).collect(),
         gap_ms: 10,
     };
-    office.does(&stream).await;
-    // What it holds, it has claimed: a claim that comes late is kept out by its age alone, and the test has no hour.
-    let group = office.group(&office.clerks[0]);
-    while office.topic.committed(&group).await.len() < PARTITIONS.into() {
+    cluster.perform(&stream).await;
+    // The worker has claimed all partitions by then. Only the check of the age stops a late claim, and it would take an hour.
+    let group = cluster.group(&cluster.scripts[0]);
+    while cluster.topic.committed_offsets(&group).await.len() < PARTITIONS.into() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let gate = office.freeze_first();
-    let takes_over = Action::Start {
+    let gate = cluster.freeze_first_worker();
+    let second_worker = Action::Start {
         listener: 0,
         max_batch: 20,
-        dwell_ms: 0,
+        delay_ms: 0,
     };
-    office.does(&takes_over).await;
-    office.until_settled().await?;
+    cluster.perform(&second_worker).await;
+    cluster.until_settled().await?;
 
     sqlx::raw_sql("create table remembered as table inbox; delete from inbox")
-        .execute(&office.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
     gate.open();
-    office.stop().await?;
+    cluster.stop().await?;
     let written: i64 = sqlx::query_scalar("select count(*) from inbox")
-        .fetch_one(&office.pool)
+        .fetch_one(&cluster.pool)
         .await
         .unwrap();
     if written != 0 {
-        return Err(format!("{written} events are settled once more"));
+        return Err(format!("{written} events are settled again"));
     }
     sqlx::raw_sql("insert into inbox select * from remembered")
-        .execute(&office.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
-    office.holds_at_the_end().await
+    cluster.check_final().await
 }

@@ -1,4 +1,4 @@
-//! A topic of real Kafka: what is sent to it, and how far a group has come.
+//! A Kafka topic: the records produced to it, and the committed offsets of a group.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,22 +14,22 @@ use uuid::Uuid;
 
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A message to be sent.
+/// A record to produce.
 #[derive(Debug, Clone)]
-pub(crate) struct Sending {
-    /// None: bytes that are no event.
+pub(crate) struct NewRecord {
+    /// None: bytes that do not decode to an event.
     pub(crate) event: Option<Uuid>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) partition: i32,
 }
 
-/// A message that the topic carries.
+/// A record of the topic.
 #[derive(Debug, Clone)]
-pub(crate) struct Carried {
+pub(crate) struct Record {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) key: Option<Vec<u8>>,
-    /// Under which the inbox is to know it.
+    /// The id of its inbox row.
     pub(crate) id: Uuid,
     pub(crate) decodes: bool,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Topic {
     pub(crate) partitions: i32,
     kafka: String,
     producer: FutureProducer,
-    carried: Arc<Mutex<Vec<Carried>>>,
+    records: Arc<Mutex<Vec<Record>>>,
 }
 
 impl Topic {
@@ -54,7 +54,7 @@ impl Topic {
         stack::topic::create(kafka, &[topic]).await.unwrap();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", kafka)
-            // What is sent in a row stands in that order.
+            // Keeps the order in which records are sent.
             .set("enable.idempotence", "true")
             .create()
             .unwrap();
@@ -63,29 +63,29 @@ impl Topic {
             partitions,
             kafka: kafka.to_owned(),
             producer,
-            carried: Arc::default(),
+            records: Arc::default(),
         }
     }
 
-    /// Sends messages in their order, and returns when the topic carries them.
-    pub(crate) async fn send(&self, sendings: Vec<Sending>, gap: Duration) {
+    /// Produces records in their order, and returns when all are acknowledged.
+    pub(crate) async fn send(&self, records: Vec<NewRecord>, gap: Duration) {
         let mut deliveries = Vec::new();
-        for sending in sendings {
-            // Kafka keeps it, so the id of what has none is known. One long ago would be deleted at the broker's next look.
+        for new_record in records {
+            // Set here, because the id of an undecodable message derives from it. Now, because retention deletes older records.
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
             let timestamp = since.as_millis().try_into().unwrap();
             let mut message = Message {
                 at: Position {
                     topic: self.name.clone(),
-                    partition: sending.partition,
+                    partition: new_record.partition,
                     offset: -1,
                 },
                 timestamp: Some(timestamp),
-                key: sending.key,
+                key: new_record.key,
                 headers: Vec::new(),
                 value: Some(b"\xffno event".to_vec()),
             };
-            if let Some(event) = sending.event {
+            if let Some(event) = new_record.event {
                 let headers = [
                     ("id", event.to_string()),
                     ("event_type", "note.taken".to_owned()),
@@ -104,7 +104,7 @@ impl Topic {
                         headers.insert(Header { key, value })
                     });
             let mut record = FutureRecord::<[u8], [u8]>::to(&self.name)
-                .partition(sending.partition)
+                .partition(new_record.partition)
                 .timestamp(timestamp)
                 .headers(headers);
             record.key = message.key.as_deref();
@@ -121,7 +121,7 @@ impl Topic {
                 Ok(decoded) => (decoded.id, true),
                 Err((id, _)) => (id, false),
             };
-            self.carried.lock().unwrap().push(Carried {
+            self.records.lock().unwrap().push(Record {
                 partition: message.at.partition,
                 offset: message.at.offset,
                 key: message.key,
@@ -131,32 +131,32 @@ impl Topic {
         }
     }
 
-    /// What the topic carries, in the order of partitions and offsets; what is just being sent may be missing.
-    pub(crate) fn carried(&self) -> Vec<Carried> {
-        let mut carried = self.carried.lock().unwrap().clone();
-        carried.sort_by_key(|message| (message.partition, message.offset));
-        carried
+    /// The acknowledged records, in the order of partitions and offsets.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let mut records = self.records.lock().unwrap().clone();
+        records.sort_by_key(|message| (message.partition, message.offset));
+        records
     }
 
     pub(crate) fn is_undecodable(&self, id: Uuid) -> bool {
-        let carried = self.carried.lock().unwrap();
-        carried
+        let records = self.records.lock().unwrap();
+        records
             .iter()
             .any(|message| message.id == id && !message.decodes)
     }
 
-    /// The offset after the last message of each partition that has some.
-    pub(crate) fn ends(&self) -> BTreeMap<i32, i64> {
-        let carried = self.carried();
-        let ends = carried.iter().map(|m| (m.partition, m.offset + 1));
+    /// The end offset of each partition that has records.
+    pub(crate) fn end_offsets(&self) -> BTreeMap<i32, i64> {
+        let records = self.records();
+        let ends = records.iter().map(|m| (m.partition, m.offset + 1));
         ends.collect()
     }
 
     /// The group's committed offsets.
-    pub(crate) async fn committed(&self, group: &str) -> BTreeMap<i32, i64> {
+    pub(crate) async fn committed_offsets(&self, group: &str) -> BTreeMap<i32, i64> {
         let (topic, group) = (self.clone(), group.to_owned());
-        let look = move || {
-            // It asks the coordinator, and is no member.
+        let fetch = move || {
+            // The consumer asks the coordinator, without joining the group.
             let consumer: BaseConsumer = ClientConfig::new()
                 .set("bootstrap.servers", &topic.kafka)
                 .set("group.id", &group)
@@ -174,6 +174,6 @@ impl Topic {
                 });
             known.collect()
         };
-        tokio::task::spawn_blocking(look).await.unwrap()
+        tokio::task::spawn_blocking(fetch).await.unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! A worker: a real listener on a thread of its own, which can be stopped, killed and frozen as a process can.
+//! A worker: a real listener on its own thread, which can be stopped, killed and frozen like a process.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -11,13 +11,13 @@ use stack::testing::Database;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clerk::{Gate, Hand};
+use crate::handler::{Gate, RecordingHandler};
 
-/// For how long the group waits for a member that is not heard of, or that does not poll: the least that a broker takes
-/// where nothing is configured (`group.min.session.timeout.ms`).
-const PATIENCE: Duration = Duration::from_secs(6);
+/// The session timeout and the maximum poll interval: the least that a broker accepts by default
+/// (`group.min.session.timeout.ms`).
+const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Deferred dead letters are tried by themselves for a part of a case, then left to the operators.
+/// The automatic retry of deferred dead letters covers a part of a case; then they are left to the operators.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(50),
     max_backoff: Duration::from_secs(1),
@@ -26,20 +26,20 @@ pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
 
 enum Command {
     Freeze(Arc<Gate>),
-    Die,
+    Kill,
 }
 
 pub(crate) struct Worker {
-    /// Its connections bear it, too.
+    /// Also the `application_name` of its connections.
     pub(crate) name: String,
     command: mpsc::UnboundedSender<Command>,
-    within: Arc<Mutex<Option<Arc<Gate>>>>,
+    next_gate: Arc<Mutex<Option<Arc<Gate>>>>,
     progress: Arc<OnceLock<watch::Receiver<Progress>>>,
     stop: CancellationToken,
     thread: JoinHandle<Result<(), Error>>,
 }
 
-/// Connections as those of a service, but less patient: a case is short.
+/// A pool like that of a service, with shorter timeouts because a case is short.
 pub(crate) fn pool(database: &Database, name: &str) -> PgPool {
     let options: PgConnectOptions = database
         .options("order_owner")
@@ -56,87 +56,92 @@ pub(crate) fn pool(database: &Database, name: &str) -> PgPool {
 }
 
 impl Worker {
-    pub(crate) fn start(name: &str, mut config: Config, database: &Database, hand: Hand) -> Self {
-        let patience = PATIENCE.as_millis().to_string();
+    pub(crate) fn start(
+        name: &str,
+        mut config: Config,
+        database: &Database,
+        handler: RecordingHandler,
+    ) -> Self {
+        let timeout = SESSION_TIMEOUT.as_millis().to_string();
         for (property, value) in [
-            ("session.timeout.ms", patience.as_str()),
-            ("max.poll.interval.ms", &patience),
+            ("session.timeout.ms", timeout.as_str()),
+            ("max.poll.interval.ms", &timeout),
             ("heartbeat.interval.ms", "300"),
         ] {
             let property = property.to_owned();
             config.properties.insert(property, value.to_owned());
         }
-        // A burst of dead letters is what is wanted here.
+        // The breaker stays closed: a case has bursts of dead letters on purpose.
         config.breaker.max_dead_letters = u32::MAX;
         config.retry = RETRY_POLICY;
         let (command, commands) = mpsc::unbounded_channel();
-        let (within, stop) = (Arc::clone(&hand.gate), CancellationToken::new());
-        let (database, bears, stops) = (database.clone(), name.to_owned(), stop.clone());
+        let (next_gate, stop) = (Arc::clone(&handler.next_gate), CancellationToken::new());
+        let (database, connection_name, stops) = (database.clone(), name.to_owned(), stop.clone());
         let progress = Arc::new(OnceLock::new());
-        let shows = Arc::clone(&progress);
+        let shared_progress = Arc::clone(&progress);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            let listens = async {
-                let listener = Listener::new(&config, pool(&database, &bears), hand)?;
-                shows.get_or_init(|| listener.progress());
-                until_told(Box::pin(listener.run(stops)), commands).await
+            let listen = async {
+                let listener = Listener::new(&config, pool(&database, &connection_name), handler)?;
+                shared_progress.get_or_init(|| listener.progress());
+                run_until_killed(Box::pin(listener.run(stops)), commands).await
             };
-            let ended = runtime.block_on(listens);
-            // What is still open is cut off where it stands.
+            let ended = runtime.block_on(listen);
+            // Drops open transactions and connections without waiting.
             runtime.shutdown_background();
             ended
         });
         Self {
             name: name.to_owned(),
             command,
-            within,
+            next_gate,
             progress,
             stop,
             thread,
         }
     }
 
-    /// Stands still until the gate is opened: where it happens to be, or within its next transaction.
-    pub(crate) fn freeze(&self, within: bool) -> Arc<Gate> {
+    /// Blocks the worker until the gate is opened: wherever it is, or in its next transaction.
+    pub(crate) fn freeze(&self, in_transaction: bool) -> Arc<Gate> {
         let gate = Arc::new(Gate::default());
-        if within {
-            *self.within.lock().unwrap() = Some(Arc::clone(&gate));
+        if in_transaction {
+            *self.next_gate.lock().unwrap() = Some(Arc::clone(&gate));
         } else {
-            // One that has ended is as still as can be.
+            // A worker that has ended needs no freeze.
             drop(self.command.send(Command::Freeze(Arc::clone(&gate))));
         }
         gate
     }
 
-    /// Whether it holds partitions. Before it was first given some, librdkafka does not mind that it does not poll: it would go
-    /// on as a member of the group, in whose name nobody reads.
+    /// Whether the worker has partitions. Before the first assignment librdkafka does not enforce the poll interval: a frozen
+    /// worker would stay a member of the group without consuming.
     pub(crate) fn holds_partitions(&self) -> bool {
         let progress = self.progress.get();
         progress.is_some_and(|progress| progress.borrow().partitions > 0)
     }
 
-    /// Ends where it happens to be, once it is not frozen. Nobody waits for it: a consumer of rdkafka that is dropped during
-    /// a rebalance may not come back (it asks a group that has ended for its protocol).
-    pub(crate) fn die(&self) {
-        drop(self.command.send(Command::Die));
+    /// Ends the worker wherever it is, once it is not frozen. Nothing joins its thread: an rdkafka consumer that is dropped during
+    /// a rebalance may hang (it asks a closed group for its protocol).
+    pub(crate) fn kill(&self) {
+        drop(self.command.send(Command::Kill));
     }
 
     pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Waits for its end; it should have been told to.
-    pub(crate) async fn ended(self) -> Result<(), Error> {
+    /// Waits for the worker to end, after [`Self::stop`].
+    pub(crate) async fn join(self) -> Result<(), Error> {
         tokio::task::spawn_blocking(|| self.thread.join().unwrap())
             .await
             .unwrap()
     }
 }
 
-async fn until_told(
+async fn run_until_killed(
     mut run: impl Future<Output = Result<(), Error>> + Unpin,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<(), Error> {
@@ -144,8 +149,8 @@ async fn until_told(
         tokio::select! {
             biased;
             command = commands.recv() => match command {
-                Some(Command::Freeze(gate)) => gate.stand(),
-                Some(Command::Die) | None => return Ok(()),
+                Some(Command::Freeze(gate)) => gate.wait(),
+                Some(Command::Kill) | None => return Ok(()),
             },
             ended = &mut run => return ended,
         }

@@ -1,4 +1,4 @@
-//! A case: a fresh database and a fresh topic, the workers, the operators, and what the plan does to them.
+//! The cluster of a case: a fresh database and a fresh topic, workers and operators, and the actions of a plan.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -12,49 +12,49 @@ use stack::testing::{self, Context, Database};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::clerk::{Clerk, Gate, Hand, TABLES};
-use crate::plan::{Action, Manner, Plan, Sent, Which};
-use crate::topic::{Sending, Topic};
+use crate::handler::{Gate, RecordingHandler, Script, TABLES};
+use crate::plan::{Action, Behavior, Plan, Selection, ToProduce};
+use crate::topic::{NewRecord, Topic};
 use crate::worker::{self, Worker};
 
-/// Workers at a time.
-const MOST_WORKERS: usize = 5;
-/// How long everything may take to settle once everybody is well.
+/// Workers at the same time at most.
+const MAX_WORKERS: usize = 5;
+/// The time limit for everything to settle once no action disturbs it.
 const WITHIN: Duration = Duration::from_secs(120);
-/// After such a time without an end, a further message is sent: an offset whose commit was lost goes with the next one.
-const PULSE: Duration = Duration::from_secs(5);
+/// The interval at which further messages are produced until everything is settled: the next offset commit makes up for a lost one.
+const EXTRA_RECORD_AFTER: Duration = Duration::from_secs(5);
 
-/// A sent event, so that it can be sent again.
+/// A produced event, kept to produce a duplicate of it.
 struct Known {
     id: Uuid,
     key: Option<Vec<u8>>,
     partition: i32,
 }
 
-pub(crate) struct Office {
+pub(crate) struct Cluster {
     pub(crate) database: Database,
     pub(crate) pool: PgPool,
-    /// The operators'.
-    theirs: PgPool,
+    /// The pool of the operators.
+    operator_pool: PgPool,
     kafka: String,
     pub(crate) topic: Topic,
-    pub(crate) clerks: Vec<Arc<Clerk>>,
+    pub(crate) scripts: Vec<Arc<Script>>,
     workers: Vec<Worker>,
-    /// Killed in silence: they stand still until the end.
+    /// Gates of the workers that were killed silently: they stay blocked until the end.
     killed: Vec<Arc<Gate>>,
     started: usize,
     known: Vec<Known>,
-    /// Events that can never be applied.
-    pub(crate) hopeless: Arc<Mutex<BTreeSet<Uuid>>>,
-    /// What goes on beside the plan.
-    errands: JoinSet<()>,
+    /// Events that always fail.
+    pub(crate) always_failing: Arc<Mutex<BTreeSet<Uuid>>>,
+    /// Actions that go on in the background.
+    background: JoinSet<()>,
 }
 
 fn chosen<T>(among: &[T], number: u8) -> Option<usize> {
     usize::from(number).checked_rem(among.len())
 }
 
-impl Office {
+impl Cluster {
     pub(crate) async fn open(plan: &Plan) -> Self {
         let stack = testing::stack().await;
         let database = testing::database(Context::Order).await;
@@ -69,62 +69,62 @@ impl Office {
         .unwrap();
         sqlx::raw_sql(TABLES).execute(&mut *owner).await.unwrap();
         drop(owner);
-        // Groups are named after it.
+        // The names of the groups derive from it.
         let name = format!("note-{}", Uuid::now_v7().simple());
         let topic = Topic::create(&stack.kafka, &name, plan.partitions.into()).await;
-        let names = ["clerk", "second"];
+        let names = ["first", "second"];
         let names = &names[..=usize::from(plan.two_listeners)];
         Self {
-            theirs: worker::pool(&database, "operator"),
+            operator_pool: worker::pool(&database, "operator"),
             database,
             pool,
             kafka: stack.kafka.clone(),
             topic,
-            clerks: names
+            scripts: names
                 .iter()
-                .map(|name| Arc::new(Clerk::new(name)))
+                .map(|name| Arc::new(Script::new(name)))
                 .collect(),
             workers: Vec::new(),
             killed: Vec::new(),
             started: 0,
             known: Vec::new(),
-            hopeless: Arc::default(),
-            errands: JoinSet::new(),
+            always_failing: Arc::default(),
+            background: JoinSet::new(),
         }
     }
 
-    pub(crate) fn group(&self, clerk: &Clerk) -> String {
-        format!("{}-{}", self.topic.name, clerk.listener)
+    pub(crate) fn group(&self, script: &Script) -> String {
+        format!("{}-{}", self.topic.name, script.listener)
     }
 
-    pub(crate) async fn does(&mut self, action: &Action) {
+    pub(crate) async fn perform(&mut self, action: &Action) {
         match action {
             Action::Produce { messages, gap_ms } => {
-                let sendings = messages
+                let records = messages
                     .iter()
-                    .filter_map(|sent| self.sending(sent))
+                    .filter_map(|sent| self.new_record(sent))
                     .collect();
                 let (topic, gap) = (self.topic.clone(), Duration::from_millis((*gap_ms).into()));
-                self.errands
-                    .spawn(async move { topic.send(sendings, gap).await });
+                self.background
+                    .spawn(async move { topic.send(records, gap).await });
             }
             Action::Start {
                 listener,
                 max_batch,
-                dwell_ms,
+                delay_ms,
             } => {
-                if self.workers.len() < MOST_WORKERS
-                    && let Some(clerk) = chosen(&self.clerks, *listener)
+                if self.workers.len() < MAX_WORKERS
+                    && let Some(script) = chosen(&self.scripts, *listener)
                 {
-                    self.start(clerk, *max_batch, *dwell_ms);
+                    self.start(script, *max_batch, *delay_ms);
                 }
             }
             Action::Stop(worker) => {
                 if let Some(index) = chosen(&self.workers, *worker) {
                     let worker = self.workers.swap_remove(index);
                     worker.stop();
-                    self.errands
-                        .spawn(async move { worker.ended().await.unwrap() });
+                    self.background
+                        .spawn(async move { worker.join().await.unwrap() });
                 }
             }
             Action::Kill { worker, silently } => {
@@ -135,37 +135,37 @@ impl Office {
             }
             Action::Freeze {
                 worker,
-                within,
+                in_transaction,
                 for_ms,
             } => {
                 if let Some(index) = chosen(&self.workers, *worker) {
-                    let gate = self.workers[index].freeze(*within);
+                    let gate = self.workers[index].freeze(*in_transaction);
                     let lasts = Duration::from_millis((*for_ms).into());
-                    self.errands.spawn(async move {
+                    self.background.spawn(async move {
                         tokio::time::sleep(lasts).await;
                         gate.open();
                     });
                 }
             }
             Action::Heal(most) => {
-                for clerk in &self.clerks {
-                    clerk.heal((*most).into());
+                for script in &self.scripts {
+                    script.heal((*most).into());
                 }
             }
             Action::Redrive {
                 operators,
-                which,
-                drops,
-                dwell_ms,
+                selection,
+                discards,
+                delay_ms,
                 for_ms,
             } => {
                 let lasts = Duration::from_millis((*for_ms).into());
-                for clerk in &self.clerks {
+                for script in &self.scripts {
                     for _ in 0..*operators {
-                        let operator = self.operator(clerk, *dwell_ms);
-                        let ((filter, most), drops) = (filter(which), *drops);
-                        self.errands.spawn(async move {
-                            operator.works(&filter, most, drops, lasts).await;
+                        let operator = self.operator(script, *delay_ms);
+                        let ((filter, most), discards) = (filter(selection), *discards);
+                        self.background.spawn(async move {
+                            operator.run(&filter, most, discards, lasts).await;
                         });
                     }
                 }
@@ -180,10 +180,10 @@ impl Office {
         }
     }
 
-    fn sending(&mut self, sent: &Sent) -> Option<Sending> {
+    fn new_record(&mut self, sent: &ToProduce) -> Option<NewRecord> {
         let partitions = self.topic.partitions;
         let (event, key, partition) = match sent {
-            Sent::Again(event, partition) => {
+            ToProduce::Duplicate(event, partition) => {
                 let known = &self.known[chosen(&self.known, *event)?];
                 let partition = match known.key {
                     Some(_) => known.partition,
@@ -191,16 +191,16 @@ impl Office {
                 };
                 (Some(known.id), known.key.clone(), partition)
             }
-            Sent::New(key, partition, manner) => {
+            ToProduce::New(key, partition, behavior) => {
                 let partition = i32::from(key.unwrap_or(*partition)) % partitions;
                 let key = key.map(|key| vec![0xff, key]);
-                let event = (*manner != Manner::Undecodable).then(Uuid::now_v7);
+                let event = (*behavior != Behavior::Undecodable).then(Uuid::now_v7);
                 if let Some(id) = event {
-                    for clerk in &self.clerks {
-                        clerk.expect(id, *manner);
+                    for script in &self.scripts {
+                        script.set(id, *behavior);
                     }
-                    if matches!(manner, Manner::Hopeless(_)) {
-                        self.hopeless.lock().unwrap().insert(id);
+                    if matches!(behavior, Behavior::AlwaysFails(_)) {
+                        self.always_failing.lock().unwrap().insert(id);
                     }
                     self.known.push(Known {
                         id,
@@ -211,44 +211,44 @@ impl Office {
                 (event, key, partition)
             }
         };
-        Some(Sending {
+        Some(NewRecord {
             event,
             key,
             partition,
         })
     }
 
-    pub(crate) fn config(&self, clerk: &Clerk, max_batch: u8) -> Config {
-        let mut config = Config::new(&self.kafka, &self.group(clerk), &self.topic.name);
-        clerk.listener.clone_into(&mut config.name);
+    pub(crate) fn config(&self, script: &Script, max_batch: u8) -> Config {
+        let mut config = Config::new(&self.kafka, &self.group(script), &self.topic.name);
+        script.listener.clone_into(&mut config.name);
         config.max_batch = max_batch.into();
         config
     }
 
-    fn start(&mut self, clerk: usize, max_batch: u8, dwell_ms: u8) {
-        let clerk = &self.clerks[clerk];
+    fn start(&mut self, script: usize, max_batch: u8, delay_ms: u8) {
+        let script = &self.scripts[script];
         self.started += 1;
         let name = format!("worker {}", self.started);
-        let config = self.config(clerk, max_batch);
-        let hand = Hand::new(clerk, dwell_ms);
+        let config = self.config(script, max_batch);
+        let handler = RecordingHandler::new(script, delay_ms);
         self.workers
-            .push(Worker::start(&name, config, &self.database, hand));
+            .push(Worker::start(&name, config, &self.database, handler));
     }
 
     async fn kill(&mut self, worker: Worker, silently: bool) {
-        // One that only begins would not be missed, as a process would.
+        // librdkafka does not expire a member that has no partitions yet, unlike a lost process.
         if !(silently && worker.holds_partitions()) {
-            worker.die();
+            worker.kill();
             return;
         }
-        // It is not heard of any more: not by Kafka after a while, not by the database at once.
+        // Kafka notices the loss when the session expires, the database at once.
         let gate = worker.freeze(false);
-        worker.die();
+        worker.kill();
         self.disconnect(&worker.name).await;
         self.killed.push(gate);
     }
 
-    /// Ends the connections of one worker, or with `%` of all and of the operators.
+    /// Terminates the connections of one worker, or with `%` those of all workers and operators.
     async fn disconnect(&self, name: &str) {
         sqlx::query(
             "select pg_terminate_backend(pid) from pg_stat_activity
@@ -260,34 +260,39 @@ impl Office {
         .unwrap();
     }
 
-    fn operator(&self, clerk: &Arc<Clerk>, dwell_ms: u8) -> Operator {
-        let (name, hand) = (&clerk.listener, Hand::new(clerk, dwell_ms));
+    fn operator(&self, script: &Arc<Script>, delay_ms: u8) -> Operator {
+        let (name, handler) = (&script.listener, RecordingHandler::new(script, delay_ms));
         Operator {
-            dead_letters: DeadLetters::new(name, self.theirs.clone(), hand, worker::RETRY_POLICY),
+            dead_letters: DeadLetters::new(
+                name,
+                self.operator_pool.clone(),
+                handler,
+                worker::RETRY_POLICY,
+            ),
             topic: self.topic.clone(),
-            hopeless: Arc::clone(&self.hopeless),
+            always_failing: Arc::clone(&self.always_failing),
         }
     }
 
-    /// The worker that was started first, within its next transaction.
-    pub(crate) fn freeze_first(&self) -> Arc<Gate> {
+    /// Blocks the worker that was started first, in its next transaction.
+    pub(crate) fn freeze_first_worker(&self) -> Arc<Gate> {
         self.workers[0].freeze(true)
     }
 
-    /// Everybody is well again, and whoever looks after dead letters does, until everything is settled.
-    pub(crate) async fn settles(&mut self) -> Result<(), String> {
-        for index in 0..self.clerks.len() {
-            self.clerks[index].heal(usize::MAX);
-            self.clerks[index].hurry();
+    /// Heals all failures, starts a worker for each listener and redrives until everything is settled; then checks the result.
+    pub(crate) async fn settle(&mut self) -> Result<(), String> {
+        for index in 0..self.scripts.len() {
+            self.scripts[index].heal(usize::MAX);
+            self.scripts[index].skip_delay();
             self.start(index, 20, 0);
         }
         self.until_settled().await?;
         self.stop().await?;
-        self.holds().await?;
-        self.holds_at_the_end().await
+        self.check().await?;
+        self.check_final().await
     }
 
-    /// All workers end: those that were killed without a word.
+    /// Stops all workers, and lets the killed ones end.
     pub(crate) async fn stop(&mut self) -> Result<(), String> {
         for gate in self.killed.drain(..) {
             gate.open();
@@ -296,53 +301,53 @@ impl Office {
             worker.stop();
         }
         for worker in self.workers.drain(..) {
-            worker.ended().await.map_err(|error| error.to_string())?;
+            worker.join().await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    /// Until what goes on beside the plan has ended, and nothing is left to do.
+    /// Waits for the background actions, then redrives until everything is settled.
     pub(crate) async fn until_settled(&mut self) -> Result<(), String> {
-        while let Some(errand) = self.errands.join_next().await {
-            errand.map_err(|error| error.to_string())?;
+        while let Some(task) = self.background.join_next().await {
+            task.map_err(|error| error.to_string())?;
         }
-        let (began, mut pulsed) = (Instant::now(), Instant::now());
+        let (began, mut last_extra) = (Instant::now(), Instant::now());
         while let Err(left) = self.is_settled().await {
-            self.holds().await?;
+            self.check().await?;
             if began.elapsed() > WITHIN {
                 return Err(format!("not settled within {WITHIN:?}: {left}"));
             }
-            if pulsed.elapsed() > PULSE {
-                pulsed = Instant::now();
-                self.pulse().await;
+            if last_extra.elapsed() > EXTRA_RECORD_AFTER {
+                last_extra = Instant::now();
+                self.produce_extra().await;
             }
-            for clerk in &self.clerks {
-                let operator = self.operator(clerk, 0);
+            for script in &self.scripts {
+                let operator = self.operator(script, 0);
                 let all = Filter::default();
-                operator.works(&all, usize::MAX, true, Duration::ZERO).await;
+                operator.run(&all, usize::MAX, true, Duration::ZERO).await;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }
 
-    /// A message without a key to each partition.
-    async fn pulse(&mut self) {
+    /// Produces a message without a key to each partition.
+    async fn produce_extra(&mut self) {
         for partition in 0..self.topic.partitions {
             let partition = u8::try_from(partition).unwrap();
-            let sending = self.sending(&Sent::New(None, partition, Manner::Applies));
+            let new_record = self.new_record(&ToProduce::New(None, partition, Behavior::Applies));
             self.topic
-                .send(sending.into_iter().collect(), Duration::ZERO)
+                .send(new_record.into_iter().collect(), Duration::ZERO)
                 .await;
         }
     }
 }
 
-fn filter(which: &Which) -> (Filter, usize) {
-    match which {
-        Which::All => (Filter::default(), usize::MAX),
-        Which::Most(most) => (Filter::default(), (*most).into()),
-        Which::Key(key) => {
+fn filter(selection: &Selection) -> (Filter, usize) {
+    match selection {
+        Selection::All => (Filter::default(), usize::MAX),
+        Selection::Most(most) => (Filter::default(), (*most).into()),
+        Selection::Key(key) => {
             let key = Some(vec![0xff, *key]);
             let filter = Filter {
                 key,
@@ -353,20 +358,20 @@ fn filter(which: &Which) -> (Filter, usize) {
     }
 }
 
-/// Somebody who looks after one listener's dead letters.
+/// An operator of one listener's dead letters.
 struct Operator {
-    dead_letters: DeadLetters<Hand>,
+    dead_letters: DeadLetters<RecordingHandler>,
     topic: Topic,
-    hopeless: Arc<Mutex<BTreeSet<Uuid>>>,
+    always_failing: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 impl Operator {
-    /// Goes through the dead letters once, and again while there is time.
-    async fn works(&self, filter: &Filter, most: usize, drops: bool, lasts: Duration) {
+    /// Redrives the dead letters once, and again until `lasts` is over.
+    async fn run(&self, filter: &Filter, most: usize, discards: bool, lasts: Duration) {
         let began = Instant::now();
         loop {
-            // Where the database is away, nothing has changed.
-            drop(self.goes_through(filter, most, drops).await);
+            // An error of the database leaves the dead letters as they are.
+            drop(self.pass(filter, most, discards).await);
             if began.elapsed() >= lasts {
                 return;
             }
@@ -374,12 +379,12 @@ impl Operator {
         }
     }
 
-    /// Tries dead letters in their order, and gives up what can never be applied.
-    async fn goes_through(&self, filter: &Filter, most: usize, drops: bool) -> Result<(), Failure> {
+    /// Redrives the dead letters in their order, and discards those that always fail.
+    async fn pass(&self, filter: &Filter, most: usize, discards: bool) -> Result<(), Failure> {
         for dead_letter in self.dead_letters.list(filter, most).await? {
-            if drops && self.is_hopeless(dead_letter.id) {
+            if discards && self.is_always_failing(dead_letter.id) {
                 self.dead_letters
-                    .discard(dead_letter.id, "hopeless")
+                    .discard(dead_letter.id, "always fails")
                     .await?;
             } else {
                 self.dead_letters.redrive(dead_letter.id).await?;
@@ -388,7 +393,7 @@ impl Operator {
         Ok(())
     }
 
-    fn is_hopeless(&self, id: Uuid) -> bool {
-        self.hopeless.lock().unwrap().contains(&id) || self.topic.is_undecodable(id)
+    fn is_always_failing(&self, id: Uuid) -> bool {
+        self.always_failing.lock().unwrap().contains(&id) || self.topic.is_undecodable(id)
     }
 }
