@@ -69,7 +69,7 @@ async fn mice(pool: &PgPool) -> i32 {
 }
 
 #[tokio::test]
-async fn a_batch_takes_what_it_confirms_and_answers_in_order() {
+async fn a_batch_reduces_the_stock_by_the_confirmed_orders_and_returns_outcomes_in_order() {
     let database = migrated().await;
     let pool = worker(&database).await;
     let orders = [
@@ -127,7 +127,7 @@ async fn an_invalid_order_is_named_and_its_batch_writes_nothing() {
 }
 
 #[tokio::test]
-async fn batches_that_cross_neither_deadlock_nor_oversell() {
+async fn concurrent_batches_neither_deadlock_nor_oversell() {
     let database = migrated().await;
     let pool = worker(&database).await;
     let products: Vec<Uuid> = db::products(&pool)
@@ -157,7 +157,7 @@ async fn batches_that_cross_neither_deadlock_nor_oversell() {
 
 /// Two transactions decide the same order at once, on different products, so that no product lock serializes them.
 #[tokio::test]
-async fn an_order_that_two_transactions_decide_at_once_is_decided_once() {
+async fn an_order_in_two_concurrent_transactions_is_decided_once() {
     let database = migrated().await;
     let pool = worker(&database).await;
     let first = order(MOUSE, 1);

@@ -1,10 +1,10 @@
-//! The command `check-config`, as operators meet it.
+//! Tests of the command `check-config`.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The command's exit, its output and what it complains of.
+/// Runs the command: whether it succeeds, its standard output and its standard error.
 fn check(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_order"))
         .arg("check-config")
@@ -27,9 +27,9 @@ fn file(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn what_is_printed_is_a_file_with_the_same_settings_and_no_secret() {
+fn the_printed_configuration_is_a_file_with_the_same_settings_and_no_secret() {
     let password = file("password", "hunter2\n");
-    let file_of_nothing = file("empty.toml", "");
+    let empty_file = file("empty.toml", "");
     let variables = [
         ("ORDER__HTTP__LISTEN", "[::1]:9001"),
         ("ORDER__DATABASE__NAME", "00123"),
@@ -51,8 +51,8 @@ fn what_is_printed_is_a_file_with_the_same_settings_and_no_secret() {
         ("ORDER__CONNECTOR__PORT", "6432"),
         ("ORDER__LOG__FORMAT", "json"),
     ];
-    let (good, printed, told) = check(&["--print", "--config", &file_of_nothing], &variables);
-    assert!(good, "{told}");
+    let (success, printed, errors) = check(&["--print", "--config", &empty_file], &variables);
+    assert!(success, "{errors}");
     assert!(!printed.contains("hunter2"), "{printed}");
     for line in [
         "name = \"00123\"",
@@ -66,30 +66,30 @@ fn what_is_printed_is_a_file_with_the_same_settings_and_no_secret() {
         );
     }
     let again = file("printed.toml", &printed);
-    let (good, printed_again, told) = check(&["--print", "--config", &again], &[]);
-    assert!(good, "{told}");
+    let (success, printed_again, errors) = check(&["--print", "--config", &again], &[]);
+    assert!(success, "{errors}");
     assert_eq!(printed_again, printed);
 }
 
 #[test]
-fn a_secret_that_was_set_by_itself_is_refused_and_printed_nowhere() {
+fn a_secret_in_a_plain_setting_is_refused_and_not_printed() {
     let variables = [("ORDER__KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2")];
-    let (good, printed, told) = check(&["--print"], &variables);
-    assert!(!good);
-    assert!(told.contains("property_files.sasl.password"), "{told}");
+    let (success, printed, errors) = check(&["--print"], &variables);
+    assert!(!success);
+    assert!(errors.contains("property_files.sasl.password"), "{errors}");
     assert!(printed.contains("\"sasl.password\" = \"<redacted>\""));
-    assert!(!printed.contains("hunter2") && !told.contains("hunter2"));
+    assert!(!printed.contains("hunter2") && !errors.contains("hunter2"));
 }
 
 #[test]
-fn what_is_wrong_is_told_by_its_setting_and_nothing_is_connected_to() {
-    // Nobody listens there: it would show.
+fn an_error_names_its_setting_and_the_command_connects_to_no_server() {
+    // No server listens on these ports: a connection would fail.
     let nowhere = [
         ("ORDER__DATABASE__PORT", "1"),
         ("ORDER__KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
     ];
-    let (good, _, told) = check(&[], &nowhere);
-    assert!(good, "{told}");
+    let (success, _, errors) = check(&[], &nowhere);
+    assert!(success, "{errors}");
     for (variable, text, setting) in [
         (
             "ORDER__DATABASE__PASSWORD_FILE",
@@ -129,13 +129,13 @@ fn what_is_wrong_is_told_by_its_setting_and_nothing_is_connected_to() {
             "did you mean ORDER__HTTP__LISTEN?",
         ),
     ] {
-        let (good, _, told) = check(&[], &[(variable, text)]);
-        assert!(!good && told.contains(setting), "{variable}: {told}");
+        let (success, _, errors) = check(&[], &[(variable, text)]);
+        assert!(!success && errors.contains(setting), "{variable}: {errors}");
     }
 }
 
 #[test]
-fn files_may_be_on_another_machine_names_and_values_are_looked_at_all_the_same() {
+fn without_files_only_names_and_values_are_checked() {
     let elsewhere = [
         ("ORDER__DATABASE__PASSWORD_FILE", "/nowhere"),
         ("ORDER__DATABASE__SSLMODE", "verify-full"),
@@ -144,8 +144,8 @@ fn files_may_be_on_another_machine_names_and_values_are_looked_at_all_the_same()
         ("ORDER__KAFKA__PROPERTIES__SSL_CA_LOCATION", "/nowhere"),
         ("ORDER__KAFKA__PROPERTY_FILES__SSL_KEY_PEM", "/nowhere"),
     ];
-    let (good, _, told) = check(&["--without-files"], &elsewhere);
-    assert!(good, "{told}");
+    let (success, _, errors) = check(&["--without-files"], &elsewhere);
+    assert!(success, "{errors}");
     for (variable, text, setting) in [
         (
             "ORDER__KAFKA__PROPERTY_FILES__SASL_PASWORD",
@@ -164,7 +164,7 @@ fn files_may_be_on_another_machine_names_and_values_are_looked_at_all_the_same()
             .filter(|(other, _)| *other != variable)
             .chain([(variable, text)])
             .collect();
-        let (good, _, told) = check(&["--without-files"], &variables);
-        assert!(!good && told.contains(setting), "{variable}: {told}");
+        let (success, _, errors) = check(&["--without-files"], &variables);
+        assert!(!success && errors.contains(setting), "{variable}: {errors}");
     }
 }

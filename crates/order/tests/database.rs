@@ -67,7 +67,7 @@ async fn settle(pool: &PgPool, outcomes: BTreeMap<Uuid, Outcome>) {
 }
 
 #[tokio::test]
-async fn an_order_is_pending_until_it_is_settled_and_then_keeps_its_outcome() {
+async fn an_order_is_pending_until_it_is_settled_and_keeps_its_first_outcome() {
     let database = migrated().await;
     let pool = pool(&database, "order_service").await;
     let placed = place(&pool, 3).await;
@@ -76,7 +76,7 @@ async fn an_order_is_pending_until_it_is_settled_and_then_keeps_its_outcome() {
         (found.status.as_str(), found.quantity, found.settled_at),
         ("pending", 1, None)
     );
-    // PostgreSQL keeps microseconds.
+    // PostgreSQL stores microseconds.
     assert_eq!(
         found.placed_at,
         DateTime::<Utc>::trunc_subsecs(placed[0].at, 6)
@@ -102,11 +102,11 @@ async fn an_order_is_pending_until_it_is_settled_and_then_keeps_its_outcome() {
         [(placed[0].id, Outcome::Rejected(Rejection::ProductNotFound))].into(),
     )
     .await;
-    let shown = async |id| db::find(&pool, id).await.unwrap().unwrap();
+    let find = async |id| db::find(&pool, id).await.unwrap().unwrap();
     let (first, second, third) = (
-        shown(placed[0].id).await,
-        shown(placed[1].id).await,
-        shown(placed[2].id).await,
+        find(placed[0].id).await,
+        find(placed[1].id).await,
+        find(placed[2].id).await,
     );
     assert_eq!((first.status.as_str(), first.reason), ("confirmed", None));
     assert_eq!(
@@ -136,7 +136,7 @@ async fn many_orders_that_wait_are_stored_in_few_transactions_each_with_its_even
         let id = placed.await.unwrap();
         assert!(
             db::find(&pool, id).await.unwrap().is_some(),
-            "an order that was answered is stored"
+            "an acknowledged order is stored"
         );
     }
     drop(intake);
@@ -162,7 +162,7 @@ async fn many_orders_that_wait_are_stored_in_few_transactions_each_with_its_even
 }
 
 #[tokio::test]
-async fn an_order_that_the_database_refuses_is_an_error_to_its_client_and_not_stored() {
+async fn an_order_that_the_database_refuses_is_an_error_for_its_client_and_not_stored() {
     let database = migrated().await;
     let owner = pool(&database, "order_owner").await;
     sqlx::query("revoke insert on outbox from order_service")
@@ -268,21 +268,21 @@ async fn an_outcome_of_an_unknown_order_is_dead_lettered_and_applied_once_the_or
         .await
         .unwrap();
         // Its automatic retries are over.
-        let no_longer = RetryPolicy {
+        let no_retry = RetryPolicy {
             max_elapsed: std::time::Duration::ZERO,
             ..RetryPolicy::default()
         };
-        let dead_letters = DeadLetters::new("order", pool.clone(), Outcomes, no_longer);
-        let tried = dead_letters.redrive(event_id).await.unwrap();
+        let dead_letters = DeadLetters::new("order", pool.clone(), Outcomes, no_retry);
+        let redriven = dead_letters.redrive(event_id).await.unwrap();
         let dead_letter = dead_letters.find(event_id).await.unwrap();
         if known {
-            assert_eq!((tried, dead_letter), (dead_letter::Outcome::Applied, None));
+            assert_eq!((redriven, dead_letter), (dead_letter::Outcome::Applied, None));
             let settled = db::find(&pool, order).await.unwrap().unwrap();
             assert_eq!(settled.status, "rejected");
             continue;
         }
         assert!(matches!(
-            tried,
+            redriven,
             dead_letter::Outcome::Failed {
                 kind: dead_letter::Kind::Deferred,
                 ..

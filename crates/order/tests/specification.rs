@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use stack::testing::{Context, database};
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one breakage after the other")]
+#[expect(clippy::too_many_lines, reason = "a table of breakages")]
 async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_is_named() {
     let database = database(Context::Order).await;
     let mut owner = PgConnection::connect_with(&database.options("order_owner"))
@@ -102,7 +102,7 @@ async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_i
         ("alter role order_cdc superuser", "role order_cdc"),
         ("alter role order_cdc rename to another", "role order_cdc"),
     ] {
-        // Never committed: roles are the whole cluster's.
+        // Never committed: roles belong to the whole database cluster.
         let mut tx = superuser.begin().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(breakage))
             .execute(&mut *tx)

@@ -14,7 +14,7 @@ use stack::testing::{self, Context, Description};
 use stack::topic::{self, Carried};
 use uuid::Uuid;
 
-/// How long a connector may take from its making to its first message.
+/// The time limit from the creation of a connector to its first message.
 const WITHIN: Duration = Duration::from_secs(60);
 
 const LEAN: &str = include_str!("golden/lean.json");
@@ -45,7 +45,7 @@ impl Event for Note {
     }
 }
 
-/// Whatever JSON has that a converter could bend.
+/// Every kind of JSON value that a converter might change.
 const NOTE: Note = Note::Made {
     event_id: ID,
     number: i64::MAX,
@@ -54,11 +54,11 @@ const NOTE: Note = Note::Made {
     text: "ü \" \\ \n \u{1f980}",
 };
 
-/// The first message that a connector of this form writes for an event.
+/// The message that a connector of this form writes for [`NOTE`].
 async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried {
     let stack = testing::stack().await;
     let database = testing::database(Context::Order).await;
-    // Names on server and broker are this run's own.
+    // Unique, because slots and topics are shared by all tests.
     let context = format!("wire_{}", Uuid::now_v7().simple());
     let mut owner = PgConnection::connect_with(&database.options("order_owner"))
         .await
@@ -93,7 +93,7 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    // The topic too, before anybody reads the row.
+    // The topic derives from the aggregate type. No connector reads the row yet.
     sqlx::query("update outbox set aggregatetype = $1")
         .bind(&context)
         .execute(&mut owner)
@@ -107,15 +107,15 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         declared["config"].as_object().unwrap(),
     );
     client.put_config(&name, config).await.unwrap();
-    let mut carried = first(stack, &client, &name, &context).await;
-    // The envelope's schema is named after the outbox.
+    let mut carried = first_message(stack, &client, &name, &context).await;
+    // The name of the envelope's schema contains the context.
     carried.value = carried.value.replace(&context, "wire");
     client.delete(&name).await.unwrap();
     drop_slot(&mut owner, &database, &specification.slot()).await;
     carried
 }
 
-async fn first(
+async fn first_message(
     stack: &'static Description,
     client: &connect::Client,
     connector: &str,
@@ -141,7 +141,7 @@ async fn first(
     }
 }
 
-/// A server has room for some slots only.
+/// Drops the replication slot: the number of slots of a server is limited.
 async fn drop_slot(owner: &mut PgConnection, database: &testing::Database, slot: &str) {
     let mut superuser = PgConnection::connect_with(&database.superuser())
         .await
@@ -158,7 +158,7 @@ async fn drop_slot(owner: &mut PgConnection, database: &testing::Database, slot:
     owner.ping().await.unwrap();
 }
 
-fn shown(carried: &Carried) -> Value {
+fn to_json(carried: &Carried) -> Value {
     json!({ "key": carried.key, "headers": carried.headers, "value": carried.value })
 }
 
@@ -166,35 +166,35 @@ fn golden(file: &str) -> Value {
     serde_json::from_str(file).unwrap()
 }
 
-fn is_as_captured(carried: &Carried, file: &str) {
-    let shown = shown(carried);
-    assert_eq!(shown, golden(file), "found is\n{shown:#}");
+fn assert_matches_golden(carried: &Carried, file: &str) {
+    let captured = to_json(carried);
+    assert_eq!(captured, golden(file), "captured:\n{captured:#}");
 }
 
 #[tokio::test]
-async fn the_lean_form_is_as_captured() {
+async fn the_lean_form_matches_its_golden_file() {
     let connect = &testing::stack().await.connect_url;
-    is_as_captured(&captured(connect, WireForm::Lean, false).await, LEAN);
+    assert_matches_golden(&captured(connect, WireForm::Lean, false).await, LEAN);
 }
 
 #[tokio::test]
-async fn the_envelope_is_as_captured() {
+async fn the_envelope_matches_its_golden_file() {
     let connect = &testing::stack().await.connect_url;
-    is_as_captured(
+    assert_matches_golden(
         &captured(connect, WireForm::Envelope, false).await,
         ENVELOPE,
     );
 }
 
-/// Kafka's transactions change nothing about the message.
+/// Kafka transactions do not change the message.
 #[tokio::test]
 async fn exactly_once_writes_the_same_message() {
     let connect = testing::connect_exactly_once(testing::stack().await).await;
-    is_as_captured(&captured(&connect, WireForm::Lean, true).await, LEAN);
+    assert_matches_golden(&captured(&connect, WireForm::Lean, true).await, LEAN);
 }
 
 #[test]
-fn each_captured_form_decodes_to_the_event_that_was_appended() {
+fn each_golden_file_decodes_to_the_appended_event() {
     for file in [LEAN, ENVELOPE] {
         let golden = golden(file);
         let headers: Vec<(String, Option<String>)> =
