@@ -69,11 +69,7 @@ impl Display for Messages {
 impl Display for Action {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Assign(w, p) => write!(
-                f,
-                "{} is assigned p{p}, from the committed offset",
-                Worker(w)
-            ),
+            Self::Assign(w, p) => write!(f, "{} is assigned p{p}", Worker(w)),
             Self::Revoke(w, p) => write!(f, "p{p} is revoked from {}", Worker(w)),
             Self::ExpireSession(w) => write!(
                 f,
@@ -112,11 +108,7 @@ impl Display for Action {
                 "{}'s handler refuses e{e}: rollback, then the same part with e{e} as a dead letter",
                 Worker(w)
             ),
-            Self::Bisect(w) => write!(
-                f,
-                "{}'s handler fails: rollback and bisection of the batch",
-                Worker(w)
-            ),
+            Self::Bisect(w) => write!(f, "{} rolls back and bisects the batch", Worker(w)),
             Self::BlockKeys(w) => {
                 write!(
                     f,
