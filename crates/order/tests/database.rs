@@ -276,7 +276,10 @@ async fn an_outcome_of_an_unknown_order_is_dead_lettered_and_applied_once_the_or
         let redriven = dead_letters.redrive(event_id).await.unwrap();
         let dead_letter = dead_letters.find(event_id).await.unwrap();
         if known {
-            assert_eq!((redriven, dead_letter), (dead_letter::Outcome::Applied, None));
+            assert_eq!(
+                (redriven, dead_letter),
+                (dead_letter::Outcome::Applied, None)
+            );
             let settled = db::find(&pool, order).await.unwrap().unwrap();
             assert_eq!(settled.status, "rejected");
             continue;

@@ -18,6 +18,8 @@ mod crash;
 mod handler;
 #[path = "listener/invariant.rs"]
 mod invariant;
+#[path = "listener/operator.rs"]
+mod operator;
 #[path = "listener/plan.rs"]
 mod plan;
 #[path = "listener/stall.rs"]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use outbox::listener::Config;
 use outbox::listener::dead_letter::{DeadLetters, Filter};
-use outbox::listener::{Config, Failure};
 use outbox::schema::{self, Part, Roles};
 use sqlx::PgPool;
 use stack::testing::{self, Context, Database};
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::handler::{Gate, RecordingHandler, Script, TABLES};
+use crate::operator::Operator;
 use crate::plan::{Action, Behavior, Plan, Selection, ToProduce};
 use crate::topic::{NewRecord, Topic};
 use crate::worker::{self, Worker};
@@ -25,7 +26,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 const EXTRA_RECORD_AFTER: Duration = Duration::from_secs(5);
 
 /// A produced event, kept to produce a duplicate of it.
-struct Known {
+struct Produced {
     id: Uuid,
     key: Option<Vec<u8>>,
     partition: i32,
@@ -43,7 +44,7 @@ pub(crate) struct Cluster {
     /// Gates of the workers that were killed silently: they stay blocked until the end.
     killed: Vec<Arc<Gate>>,
     started: usize,
-    known: Vec<Known>,
+    produced: Vec<Produced>,
     /// Events that always fail.
     pub(crate) always_failing: Arc<Mutex<BTreeSet<Uuid>>>,
     /// Actions that go on in the background.
@@ -87,7 +88,7 @@ impl Cluster {
             workers: Vec::new(),
             killed: Vec::new(),
             started: 0,
-            known: Vec::new(),
+            produced: Vec::new(),
             always_failing: Arc::default(),
             background: JoinSet::new(),
         }
@@ -102,7 +103,7 @@ impl Cluster {
             Action::Produce { messages, gap_ms } => {
                 let records = messages
                     .iter()
-                    .filter_map(|sent| self.new_record(sent))
+                    .filter_map(|message| self.new_record(message))
                     .collect();
                 let (topic, gap) = (self.topic.clone(), Duration::from_millis((*gap_ms).into()));
                 self.background
@@ -180,16 +181,16 @@ impl Cluster {
         }
     }
 
-    fn new_record(&mut self, sent: &ToProduce) -> Option<NewRecord> {
+    fn new_record(&mut self, message: &ToProduce) -> Option<NewRecord> {
         let partitions = self.topic.partitions;
-        let (event, key, partition) = match sent {
+        let (event, key, partition) = match message {
             ToProduce::Duplicate(event, partition) => {
-                let known = &self.known[chosen(&self.known, *event)?];
-                let partition = match known.key {
-                    Some(_) => known.partition,
+                let produced = &self.produced[chosen(&self.produced, *event)?];
+                let partition = match produced.key {
+                    Some(_) => produced.partition,
                     None => i32::from(*partition) % partitions,
                 };
-                (Some(known.id), known.key.clone(), partition)
+                (Some(produced.id), produced.key.clone(), partition)
             }
             ToProduce::New(key, partition, behavior) => {
                 let partition = i32::from(key.unwrap_or(*partition)) % partitions;
@@ -202,7 +203,7 @@ impl Cluster {
                     if matches!(behavior, Behavior::AlwaysFails(_)) {
                         self.always_failing.lock().unwrap().insert(id);
                     }
-                    self.known.push(Known {
+                    self.produced.push(Produced {
                         id,
                         key: key.clone(),
                         partition,
@@ -355,45 +356,5 @@ fn filter(selection: &Selection) -> (Filter, usize) {
             };
             (filter, usize::MAX)
         }
-    }
-}
-
-/// An operator of one listener's dead letters.
-struct Operator {
-    dead_letters: DeadLetters<RecordingHandler>,
-    topic: Topic,
-    always_failing: Arc<Mutex<BTreeSet<Uuid>>>,
-}
-
-impl Operator {
-    /// Redrives the dead letters once, and again until `lasts` is over.
-    async fn run(&self, filter: &Filter, most: usize, discards: bool, lasts: Duration) {
-        let began = Instant::now();
-        loop {
-            // An error of the database leaves the dead letters as they are.
-            drop(self.pass(filter, most, discards).await);
-            if began.elapsed() >= lasts {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Redrives the dead letters in their order, and discards those that always fail.
-    async fn pass(&self, filter: &Filter, most: usize, discards: bool) -> Result<(), Failure> {
-        for dead_letter in self.dead_letters.list(filter, most).await? {
-            if discards && self.is_always_failing(dead_letter.id) {
-                self.dead_letters
-                    .discard(dead_letter.id, "always fails")
-                    .await?;
-            } else {
-                self.dead_letters.redrive(dead_letter.id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_always_failing(&self, id: Uuid) -> bool {
-        self.always_failing.lock().unwrap().contains(&id) || self.topic.is_undecodable(id)
     }
 }
