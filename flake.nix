@@ -19,7 +19,7 @@
         "aarch64-linux"
       ];
       parts = import ./nix/parts.nix { inherit lib; };
-      # Per system: its packages, and what is made of them.
+      # Calls f for each system with its packages.
       forAll =
         f:
         lib.genAttrs systems (
@@ -31,12 +31,13 @@
               inherit pkgs parts;
               inherit (rust) binaries;
             };
+            examples = import ./nix/example { inherit self nixpkgs system; };
             packages = import ./nix/packages.nix { inherit rust demo; };
           in
           f {
             inherit
               self
-              nixpkgs
+              examples
               pkgs
               parts
               rust
@@ -53,6 +54,10 @@
       checks = forAll (import ./nix/checks.nix);
       formatter = forAll ({ pkgs, ... }: pkgs.nixfmt-tree);
       nixosModules = import ./nix/modules { inherit self parts; };
-      nixosConfigurations.example = import ./nix/example { inherit self nixpkgs; };
+      # The machines of the documents, so that `nix flake check` evaluates them.
+      nixosConfigurations = import ./nix/example {
+        inherit self nixpkgs;
+        system = "x86_64-linux";
+      };
     };
 }

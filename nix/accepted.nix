@@ -1,7 +1,7 @@
-# Whether a version is within a range of crates/stack/parts/routes.json: the first accepted one, the first refused one.
+# By part, whether a version is in the accepted range of crates/stack/parts/routes.json, from its first version and below its last.
 { lib }:
 let
-  # nixpkgs puts the version of Scala before Kafka's: 2.13-4.2.1.
+  # In nixpkgs, Scala's version precedes Kafka's: 2.13-4.2.1.
   own = version: lib.last (lib.splitString "-" version);
 in
 lib.mapAttrs (

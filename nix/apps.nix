@@ -1,5 +1,5 @@
-# What `nix run` starts. Services serve, unless another of their commands is named.
-{ pkgs, packages, ... }:
+# The apps of `nix run`. A service without a command serves.
+{ pkgs, packages, ... }@args:
 let
   inherit (pkgs) lib;
   service =
@@ -18,7 +18,7 @@ let
               -h | --help | -V | --version) ;;
               "" | -*)
                 set -- serve "$@"
-                echo "${name}: settings come from --config FILE and ${variables}, \`nix run .#${name} -- check-config --print\` shows them; everything at once: \`nix run .#demo\`" >&2
+                echo "${name}: reads its settings from --config FILE and ${variables}; \`nix run .#${name} -- check-config --print\` prints them, \`nix run .#demo\` starts the whole system" >&2
                 ;;
             esac
             exec ${lib.getExe package} "$@"
@@ -41,4 +41,5 @@ in
   stack = program packages.stack;
   demo = program packages.demo;
   default = program packages.default;
+  document-options = program (import ./documents args).update;
 }

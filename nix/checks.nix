@@ -1,4 +1,4 @@
-# `nix flake check`: packages, formatting, lints, documentation, tests, and that both ways to run are one system.
+# `nix flake check`: packages, formatting, lints, documents, tests, and that ./dev and Nix run the same system.
 {
   pkgs,
   rust,
@@ -13,7 +13,6 @@ let
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "nix") ../.;
   };
-  # Done when the command is.
   check =
     name: inputs: command:
     pkgs.runCommand name { nativeBuildInputs = inputs; } ''
@@ -21,14 +20,9 @@ let
       touch $out
     '';
   apps = import ./apps.nix args;
-  # What the README shows of `nix run`, as it is run: programs and their arguments.
-  shown = lib.concatMap (
-    line:
-    let
-      found = builtins.match "[$] nix run [.]#([a-z-]+)( -- ([^#]+))? *(#.*)?" line;
-    in
-    lib.optional (found != null) "${apps.${lib.head found}.program} ${toString (lib.elemAt found 2)}"
-  ) (lib.splitString "\n" (builtins.readFile ../README.md));
+  documents = import ./documents args;
+  # Those that `nix run` alone can do, without a checkout to write to.
+  commands = lib.filter ({ app, ... }: app != "document-options") documents.commands;
 in
 packages
 // {
@@ -39,19 +33,18 @@ packages
       cargoClippyExtraArgs = "--all-targets -- --deny warnings";
     }
   );
-  # Every test that needs no Kafka, on real PostgreSQL servers; the other ones are for the virtual machines.
+  # The tests that need no Kafka, on real PostgreSQL servers. The virtual machines test the rest.
   nextest = craneLib.cargoNextest (
     built
     // {
       cargoNextestExtraArgs = "--profile postgresql";
-      # A server a test: as many at once as there are processors.
       env = built.env // demo.environment;
       preCheck = ''
         export STACK_HOME=$TMPDIR/stack
       '';
     }
   );
-  # Those that hold the README to the code.
+  # The tests that compare the README with the code.
   readme = craneLib.cargoTest (documented // { cargoTestExtraArgs = "--lib the_readme"; });
   doctest = craneLib.cargoDocTest documented;
   doc = craneLib.cargoDoc (
@@ -62,15 +55,17 @@ packages
       };
     }
   );
+  document-options = documents.check;
+  # Runs every `nix run` command of the documents.
   commands = check "commands" [ ] ''
     export HOME=$TMPDIR STACK_HOME=$TMPDIR/stack STACK_PORTS=free
     set -x
     ${lib.concatLines (
-      assert shown != [ ];
-      shown
+      assert commands != [ ];
+      map ({ app, arguments }: "${apps.${app}.program} ${arguments}") commands
     )}
   '';
-  # What `nix develop` needs.
+  # The environment of `nix develop`.
   shell = (import ./shell.nix args).default;
   nixfmt = check "nixfmt" [ pkgs.nixfmt ] "find ${nixFiles} -name '*.nix' -exec nixfmt --check {} +";
   deadnix = check "deadnix" [ pkgs.deadnix ] "deadnix --fail ${nixFiles}";

@@ -1,4 +1,4 @@
-# Debezium's plugin for PostgreSQL, bit for bit that of the other route.
+# Debezium's connector for PostgreSQL: the same archive that ./dev uses.
 {
   lib,
   stdenvNoCC,
@@ -15,7 +15,7 @@ stdenvNoCC.mkDerivation {
   };
   dontConfigure = true;
   dontBuild = true;
-  # `plugin.path` wants the folder above the plugin's own, which is $out.
+  # $out is an entry of `plugin.path`: a directory that contains the plugin's directory.
   installPhase = ''
     runHook preInstall
     mkdir -p $out/debezium-connector-postgres
@@ -23,7 +23,7 @@ stdenvNoCC.mkDerivation {
     runHook postInstall
   '';
   meta = {
-    description = "Reads PostgreSQL's write-ahead log for Kafka Connect";
+    description = "Debezium's connector for PostgreSQL, a plugin of Kafka Connect";
     homepage = "https://debezium.io";
     license = lib.licenses.asl20;
     sourceProvenance = [ lib.sourceTypes.binaryBytecode ];

@@ -1,4 +1,4 @@
-# The program `stack`, as ./dev runs it, on the parts of nixpkgs; and `demo`, one of its commands.
+# The programs `stack` and `demo`, on the PostgreSQL, Kafka and JRE of nixpkgs.
 {
   pkgs,
   parts,
@@ -12,12 +12,12 @@ rec {
   debezium-connector-postgres = pkgs.callPackage ./debezium.nix {
     inherit (parts.debezium) version hash;
   };
-  # Where `stack` finds the parts that are not ours.
+  # Tells `stack` where the third-party parts are.
   environment = {
     STACK_KAFKA = "${kafka}/libs";
     STACK_PLUGINS = "${debezium-connector-postgres}";
     STACK_POSTGRES = "${pkgs.postgresql_18}/bin";
-    # The one that nixpkgs runs Kafka with.
+    # The JRE that nixpkgs runs Kafka with.
     JAVA_HOME = "${kafka.passthru.jre}";
   };
   stack = pkgs.writeShellApplication {
@@ -28,7 +28,7 @@ rec {
       STACK_COMMAND = "nix run .#stack --";
     };
     text = ''
-      # There may be no checkout to keep parts and state in.
+      # There may be no checkout for the state.
       export STACK_HOME="''${STACK_HOME:-''${XDG_STATE_HOME:-$HOME/.local/state}/outbox-cdc}"
       exec ${binaries}/bin/stack "$@"
     '';
@@ -42,7 +42,7 @@ rec {
       exec ${lib.getExe stack} demo "$@"
     '';
     meta = binaries.meta // {
-      description = "Starts everything, places orders, shows what becomes of them";
+      description = "Starts the whole stack, places orders and shows their way";
     };
   };
 }

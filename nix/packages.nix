@@ -1,4 +1,4 @@
-# The packages of one system.
+# The packages for one system.
 { rust, demo }:
 {
   order = rust.binary "order";

@@ -1,15 +1,15 @@
-# The parts that are not ours, read from where the other route (./dev) reads them too: nothing is written twice.
+# The third-party parts: their versions, settings and ports, from the files that ./dev reads too.
 { lib }:
 let
-  folder = ../crates/stack/parts;
+  directory = ../crates/stack/parts;
   properties = import ./properties.nix { inherit lib; };
-  routes = lib.importJSON (folder + "/routes.json");
+  routes = lib.importJSON (directory + "/routes.json");
 
-  # The one group of `pattern` in the first line of `file` that matches it.
+  # The group of `pattern` in the first line of `file` that matches it.
   find =
     file: pattern:
     let
-      lines = lib.splitString "\n" (builtins.readFile (folder + "/${file}"));
+      lines = lib.splitString "\n" (builtins.readFile (directory + "/${file}"));
       found = lib.filter (groups: groups != null) (map (builtins.match pattern) lines);
     in
     if found == [ ] then
@@ -22,17 +22,17 @@ in
 {
   debezium = {
     inherit version;
-    # The form of Nix for the same digest.
+    # The same digest, in the format of Nix.
     hash = builtins.convertHash {
       hash = find "parts.sha256" "([0-9a-f]{64})  archives/debezium-connector-postgres-${lib.escapeRegex version}-plugin\\.tar\\.gz";
       hashAlgo = "sha256";
       toHashFormat = "sri";
     };
   };
-  broker = properties (folder + "/broker.properties");
-  worker = properties (folder + "/worker.properties");
-  # The file itself: log4j reads it as it is.
-  log4j2 = folder + "/log4j2.properties";
+  broker = properties (directory + "/broker.properties");
+  worker = properties (directory + "/worker.properties");
+  # The path: Log4j reads the file itself.
+  log4j2 = directory + "/log4j2.properties";
   inherit routes;
   accepted = import ./accepted.nix { inherit lib; } routes.accepted;
 }

@@ -1,5 +1,5 @@
-# Reads a file in Java's .properties format, as far as ours use it: one `key=value` a line, comments with `#`.
-# What a line cannot be read as is an error, never passed over.
+# Reads a .properties file of the form that ours have: one `key=value` on each line, comments with `#`. Any other line is
+# an error.
 { lib }:
 file:
 let

@@ -1,5 +1,5 @@
-# That both ways to run, ./dev and Nix, are one system. What can be known without building is compared while the flake is
-# evaluated; what the programs say of themselves, and what was fetched, by routes.py.
+# Checks that ./dev and Nix run the same system. The evaluation compares versions and settings; the build runs routes.py,
+# which compares what the programs print and what was downloaded.
 {
   self,
   pkgs,
@@ -21,7 +21,7 @@ let
       configuration
       { system.stateVersion = lib.trivial.release; }
     ]).config;
-  # Everything on one machine but the databases, as far as it can go without being told anything.
+  # All modules on one machine with their defaults, without the databases.
   system = machine (
     { config, ... }:
     {
@@ -46,7 +46,7 @@ let
     }
   );
   inherit (system.services) apache-kafka kafka-connect outbox-cdc;
-  # The machine that holds a context's database.
+  # A machine with a context's database.
   database =
     context:
     machine {
@@ -56,18 +56,18 @@ let
       };
     };
 
-  # What is wrong, in words.
+  # The differences, as messages.
   differs =
     what: found: wanted:
     lib.optional (
       found != wanted
-    ) "${what}: ${builtins.toJSON found} with Nix, ${builtins.toJSON wanted} for both";
+    ) "${what}: ${builtins.toJSON found} with Nix, ${builtins.toJSON wanted} in crates/stack/parts";
   differ =
     what: found: wanted:
     lib.concatLists (
       lib.mapAttrsToList (name: differs "${what}, ${name}" (found.${name} or null)) wanted
     );
-  # As a line of a .properties file has it.
+  # A value in the format of a .properties file.
   text =
     value:
     if lib.isList value then
@@ -81,7 +81,7 @@ let
     lib.optional (!parts.accepted.${name} version)
       "${what}: ${version} with Nix, from ${
         lib.concatStringsSep " and below " routes.accepted.${name}
-      } for both";
+      } in crates/stack/parts";
 
   wrong = lib.concatLists [
     (accepted "Kafka of the demo" "kafka" pkgs.apacheKafka.version)
@@ -102,7 +102,7 @@ let
         "bootstrap.servers" = loopback routes.ports.kafka_internal;
       }
     ))
-    (differs "heap of Connect" kafka-connect.heap routes.heap.connect_mib)
+    (differs "heap of Connect" kafka-connect.maxHeapSize routes.heap.connect_mib)
     (differs "heap of the broker" (lib.filter (lib.hasPrefix "-Xmx") apache-kafka.jvmOptions) [
       "-Xmx${toString routes.heap.broker_mib}m"
     ])
@@ -114,8 +114,8 @@ let
       differ "PostgreSQL of ${context}" postgresql.settings routes.postgresql
       ++ accepted "PostgreSQL of ${context}" "postgresql" postgresql.package.version
     ) contexts)
-    # A document among what the programs are built from would have them built anew when it changes.
-    (map (file: "${file} is a document in the source of the programs") (
+    # A change of a document must not rebuild the programs.
+    (map (file: "${file} is a document among the sources of the programs") (
       lib.filter (lib.hasSuffix ".md") (lib.filesystem.listFilesRecursive rust.built.src)
     ))
   ];
@@ -124,24 +124,24 @@ let
     "inventory"
   ];
 
-  # What routes.py compares.
+  # The input of routes.py.
   expected = {
     inherit routes;
     programs = lib.mapAttrs (_name: lib.getExe) {
       inherit (packages) order inventory inventory-worker;
     };
-    # What each service is told by its module.
+    # The settings of each service, from its module.
     settings = lib.mapAttrs (name: _: outbox-cdc.${name}.settings) expected.programs;
-    connectors = "${kafka-connect.connectorsFolder}";
+    connectors = "${kafka-connect.connectorsDirectory}";
     roles = lib.genAttrs contexts (context: lib.attrNames outbox-cdc.${context}.passwordFiles);
     archive = "${debezium-connector-postgres.src}";
     source = "${rust.built.src}";
   };
 in
-# Every line of the files is read, whoever uses it.
+# Evaluates every line of the files, so that an unused one is read too.
 builtins.deepSeq { inherit (parts) broker worker routes; } (
   if wrong != [ ] then
-    throw "the two ways to run differ:\n${lib.concatLines wrong}"
+    throw "./dev and Nix run different systems:\n${lib.concatLines wrong}"
   else
     pkgs.runCommand "routes" { nativeBuildInputs = [ pkgs.python3 ]; } ''
       python3 ${./routes.py} ${pkgs.writeText "expected.json" (builtins.toJSON expected)}

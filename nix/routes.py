@@ -1,7 +1,7 @@
-"""Holds what the packaged programs say of themselves, what the modules tell them, and what was fetched, to what both
-ways to run share.
+"""Compares what the packaged programs print, the settings of the modules and the downloaded archive with the files that
+./dev uses too.
 
-The only argument is a file of JSON: nix/routes.nix writes it.
+Argument: a JSON file, written by nix/routes.nix.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-# The port and the database's port of each service, by their names in routes.json.
+# The HTTP port and the database port of each service, by their names in routes.json.
 PORTS = {
     "order": ("order", "order_db"),
     "inventory": ("inventory", "inventory_db"),
@@ -62,7 +62,7 @@ def used_roles(programs: list[dict]) -> list[str]:
 
 
 def of_connector(context: str, connector: dict) -> Facts:
-    """A connector's settings and topics; of its password, whether it is a reference to a file named after its role."""
+    """A connector's configuration and topics, with the reference to its password in a form that both ways share."""
     config = dict(connector["config"])
     if re.fullmatch(rf"\$\{{dir:/[^:]+:{context}_cdc\}}", config["database.password"]):
         config["database.password"] = f"the file {context}_cdc"
@@ -99,7 +99,7 @@ def main() -> int:
     wanted["connectors"] = len(expected["roles"])
     found["connectors"] = len(list(Path(expected["connectors"]).glob("*.json")))
 
-    # A store path's name begins with 32 characters and a hyphen.
+    # The name of a store path starts with 32 characters and a hyphen.
     archive = Path(expected["archive"])
     found["Debezium"] = [archive.name[33:], hashlib.sha256(archive.read_bytes()).hexdigest()]
     parts = source / "crates/stack/parts"
@@ -110,8 +110,8 @@ def main() -> int:
 
     wrong = [what for what in sorted(found.keys() | wanted.keys()) if found.get(what) != wanted.get(what)]
     for what in wrong:
-        print(f"{what}: {found.get(what)!r} with Nix, {wanted.get(what)!r} for both", file=sys.stderr)
-    print(f"what differs: {len(wrong)}" if wrong else f"{len(wanted)} things are the same on both ways")
+        print(f"{what}: {found.get(what)!r} with Nix, {wanted.get(what)!r} with ./dev", file=sys.stderr)
+    print(f"{len(wrong)} differences" if wrong else f"{len(wanted)} values are the same with ./dev and Nix")
     return 1 if wrong else 0
 
 

@@ -1,4 +1,4 @@
-# How the workspace is built: one build of the dependencies, on which everything else rests.
+# The build of the workspace: the dependencies once, then the binaries and the checks on top of them.
 { crane, pkgs }:
 let
   inherit (pkgs) lib;
@@ -7,28 +7,26 @@ let
   root = ../.;
   manifest = lib.importTOML (root + "/Cargo.toml");
 
-  # What the compiler reads, and what the tests read but documents.
+  isDocument = file: file.hasExt "md";
+  crates = root + "/crates";
+  # What the compiler and the tests read, except documents: a change of a document rebuilds no program.
   sources = fileset.unions [
-    (fileset.intersection (craneLib.fileset.commonCargoSources root) (
-      fileset.unions [
-        (root + "/Cargo.toml")
-        (root + "/Cargo.lock")
-        (root + "/.clippy.toml")
-        (root + "/.config")
-        (root + "/crates")
-      ]
-    ))
-    (root + "/crates/outbox/migrations")
-    (root + "/crates/outbox/tests/golden")
-    (root + "/crates/stack/parts")
+    (root + "/Cargo.toml")
+    (root + "/Cargo.lock")
+    (root + "/.clippy.toml")
+    (root + "/.config")
+    (fileset.difference crates (fileset.fileFilter isDocument crates))
     (root + "/migrations")
-    # What sqlx knows of the queries; there is none while no query is checked at compile time.
+    # sqlx's data for queries that are checked at compile time; there are none yet.
     (fileset.maybeMissing (root + "/.sqlx"))
   ];
-  # Documents that rustdoc shows, or that a test holds to the code. Only what checks them is done again when they change.
+  # The documents that rustdoc includes or a test compares with the code.
   documents = fileset.unions [
     (root + "/README.md")
-    (root + "/crates/outbox/README.md")
+    (root + "/docs")
+    (fileset.maybeMissing (root + "/CONTRIBUTING.md"))
+    (fileset.maybeMissing (root + "/CHANGELOG.md"))
+    (fileset.fileFilter isDocument crates)
   ];
   toSource =
     files:
@@ -42,7 +40,7 @@ let
     inherit (manifest.workspace.package) version;
     src = toSource sources;
     strictDeps = true;
-    # librdkafka's own copy, built by CMake, with TLS and SCRAM (openssl), OAuth (curl) and gzip (zlib).
+    # For the bundled librdkafka: CMake builds it with TLS and SCRAM (openssl), OAuth (curl) and gzip (zlib).
     nativeBuildInputs = [
       pkgs.cmake
       pkgs.pkg-config
@@ -52,10 +50,10 @@ let
       pkgs.curl
       pkgs.zlib
     ];
-    # CMake is for that crate's build script; its setup hook must not take the place of cargo.
+    # Only librdkafka's build script uses CMake; its setup hook would replace cargo's configure phase.
     dontUseCmakeConfigure = true;
     env.SQLX_OFFLINE = "true";
-    # Features are united over the whole workspace, so that the dependencies are those of the one build.
+    # Feature unification over the whole workspace, so that every build shares the compiled dependencies.
     cargoExtraArgs = "--locked --workspace";
   };
   cargoArtifacts = craneLib.buildDepsOnly common;
@@ -63,7 +61,7 @@ let
     inherit cargoArtifacts;
   };
 
-  # Every binary of the workspace, in one build; the tests are checks of their own.
+  # Every binary of the workspace, in one build. The checks run the tests.
   binaries = craneLib.buildPackage (
     built
     // {
@@ -83,12 +81,12 @@ in
     built
     binaries
     ;
-  # With the documents that are checked.
+  # With the documents.
   documented = built // {
     src = toSource (fileset.union sources documents);
   };
 
-  # The one of a crate, with the crate's own words.
+  # The package of one binary, with the description of its crate.
   binary =
     name:
     let

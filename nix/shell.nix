@@ -1,4 +1,4 @@
-# `nix develop`: what the builds use, and what one works with.
+# The environment of `nix develop`: the inputs of the builds, and the tools of a developer.
 {
   pkgs,
   rust,
@@ -22,9 +22,9 @@
       RUST_SRC_PATH = "${pkgs.rustPlatform.rustLibSrc}";
       shellHook = ''
         cat >&2 <<'TEXT'
-        ./dev demo       start everything, place orders, show what becomes of them
-        ./dev test       run all tests beside a real stack; ./dev check lints
-        nix flake check  builds, lints, tests, and the system in virtual machines
+        ./dev demo       start the whole stack, place orders, show their way
+        ./dev test       run all tests on a real stack; ./dev check runs the lints
+        nix flake check  build, lint, test, and run the system in virtual machines
         TEXT
       '';
     }

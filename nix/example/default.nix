@@ -1,18 +1,19 @@
-# The configuration that the README shows, as one's own flake would use it. The checks evaluate it, and build what its units
-# name; a machine of one's own has a disk and a boot loader besides.
+# The machines of the example flake, for a system. docs/nixos.md shows the files of this directory; the checks evaluate the
+# machines and build what their units name.
 {
   self,
   nixpkgs,
-  system ? "x86_64-linux",
+  system,
 }:
-nixpkgs.lib.nixosSystem {
-  inherit system;
-  specialArgs.outbox-cdc = self;
-  modules = [
-    ./configuration.nix
-    {
-      boot.isContainer = true;
-      system.stateVersion = "26.05";
-    }
-  ];
-}
+let
+  # The example flake names one system.
+  nixosSystem = arguments: nixpkgs.lib.nixosSystem (arguments // { inherit system; });
+  outputs = (import ./flake.nix).outputs {
+    self = outputs;
+    nixpkgs.lib = nixpkgs.lib // {
+      inherit nixosSystem;
+    };
+    outbox-cdc = self;
+  };
+in
+outputs.nixosConfigurations

@@ -1,4 +1,4 @@
-# Kafka on one machine, by nixpkgs' own module: a broker that is its own controller and loses nothing it acknowledged.
+# A single-node Kafka cluster, by nixpkgs' own module: a broker and controller that loses no acknowledged message.
 { parts, ... }:
 { config, lib, ... }:
 let
@@ -11,34 +11,34 @@ let
 in
 {
   options.services.outbox-cdc.broker = {
-    enable = lib.mkEnableOption "a single Kafka broker, by `services.apache-kafka` with the settings that a lone broker needs: every batch is on disk before it is acknowledged";
+    enable = lib.mkEnableOption "a single Kafka broker by `services.apache-kafka`, which flushes every batch to disk before it acknowledges it";
 
     listenAddress = mkOption {
       type = types.str;
       default = "127.0.0.1";
       example = "0.0.0.0";
-      description = "Where services reach the broker, at port ${toString ports.kafka}, which asks nobody who he is and encrypts nothing. What is on the broker's own machine has port ${toString ports.kafka_internal} on loopback besides.";
+      description = "The address that the broker listens on for clients, at port ${toString ports.kafka}, without authentication or encryption. Local clients can also use port ${toString ports.kafka_internal} on the loopback address.";
     };
 
     advertisedHost = mkOption {
       type = types.str;
       default = "127.0.0.1";
       example = "kafka.example.org";
-      description = "The name or address by which services on other machines find the broker.";
+      description = "The host in `advertised.listeners`: the name or address at which clients on other machines reach the broker.";
     };
 
     clusterId = mkOption {
       type = types.str;
       default = "b3V0Ym94LWNkYy1kZW1vMQ";
       example = "4L6g3nShT-eMCtK--X86sw";
-      description = "The cluster's identity, 16 bytes in base64url, given to its storage when that is made.";
+      description = "The cluster id, 16 bytes in base64url, with which the storage is formatted.";
     };
 
     openFirewall = mkOption {
       type = types.bool;
       default = false;
       example = true;
-      description = "Whether other machines may reach the port for services.";
+      description = "Whether to open port ${toString ports.kafka} in the firewall.";
     };
   };
 
@@ -46,11 +46,11 @@ in
     assertions = [
       {
         assertion = parts.accepted.kafka config.services.apache-kafka.package.version;
-        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not accepted (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka}); see services.apache-kafka.package";
+        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not accepted (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka}); set services.apache-kafka.package";
       }
       {
         assertion = isLoopback cfg.advertisedHost -> isLoopback cfg.listenAddress && !cfg.openFirewall;
-        message = "services.outbox-cdc.broker.advertisedHost: `${cfg.advertisedHost}` sends services on other machines to themselves; give the name or address by which they find the broker";
+        message = "services.outbox-cdc.broker.advertisedHost: `${cfg.advertisedHost}` sends clients on other machines to themselves; set the name or address at which they reach the broker";
       }
     ];
 
@@ -63,7 +63,7 @@ in
         "-Xms128m"
         "-Xmx${toString heap.broker_mib}m"
         "-XX:+UseSerialGC"
-        # The module's own option is for log4j 1; Kafka 4 has log4j 2.
+        # The option of nixpkgs' module configures Log4j 1; Kafka 4 has Log4j 2.
         "-Dlog4j2.configurationFile=file:${parts.log4j2}"
       ];
       settings = lib.mapAttrs (_: lib.mkDefault) (
@@ -90,7 +90,7 @@ in
       );
     };
 
-    # The module leaves a broker that died as it is.
+    # nixpkgs' module does not restart a failed broker.
     systemd.services.apache-kafka.serviceConfig = {
       Restart = lib.mkDefault "on-failure";
       RestartSec = lib.mkDefault "2s";

@@ -1,7 +1,7 @@
-# The modules that other configurations import: one by one, or all of them.
+# The NixOS modules, one by one and all together as `default`.
 { self, parts }:
 let
-  # The key lets a module be imported twice, by itself and within `default`.
+  # With a key, a configuration can import a module both by itself and within `default`.
   module = name: file: {
     _file = file;
     key = "outbox-cdc/${name}";

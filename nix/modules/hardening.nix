@@ -1,12 +1,12 @@
-# What a unit of ours may not do.
+# The systemd hardening of our units.
 rec {
-  # A program that needs network and nothing else.
+  # For a program that needs nothing but the network.
   service = jvm // {
     MemoryDenyWriteExecute = true;
     ProcSubset = "pid";
     SystemCallFilter = jvm.SystemCallFilter ++ [ "~@resources" ];
   };
-  # A JVM besides writes the code that it runs, looks at the machine's memory, and raises its limit of open files.
+  # A JVM also needs writable and executable memory, /proc/meminfo, and setrlimit for its open files.
   jvm = {
     CapabilityBoundingSet = "";
     DevicePolicy = "closed";

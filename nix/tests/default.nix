@@ -1,4 +1,4 @@
-# The tests in virtual machines, each a script for the machines of `system.nix`; and what the modules refuse.
+# The tests in virtual machines, each a script for the machines of `system.nix`, and the checks of the modules.
 {
   self,
   pkgs,
@@ -18,15 +18,16 @@ let
           globalTimeout
           ;
         script = lib.concatMapStringsSep "\n" builtins.readFile [
-          ./world.py
+          ./machines.py
+          ./orders.py
           ./${name}.py
         ];
       }
     );
 in
 {
-  # Where machines are emulated, each step takes many times as long.
+  # The timeouts allow for emulated machines, which are many times slower.
   vm-flow = test "flow" 5400;
   vm-faults = test "faults" 7200;
 }
-// import ./refused.nix args
+// import ./modules args

@@ -1,5 +1,6 @@
-"""Machines that crash, links that are cut, a slot that is lost: in mid-flow, with a hundred orders and more unsettled.
-Nobody steps in but to switch a machine on again; nothing is lost, nothing is done twice."""
+"""Crashed machines, a network partition and a lost slot, each with more than a hundred pending orders.
+
+The only intervention is to start a crashed machine again. No order is lost and none is applied twice."""
 
 PRODUCT = "6d0c3f52-7a51-4c39-9d5e-2f1a6f1f0a01"
 PRICE = 9
@@ -12,48 +13,48 @@ placed: set[str] = set()
 
 
 def place_some() -> set[str]:
-    """Places many orders; however the rest of the system is, all of them are taken."""
+    """Places many orders; the Order Service accepts all of them whatever the state of the other machines."""
     some = place_many(MANY, PRODUCT, PRICE)
     placed.update(some)
     return some
 
 
-def hold_worker() -> None:
-    """Keeps the worker from the product, as another transaction might."""
-    hold = f"begin; select from products where id = '{PRODUCT}' for update; select pg_sleep(86400)"
-    command = f"{FACTS['psql']} -h /run/postgresql -p {FACTS['inventory_db']} -d inventory_db -qAtX -c {shlex.quote(hold)}"
+def block_worker() -> None:
+    """Blocks the worker: another transaction holds the lock of the product's row."""
+    lock = f"begin; select from products where id = '{PRODUCT}' for update; select pg_sleep(86400)"
+    command = f"{FACTS['psql']} -h /run/postgresql -p {FACTS['inventory_db']} -d inventory_db -qAtX -c {shlex.quote(lock)}"
     inventory.succeed(f"cd / && (runuser -u postgres -- {command} > /dev/null 2>&1 < /dev/null &)")
-    held = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
-    until("the worker is held", lambda: sql(inventory, held) == "1")
+    locked = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+    until("the row is locked", lambda: sql(inventory, locked) == "1")
 
 
-def release_worker() -> None:
+def unblock_worker() -> None:
     sql(inventory, "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
 
 
 def all_settled() -> None:
-    until("all of them are settled", none_pending)
+    until("every order is settled", none_pending)
 
 
-# The first order takes long: Debezium is still warming up.
+# The first order takes longer, because Debezium is warming up.
 placed.add(place(PRODUCT, PRICE, 1))
 all_settled()
 
-with subtest("the broker's machine crashes, and Kafka Connect with it"):
-    hold_worker()
+with subtest("the machine of the broker and Kafka Connect crashes"):
+    block_worker()
     some = place_some()
     t.assertEqual(pending(some), some)
     kafka.crash()
-    release_worker()
-    # The service goes on taking orders; no outcome reaches it.
+    unblock_worker()
+    # The service still accepts orders; no outcome arrives.
     some |= place_some()
     t.assertEqual(pending(some), some)
     kafka.start()
     all_settled()
     t.assertEqual(stock(PRODUCT), INITIAL - len(placed))
 
-with subtest("the inventory's machine crashes, with its database and the worker"):
-    hold_worker()
+with subtest("the machine of the inventory database and the worker crashes"):
+    block_worker()
     some = place_some()
     t.assertEqual(pending(some), some)
     inventory.crash()
@@ -61,31 +62,31 @@ with subtest("the inventory's machine crashes, with its database and the worker"
     all_settled()
     t.assertEqual(stock(PRODUCT), INITIAL - len(placed))
 
-with subtest("the network of the inventory's machine is cut"):
+with subtest("the inventory machine is cut off the network"):
     inventory.block()
     some = place_some()
     t.assertEqual(pending(some), some)
     inventory.unblock()
     all_settled()
-    # There were not enough for all.
+    # There were more orders than pieces.
     t.assertEqual(stock(PRODUCT), 0)
 
 with subtest("the slot is lost"):
-    hold_worker()
+    block_worker()
     some = place_some()
     t.assertEqual(pending(some), some)
-    # Whoever reads it comes back at once.
+    # The connector reconnects at once, so terminating it and dropping the slot are retried together.
     order.wait_until_succeeds(
         f"cd / && runuser -u postgres -- {FACTS['psql']} -h /run/postgresql -p {FACTS['order_db']} -d order_db -qAtX -v ON_ERROR_STOP=1"
         " -c \"select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'order_outbox' and active\""
         " -c \"select pg_drop_replication_slot('order_outbox')\" 2> /dev/null"
     )
     some |= place_some()
-    release_worker()
+    unblock_worker()
     all_settled()
 
-with subtest("no order is lost, none was applied twice"):
+with subtest("no order is lost and none is applied twice"):
     for connector in ["order-outbox", "inventory-outbox"]:
-        connector_runs(connector)
+        wait_for_connector(connector)
     t.assertEqual(len(placed), 6 * MANY + 1)
     invariant_holds(placed, PRODUCT, INITIAL, INITIAL)

@@ -1,14 +1,14 @@
-"""Orders flow, refusals come back, roles and secrets are kept apart, connectors are as declared."""
+"""Orders and rejections, access to the databases, secrets, unit hardening, and the declared connectors."""
 
 start()
 
-with subtest("the products are the seeded ones"):
+with subtest("the database has the eight products of the migrations"):
     _, products = request(inventory, f"http://127.0.0.1:{PORTS['inventory']}/products")
     t.assertEqual(len(products), 8)
     t.assertEqual(stock(MOUSE), 200)
 
 with subtest("an order decreases the stock and is confirmed"):
-    # From another machine: the firewall lets it through.
+    # From another machine, through the firewall.
     status, answer = post(body(MOUSE, 25, 2), kafka)
     t.assertEqual(status, 201, answer)
     first = settled(answer["id"])
@@ -17,7 +17,7 @@ with subtest("an order decreases the stock and is confirmed"):
     t.assertEqual(first, {**expected, **times})
     t.assertEqual(stock(MOUSE), 198)
 
-with subtest("what cannot be is refused, and changes nothing"):
+with subtest("an invalid order is refused, an impossible one is rejected, and the stock stays"):
     for bad, status in [
         ("{", 422),
         (json.dumps({"product_id": "mouse", "estimated_price": 25, "quantity": 1}), 422),
@@ -38,26 +38,26 @@ with subtest("what cannot be is refused, and changes nothing"):
     t.assertEqual(stock(MOUSE), 198)
     t.assertEqual(sql(order, "select status, count(*) from orders group by 1 order by 1"), "confirmed|1\nrejected|3")
 
-with subtest("roles may come from where they work, and into their own database"):
+with subtest("each role can connect only from its machine and only to its database"):
 
-    def enters(machine, host: str, user: str, database: str, password: str, *options: str) -> bool:
+    def can_connect(machine, host: str, user: str, database: str, password: str, *options: str) -> bool:
         address = shlex.quote(" ".join([f"host={host} port={FACTS['order_db']} dbname={database} user={user}", *options]))
         return machine.execute(f"PGPASSWORD={password} {FACTS['psql']} -qAtX -c 'select 1' {address} 2>&1")[0] == 0
 
     cdc, service, owner = (SECRETS[role] for role in ["order_cdc", "order_service", "order_owner"])
-    t.assertTrue(enters(kafka, "order", "order_cdc", "order_db", cdc))
-    t.assertFalse(enters(kafka, "order", "order_cdc", "order_db", "wrong"))
-    t.assertFalse(enters(kafka, "order", "order_cdc", "postgres", cdc))
-    t.assertFalse(enters(kafka, "order", "order_service", "order_db", service))
-    t.assertFalse(enters(kafka, "order", "order_owner", "order_db", owner))
-    t.assertFalse(enters(inventory, "order", "order_cdc", "order_db", cdc))
-    t.assertTrue(enters(order, "127.0.0.1", "order_service", "order_db", service))
-    t.assertFalse(enters(order, "127.0.0.1", "order_service", "postgres", service))
+    t.assertTrue(can_connect(kafka, "order", "order_cdc", "order_db", cdc))
+    t.assertFalse(can_connect(kafka, "order", "order_cdc", "order_db", "wrong"))
+    t.assertFalse(can_connect(kafka, "order", "order_cdc", "postgres", cdc))
+    t.assertFalse(can_connect(kafka, "order", "order_service", "order_db", service))
+    t.assertFalse(can_connect(kafka, "order", "order_owner", "order_db", owner))
+    t.assertFalse(can_connect(inventory, "order", "order_cdc", "order_db", cdc))
+    t.assertTrue(can_connect(order, "127.0.0.1", "order_service", "order_db", service))
+    t.assertFalse(can_connect(order, "127.0.0.1", "order_service", "postgres", service))
     for machine, host in [(kafka, "order"), (order, "127.0.0.1")]:
-        # The whole server's log, every table in it.
-        t.assertFalse(enters(machine, host, "order_cdc", "order_db", cdc, "replication=true"))
+        # Physical replication would read the whole cluster.
+        t.assertFalse(can_connect(machine, host, "order_cdc", "order_db", cdc, "replication=true"))
 
-with subtest("what is for one machine only is not there for others"):
+with subtest("local ports are closed to other machines"):
     for machine, host, port in [
         (order, "kafka", "connect"),
         (order, "kafka", "kafka_internal"),
@@ -68,19 +68,19 @@ with subtest("what is for one machine only is not there for others"):
     for machine, host, port in [(order, "kafka", "kafka"), (kafka, "order", "order_db"), (kafka, "order", "order")]:
         machine.succeed(f"timeout 60 bash -c 'exec 3<> /dev/tcp/{host}/{PORTS[port]}'")
 
-with subtest("no secret is in the store, in a process, in a log, in an answer"):
-    # They came while the machines ran; what is written when a configuration is built is for refused.nix.
+with subtest("no secret is in the store, in a process, in the journal or in an answer of the REST API"):
+    # The secrets were written at run time; the module checks cover what a build could write.
     named = "-oE '/nix/store/[a-z0-9]{32}-[A-Za-z0-9+._?=-]+'"
     for machine in [order, inventory, kafka]:
 
         def holders(what: str) -> str:
-            """Where one of the machine's secrets is, of what a command prints or of the files that it names."""
+            """The output of a search for the machine's secrets."""
             return machine.succeed(f"{{ {what}; }} 2> /dev/null || true").strip()
 
-        # The store's paths that processes name, and those that settings and scripts among them name in turn.
+        # The store paths in processes, and the store paths in those files.
         machine.succeed(
             f"for file in {FACTS['secrets']}/*; do cat $file; echo; done | grep . > /tmp/secrets",
-            # A process may end while they are read.
+            # A process may exit during the search.
             "{ cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ || true; } 2> /dev/null"
             f" | grep -a {named} | sort -u > /tmp/named",
             f"{{ xargs grep -rhI {named} < /tmp/named || true; }} 2> /dev/null | sort -u - /tmp/named > /tmp/paths",
@@ -90,14 +90,14 @@ with subtest("no secret is in the store, in a process, in a log, in an answer"):
         t.assertEqual(holders(f"xargs {search} -r < /tmp/paths"), "")
         t.assertEqual(holders(f"{search} /proc/[0-9]*/cmdline /proc/[0-9]*/environ"), "")
         t.assertEqual(holders(f"journalctl --no-pager | {search}"), "")
-        # The search finds what is there.
+        # The search does find secrets where they are.
         t.assertNotEqual(holders(f"{search} -r {FACTS['secrets']}"), "")
     shown = json.dumps([rest("/connectors?expand=info"), rest("/connectors/order-outbox"), rest("/connectors/inventory-outbox/tasks")])
     t.assertIn("${dir:/run/credentials/kafka-connect.service:order_cdc}", shown)
     for role, secret in SECRETS.items():
         t.assertNotIn(secret, shown, role)
 
-with subtest("units are as hard as they are meant to be"):
+with subtest("every unit is hardened"):
     for machine, unit in [
         (kafka, "kafka-connect"),
         (kafka, "kafka-connect-topics"),
@@ -108,21 +108,25 @@ with subtest("units are as hard as they are meant to be"):
         (inventory, "outbox-cdc-inventory"),
         (inventory, "outbox-cdc-inventory-worker"),
     ]:
-        # Of 100; without any hardening it is 92. There is nothing to ask where units run without systemd.
+        # On a scale to 100; without hardening the exposure is 92. Skipped where the units run without systemd.
         machine.succeed(
             f"test ! -d /run/systemd/system || systemd-analyze security --no-pager --threshold=20 {unit}.service > /tmp/hardening"
             " || { cat /tmp/hardening >&2; false; }"
         )
     for machine in [order, inventory, kafka]:
-        # systemd says so of a setting that it does not know, and goes on without it.
+        # systemd logs an unknown setting and ignores it.
         machine.fail("journalctl --no-pager | grep -E 'systemd\\[1\\]: .*(outbox-cdc|kafka-connect).*(Unknown|Failed to parse|ignoring)'")
 
-with subtest("an operator has the programs with the settings and the secrets of their units"):
+with subtest("root runs the commands with the settings and secrets of the units"):
     order.succeed(f"{FACTS['order_command']} check-outbox")
-    dead letters = inventory.succeed(f"{FACTS['worker_command']} dead letters list --all --json")
-    t.assertEqual(json.loads(dead letters), {"dead letters": [], "more": False})
+    dead_letters = inventory.succeed(f"{FACTS['worker_command']} dead-letters list --all --json")
+    t.assertEqual(json.loads(dead_letters), {"dead_letters": [], "more": False})
+    # And every command that docs/nixos.md shows to an operator.
+    by_name = {"order": order, "inventory": inventory, "kafka": kafka}
+    for shown in FACTS["shown_commands"]:
+        by_name[shown["machine"]].succeed(shown["command"])
 
-with subtest("topics are as the connectors declare them"):
+with subtest("the topics have the declared partitions and settings"):
     described = kafka.succeed(
         f"KAFKA_HEAP_OPTS=-Xmx128m {FACTS['topics']} --bootstrap-server 127.0.0.1:{PORTS['kafka_internal']} --describe"
         " --topic 'order|reservation' 2> /dev/null"
@@ -133,9 +137,9 @@ with subtest("topics are as the connectors declare them"):
             t.assertIn(part, line)
 
 
-def declare(folder: str) -> None:
-    """What the unit does when it starts with another configuration."""
-    kafka.succeed(f"ln -sfn {folder} /run/kafka-connect-connectors/declared")
+def declare(directory: str) -> None:
+    """Replaces the declared connectors, as the unit does when it starts with another configuration."""
+    kafka.succeed(f"ln -sfn {directory} /run/kafka-connect-connectors/declared")
 
 
 def interval() -> str:
@@ -144,7 +148,7 @@ def interval() -> str:
 
 changed = "/run/changed"
 
-with subtest("a connector that is declared otherwise is changed"):
+with subtest("a connector with a changed declaration is updated"):
     t.assertEqual(interval(), "10")
     t.assertEqual(rest("/connectors/order-outbox/config")["reconciler.owner"], "nixos")
     kafka.succeed(
@@ -153,29 +157,29 @@ with subtest("a connector that is declared otherwise is changed"):
         f"chmod -R a+rX {changed}",
     )
     declare(changed)
-    until("the connector is changed", lambda: interval() == "20")
-    connector_runs("order-outbox")
+    until("the connector is updated", lambda: interval() == "20")
+    wait_for_connector("order-outbox")
 
-with subtest("one that is declared no more is removed, others stay"):
+with subtest("a connector without a declaration is deleted, and the others stay"):
     kafka.succeed(f"rm {changed}/inventory-outbox.json")
-    until("the connector is removed", lambda: rest("/connectors") == ["order-outbox"])
+    until("the connector is deleted", lambda: rest("/connectors") == ["order-outbox"])
     id = place(MOUSE, 25, 1)
     until("the order is decided", lambda: stock(MOUSE) == 197)
     t.assertEqual(pending({id}), {id})
     declare(FACTS["declared"])
     t.assertEqual(settled(id)["status"], "confirmed")
-    until("the connector is as it was", lambda: interval() == "10")
-    connector_runs("order-outbox")
-    connector_runs("inventory-outbox")
+    until("the connector has its declared configuration again", lambda: interval() == "10")
+    wait_for_connector("order-outbox")
+    wait_for_connector("inventory-outbox")
 
-with subtest("one that fails is restarted until it runs"):
-    # Not by a publication that is gone: what is written meanwhile can never be decoded, whoever brings it back.
+with subtest("a connector with a failed task is restarted until it runs"):
+    # Dropping the publication would not do: PostgreSQL could never decode what was written without it.
     sql(order, "alter role order_cdc nologin")
     sql(order, "select pg_terminate_backend(active_pid) from pg_replication_slots where active")
-    until("its task fails", lambda: "FAILED" in states("order-outbox"))
-    restarted = "journalctl --no-pager -u kafka-connect-connectors.service | grep -q 'connector failed; it is restarted'"
+    until("its task has failed", lambda: "FAILED" in states("order-outbox"))
+    restarted = "journalctl --no-pager -u kafka-connect-connectors.service | grep -q 'connector failed; '"
     until("it is restarted", lambda: kafka.execute(restarted)[0] == 0)
     sql(order, "alter role order_cdc login")
-    connector_runs("order-outbox")
+    wait_for_connector("order-outbox")
     t.assertEqual(settled(place(MOUSE, 25, 1))["status"], "confirmed")
     t.assertEqual(stock(MOUSE), 196)

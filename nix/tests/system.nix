@@ -1,4 +1,4 @@
-# The whole system on three machines, by the modules: as somebody would have it who keeps each service beside its database.
+# The whole system on three machines, by the modules: each service beside its database, the broker and Kafka Connect apart.
 {
   self,
   parts,
@@ -10,11 +10,11 @@
 let
   secretsDirectory = "/var/lib/secrets";
 
-  # Secrets come while the machine runs, as by a tool that decrypts them: no build sees them.
+  # The test script writes the secrets at run time, as a tool that decrypts them would: they never enter the store.
   secretsFor = units: {
     systemd.services = {
       secrets = {
-        description = "secrets have been brought";
+        description = "wait for the secrets";
         serviceConfig = {
           Type = "oneshot";
           RemainAfterExit = true;
@@ -34,7 +34,7 @@ let
     services.outbox-cdc = { inherit secretsDirectory; };
   };
 
-  # Where Kafka Connect comes from: the machine's name stands for both addresses.
+  # The addresses of Kafka Connect: the host name resolves to both.
   fromKafka = nodes: [
     { address = "${nodes.kafka.networking.primaryIPAddress}/32"; }
     { address = "${nodes.kafka.networking.primaryIPv6Address}/128"; }
@@ -124,7 +124,7 @@ in
             "kafka-connect-topics"
           ])
         ];
-        # A broker and Kafka Connect with 512 MiB of heap each, and Kafka's own tools.
+        # The broker and Kafka Connect have a heap of 512 MiB each; the tests run Kafka's tools besides.
         virtualisation.memorySize = 2560;
         virtualisation.diskSize = 4096;
         services.outbox-cdc.broker = {
@@ -150,9 +150,44 @@ in
   testScript =
     { nodes, ... }:
     let
-      # What the script names of the store, and of the configurations.
+      # The commands of the operator that docs/nixos.md shows, by machine, with the store path of a service's command.
+      machineOf = {
+        outbox-cdc-order = "order";
+        outbox-cdc-inventory = "inventory";
+        outbox-cdc-inventory-worker = "inventory";
+        kafka-connect = "kafka";
+      };
+      shownCommands =
+        map
+          (
+            words:
+            let
+              program = lib.head words;
+              unit = lib.findFirst (
+                word: machineOf ? ${word}
+              ) (throw "docs/nixos.md: no unit in ${toString words}") words;
+              machine = machineOf.${unit};
+              service = nodes.${machine}.services.outbox-cdc.${lib.removePrefix "outbox-cdc-" unit};
+            in
+            {
+              inherit machine;
+              command = toString (
+                [ (if program == unit then lib.getExe service.command else program) ] ++ lib.tail words
+              );
+            }
+          )
+          (
+            map (groups: lib.splitString " " (lib.head groups)) (
+              lib.filter (groups: groups != null) (
+                map (builtins.match "# ((systemctl|journalctl|outbox-cdc-[a-z-]+) .*)") (
+                  lib.splitString "\n" (builtins.readFile ../../docs/nixos.md)
+                )
+              )
+            )
+          );
+      # Store paths and settings for the script.
       facts = {
-        declared = "${nodes.kafka.services.kafka-connect.connectorsFolder}";
+        declared = "${nodes.kafka.services.kafka-connect.connectorsDirectory}";
         psql = "${pkgs.postgresql_18}/bin/psql";
         consumer = "${pkgs.apacheKafka}/bin/kafka-console-consumer.sh";
         topics = "${pkgs.apacheKafka}/bin/kafka-topics.sh";
@@ -161,6 +196,9 @@ in
         order_command = lib.getExe nodes.order.services.outbox-cdc.order.command;
         worker_command = lib.getExe nodes.inventory.services.outbox-cdc.inventory-worker.command;
         inherit (parts.routes) ports;
+        shown_commands =
+          assert shownCommands != [ ];
+          shownCommands;
         secrets = secretsDirectory;
         roles = {
           order = lib.attrNames nodes.order.services.outbox-cdc.order.passwordFiles;

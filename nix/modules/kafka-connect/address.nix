@@ -1,8 +1,8 @@
-# Addresses as URLs have them.
+# Addresses in the form that URLs have.
 { lib }:
 rec {
   host = address: if lib.hasInfix ":" address then "[${address}]" else address;
-  # Where one listens everywhere, it is found here.
+  # The loopback address for a listener on all addresses.
   local =
     address:
     host (

@@ -1,8 +1,10 @@
-# Kafka Connect, distributed: a worker, and the connectors that this configuration declares.
+# Kafka Connect in distributed mode: a worker, the connectors that the configuration declares, and their topics.
 { self, parts, ... }:
 {
   imports = [
     (import ./worker.nix { inherit self parts; })
-    (import ./connectors.nix { inherit self; })
+    ./connectors.nix
+    ./topics.nix
+    (import ./reconciler.nix { inherit self; })
   ];
 }

@@ -1,2 +1,3 @@
-# Stands for the folder of credentials: the provider wants one that is there, and systemd makes none without a credential.
+# An empty directory for DirectoryConfigProvider, which needs one that exists; systemd creates none for a unit without
+# credentials.
 { pkgs }: pkgs.runCommand "no-credentials" { } "mkdir $out"

@@ -1,4 +1,4 @@
-# The worker: a JVM over Kafka's own jars, without Kafka's scripts, which write logs to /tmp and take 2 GiB.
+# The worker: a JVM on Kafka's jars. Kafka's scripts would write logs to /tmp and take a heap of 2 GiB.
 { self, parts }:
 {
   config,
@@ -12,16 +12,16 @@ let
   cfg = config.services.kafka-connect;
   hardening = import ../hardening.nix;
   address = import ./address.nix { inherit lib; };
-  plain = import ./plain.nix { inherit lib; } cfg.settings;
+  plaintextSecrets = import ./plaintext-secrets.nix { inherit lib; } cfg.settings;
   properties = pkgs.formats.javaProperties { };
-  awaitKafka = import ./await-kafka.nix { inherit lib pkgs; } cfg.settings."bootstrap.servers";
+  waitForKafka = import ./wait-for-kafka.nix { inherit lib pkgs; } cfg.settings."bootstrap.servers";
   noCredentials = import ./no-credentials.nix { inherit pkgs; };
-  # DirectoryConfigProvider takes a file as it is; keys in PEM, of several lines, end as they like.
+  # DirectoryConfigProvider does not trim a file. A PEM key, which has several lines, may end in a newline.
   refuseNewlines = pkgs.writeShellScript "kafka-connect-credentials" ''
     set -eu
     for file in "$CREDENTIALS_DIRECTORY"/*; do
       if [ "$(${pkgs.coreutils}/bin/wc -l < "$file")" -eq 1 ] && [ -z "$(${pkgs.coreutils}/bin/tail -c 1 "$file")" ]; then
-        echo "the credential ''${file##*/} ends in a newline, which Kafka Connect takes for a part of the secret; write the file without it" >&2
+        echo "the credential ''${file##*/} ends in a newline, which Kafka Connect reads as part of the secret; write the file without the newline" >&2
         exit 1
       fi
     done
@@ -29,14 +29,14 @@ let
 in
 {
   options.services.kafka-connect = {
-    enable = lib.mkEnableOption "a worker of Kafka Connect, in distributed mode";
+    enable = lib.mkEnableOption "a worker of Kafka Connect in distributed mode";
 
     package = mkOption {
       type = types.package;
       default = pkgs.apacheKafka;
       defaultText = lib.literalExpression "pkgs.apacheKafka";
       example = lib.literalExpression "pkgs.apacheKafka_4_2";
-      description = "The Kafka whose Connect runs.";
+      description = "The package of Kafka, which contains Kafka Connect.";
     };
 
     jre = mkOption {
@@ -44,37 +44,40 @@ in
       default = cfg.package.passthru.jre;
       defaultText = lib.literalExpression "config.services.kafka-connect.package.passthru.jre";
       example = lib.literalExpression "pkgs.jdk21_headless";
-      description = "The JRE that it runs on.";
+      description = "The JRE that runs Kafka Connect.";
     };
 
     plugins = mkOption {
       type = types.listOf types.package;
       default = [ self.packages.${pkgs.stdenv.hostPlatform.system}.debezium-connector-postgres ];
       defaultText = lib.literalExpression "[ outbox-cdc.packages.\${system}.debezium-connector-postgres ]";
-      example = lib.literalExpression "[ pkgs.my-connector ]";
-      description = "Packages of plugins, each with a folder for each of its plugins.";
+      example = lib.literalExpression "[ (pkgs.callPackage ./http-sink.nix { }) ]";
+      description = ''
+        The packages of the plugins: the entries of Kafka Connect's `plugin.path`. Each package contains one directory for
+        each plugin, with the plugin's jars. A definition replaces the default, Debezium's connector for PostgreSQL.
+      '';
     };
 
-    heap = mkOption {
+    maxHeapSize = mkOption {
       type = types.ints.positive;
       default = routes.heap.connect_mib;
       example = 1024;
-      description = "The largest heap, in MiB.";
+      description = "The maximum heap size of the JVM (`-Xmx`), in MiB.";
     };
 
     jvmOptions = mkOption {
       type = types.listOf types.str;
       default = [ ];
       example = [ "-XX:+UseG1GC" ];
-      description = "Further options of the JVM.";
+      description = "Further command-line options of the JVM.";
     };
 
     log4j2Properties = mkOption {
       type = types.lines;
       default = builtins.readFile parts.log4j2;
-      defaultText = lib.literalMD "to standard output, what is worth a look";
+      defaultText = lib.literalMD "to standard output, at the levels of the demo";
       example = "rootLogger.level=info";
-      description = "What is logged, and where, in log4j 2's properties.";
+      description = "The configuration of Log4j 2, as properties.";
     };
 
     listenAddress = mkOption {
@@ -82,7 +85,8 @@ in
       default = "127.0.0.1";
       example = "0.0.0.0";
       description = ''
-        Where the REST API listens. It asks nobody who he is: whoever reaches it may change connectors and run code.
+        The address that the REST API listens on. The API has no authentication: a client that reaches it can change
+        connectors and run code.
       '';
     };
 
@@ -97,7 +101,7 @@ in
       type = types.bool;
       default = false;
       example = true;
-      description = "Whether other machines may reach the REST API.";
+      description = "Whether to open the port of the REST API in the firewall.";
     };
 
     credentials = mkOption {
@@ -107,9 +111,9 @@ in
         order_cdc = "/run/keys/order_cdc";
       };
       description = ''
-        Secrets, each a file outside the store; one of a single line has no newline at its end. A connector, or the worker's
-        own settings, refer to one as `''${dir:/run/credentials/kafka-connect.service:NAME}`; Kafka Connect puts the secret in its place when
-        it uses it, so that neither the store nor an answer of the REST API has it.
+        The secrets, by name, each a file outside the store; a file of one line must not end in a newline. A connector or the
+        worker's settings refer to a secret as `''${dir:/run/credentials/kafka-connect.service:NAME}`. Kafka Connect resolves
+        the reference when it uses the value, so neither the store nor the REST API discloses the secret.
       '';
     };
 
@@ -118,19 +122,22 @@ in
       readOnly = true;
       default = "/run/credentials/kafka-connect.service";
       example = lib.literalExpression "config.services.kafka-connect.credentialsDirectory";
-      description = "The folder in which the worker finds `credentials`.";
+      description = "The directory in which the worker finds its `credentials`.";
     };
 
     groupId = mkOption {
       type = types.str;
       default = "connect";
       example = "connect-orders";
-      description = "The group of workers that share their connectors. The topics that they keep them in are named after it.";
+      description = "The `group.id` of the worker's group. The names of the group's three internal topics start with it.";
     };
 
     settings = mkOption {
       type = types.submodule {
-        freeformType = properties.type;
+        # Keeps the option's documented type short.
+        freeformType = properties.type // {
+          description = "Java property";
+        };
         options = {
           "bootstrap.servers" = mkOption {
             type = types.coercedTo (types.listOf types.str) (lib.concatStringsSep ",") types.str;
@@ -139,7 +146,7 @@ in
               "kafka1:9092"
               "kafka2:9092"
             ];
-            description = "Where Kafka is.";
+            description = "The brokers for the initial connection, as a string or a list.";
           };
         };
       };
@@ -151,9 +158,10 @@ in
         "status.storage.replication.factor" = 3;
       };
       description = ''
-        The worker's settings. The defaults are those of a lone worker beside a single broker, of connectors whose keys and
-        values are text, and of plugins that Java's `ServiceLoader` finds: others want `key.converter`, `value.converter`, or
-        `"plugin.discovery" = "HYBRID_WARN"`. Secrets come from `credentials`.
+        The worker's configuration, by Kafka Connect's names. The defaults suit a single worker and a single broker, string
+        keys and values, and plugins that Java's `ServiceLoader` finds. Set `key.converter` and `value.converter` for other
+        formats, and `"plugin.discovery" = "HYBRID_WARN"` for plugins without a service manifest. Secrets are references to
+        `credentials`.
       '';
     };
   };
@@ -162,11 +170,11 @@ in
     assertions = [
       {
         assertion = parts.accepted.kafka cfg.package.version;
-        message = "services.kafka-connect: Kafka ${cfg.package.version} is not accepted (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka}); see services.kafka-connect.package";
+        message = "services.kafka-connect: Kafka ${cfg.package.version} is not accepted (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka}); set services.kafka-connect.package";
       }
       {
-        assertion = plain == [ ];
-        message = "services.kafka-connect.settings: ${lib.concatStringsSep ", " plain} would be in the store; refer to one of services.kafka-connect.credentials";
+        assertion = plaintextSecrets == [ ];
+        message = "services.kafka-connect.settings: ${lib.concatStringsSep ", " plaintextSecrets} would be in the store; refer to one of services.kafka-connect.credentials";
       }
     ];
 
@@ -210,15 +218,15 @@ in
         "network-online.target"
         "apache-kafka.service"
       ];
-      # The worker ends when no broker answers; one that comes late is waited for.
+      # The worker exits when it reaches no broker; systemd restarts it until one is up.
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = hardening.jvm // {
-        ExecStartPre = lib.optional (cfg.credentials != { }) "${refuseNewlines}" ++ [ "${awaitKafka}" ];
+        ExecStartPre = lib.optional (cfg.credentials != { }) "${refuseNewlines}" ++ [ "${waitForKafka}" ];
         ExecStart = lib.concatStringsSep " " (
           [
             "${cfg.jre}/bin/java"
             "-Xms128m"
-            "-Xmx${toString cfg.heap}m"
+            "-Xmx${toString cfg.maxHeapSize}m"
             "-XX:+UseSerialGC"
             "-Dlog4j2.configurationFile=file:${pkgs.writeText "log4j2.properties" cfg.log4j2Properties}"
           ]
@@ -235,7 +243,7 @@ in
         LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
         Restart = "on-failure";
         RestartSec = "5s";
-        # What a JVM says when it is asked to end.
+        # The exit status of a JVM after SIGTERM.
         SuccessExitStatus = 143;
       };
     };

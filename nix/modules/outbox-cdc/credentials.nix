@@ -1,14 +1,14 @@
-# Secrets as a unit is given them: by setting, where each is (`file`) and what its credential is called (`id`).
+# The secrets of a unit, by setting: the file of each (`file`) and the name of its systemd credential (`id`).
 { lib, name }:
 let
   variable = import ./variable.nix { inherit lib name; };
 in
 {
-  # A setting that names the file of a role's password, unless there is none.
+  # The setting that names a role's password file; none if there is no such file.
   password =
     setting: id: file:
     lib.optionalAttrs (file != null) { ${setting} = { inherit id file; }; };
-  # Settings that name a file, called as they are.
+  # Settings that name a file; the credentials have the names of the settings.
   named = lib.mapAttrs (
     setting: file: {
       id = setting;

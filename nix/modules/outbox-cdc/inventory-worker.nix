@@ -9,7 +9,7 @@ let
   inherit (config.services.outbox-cdc) inventory;
 in
 {
-  # Where that is on this machine.
+  # The defaults, if that database is on this machine.
   config.services.outbox-cdc.inventory-worker =
     lib.mkIf (inventory.enable && inventory.database.createLocally)
       {
@@ -21,7 +21,7 @@ in
       };
   imports = [
     modules.secrets
-    # Whose database it uses.
+    # For the options of that database.
     modules.inventory
     (import ./service.nix {
       inherit self parts;

@@ -1,4 +1,4 @@
-# The Inventory Service: shows the stock; its database has the outbox that the worker writes to.
+# The Inventory Service: shows the stock. Its database holds the outbox that the worker writes to.
 {
   self,
   parts,
@@ -14,7 +14,7 @@ in
 {
   imports = [
     modules.secrets
-    # Whose folder of credentials the connector refers to.
+    # For the directory of credentials that the connector refers to.
     modules.kafka-connect
     (import ./service.nix {
       inherit self parts;

@@ -1,4 +1,4 @@
-# The Order Service: takes orders, publishes them through its outbox, learns their outcome.
+# The Order Service: accepts orders, publishes them through its outbox and applies their outcomes.
 {
   self,
   parts,
@@ -14,7 +14,7 @@ in
 {
   imports = [
     modules.secrets
-    # Whose folder of credentials the connector refers to.
+    # For the directory of credentials that the connector refers to.
     modules.kafka-connect
     (import ./service.nix {
       inherit self parts;

@@ -1,4 +1,4 @@
-# The roles of a context, its owner first, as its roles.sql makes them.
+# The database roles of a context in the order of its roles.sql, the owner first.
 { lib, context }:
 let
   lines = lib.splitString "\n" (builtins.readFile ../../../migrations/${context}/roles.sql);

@@ -1,4 +1,4 @@
-# Where the passwords of all roles are, unless told otherwise.
+# The directory of the passwords.
 _:
 { lib, ... }:
 {
@@ -7,8 +7,8 @@ _:
     default = "/run/secrets";
     example = "/run/agenix";
     description = ''
-      A folder outside the store with a file for each role of a database, named like the role, that holds its password.
-      Each can be told another file. systemd reads them; the services' users need not be able to.
+      A directory outside the store with one file for each database role, named after the role, that contains its password.
+      `passwordFiles` of a service can name other files. systemd reads the files; the users of the services need no access.
     '';
   };
 }

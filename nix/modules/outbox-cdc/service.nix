@@ -1,20 +1,20 @@
-# A service as a unit of its own: settings that were checked when they were built, secrets as credentials.
+# The options and the unit of a service. The build checks the settings; systemd passes the secrets as credentials.
 {
   self,
   parts,
-  # The program's name, and what it is.
+  # The name of the program, and a title for descriptions.
   name,
   title,
-  # The side of the flow whose database it uses.
+  # The context whose database it uses.
   context,
-  # Its role there, the one that keeps its outbox, if that is its work, and every one whose password somebody here needs.
+  # Its database role, the role of its outbox's keeper if it runs one, and all roles whose passwords its module configures.
   role,
   keeper ? null,
   roles ? [ role ],
-  # Where it serves HTTP, and where its database is, unless told otherwise.
+  # The default ports of its HTTP server and its database.
   port,
   databasePort,
-  # Whether it listens to a topic.
+  # Whether it consumes a topic.
   listens,
 }:
 {
@@ -33,8 +33,7 @@ let
   variable = import ./variable.nix { inherit lib name; };
   credentials = import ./credentials.nix { inherit lib name; };
   migrations = "outbox-cdc-${context}-migrations.service";
-  # What must not come to the store in plain text.
-  plain = import ../kafka-connect/plain.nix { inherit lib; } (
+  plaintextSecrets = import ../kafka-connect/plaintext-secrets.nix { inherit lib; } (
     lib.filterAttrs (_: lib.isString) (
       cfg.settings.kafka.properties or { }
       // cfg.settings.connector.properties or { }
@@ -58,7 +57,7 @@ let
   };
   httpPort = builtins.match ".*:0*([0-9]+)" cfg.settings.http.listen;
 
-  # Setting -> the file that holds its secret, and the name of its credential.
+  # By setting, the file of the secret and the name of its credential.
   secrets =
     credentials.password "database.password_file" role cfg.passwordFiles.${role}
     // lib.optionalAttrs (keeper != null) (
@@ -66,7 +65,7 @@ let
     )
     // credentials.named cfg.credentials;
 
-  # The files that settings name, secrets among them, are on the machine alone.
+  # The build cannot check the files that settings name: they exist only on the machine.
   settingsFile =
     pkgs.runCommand "${name}.toml"
       {
@@ -82,7 +81,7 @@ let
 in
 {
   options.services.outbox-cdc.${name} = {
-    enable = lib.mkEnableOption "${title}, with its commands as `${unit}`";
+    enable = lib.mkEnableOption "${title} and its command `${unit}`";
 
     package = mkOption {
       type = types.package;
@@ -94,7 +93,7 @@ in
 
     settings = mkOption {
       type = types.submodule {
-        # The type's own words would be those of every level within it.
+        # Keeps the option's documented type short.
         freeformType = toml.type // {
           description = "TOML value";
         };
@@ -103,31 +102,28 @@ in
             type = types.str;
             default = "127.0.0.1:${toString port}";
             example = "0.0.0.0:${toString port}";
-            description = "Address and port to serve HTTP at: ${
-              if name == "inventory-worker" then
-                "health and numbers"
-              else
-                "the service's own resources, health and numbers"
-            }.";
+            description = "The address and port of the HTTP server, which serves ${
+              lib.optionalString (name != "inventory-worker") "the service's API, "
+            }health and metrics.";
           };
           database = {
             host = mkOption {
               type = types.str;
               default = "127.0.0.1";
               example = "db.example.org";
-              description = "The database server's host.";
+              description = "The host of the PostgreSQL server.";
             };
             port = mkOption {
               type = types.port;
               default = databasePort;
               example = 5432;
-              description = "The database server's port.";
+              description = "The port of the PostgreSQL server. With `database.createLocally`, the default is the port of `services.postgresql`.";
             };
             name = mkOption {
               type = types.str;
               default = "${context}_db";
               example = "${context}_test";
-              description = "The database's name.";
+              description = "The name of the database.";
             };
           };
         }
@@ -136,7 +132,7 @@ in
             type = types.str;
             default = "127.0.0.1:${toString parts.routes.ports.kafka}";
             example = "kafka1.example.org:9093,kafka2.example.org:9093";
-            description = "Where Kafka is.";
+            description = "The brokers for the initial connection, separated by commas.";
           };
         };
       };
@@ -150,9 +146,9 @@ in
         }
       '';
       description = ''
-        Settings, as `${name} check-config --print` shows them; those that are not given have the service's own defaults.
-        They are looked over by `${name} check-config --without-files` when the configuration is built. They are in the
-        store, which everybody may read: secrets belong to `passwordFiles` and `credentials`.
+        The settings of the service, as `${name} check-config --print` prints them. Omitted settings have the service's own
+        defaults. The build checks the settings with `${name} check-config --without-files`. They are in the world-readable
+        store: put secrets into `passwordFiles` and `credentials`.
       '';
     };
 
@@ -165,13 +161,13 @@ in
             default = "${shared.secretsDirectory}/${role}";
             defaultText = lib.literalExpression ''"''${config.services.outbox-cdc.secretsDirectory}/${role}"'';
             example = "/run/keys/${role}";
-            description = "The file outside the store with the password of the role `${role}`.";
+            description = "The file with the password of the role `${role}`.";
           }
         );
       };
       default = { };
       example = lib.literalExpression ''{ ${role} = "/run/keys/${role}"; }'';
-      description = "The roles' passwords, by file. Each unit is given those of its own roles alone.";
+      description = "The password file of each role, outside the store. A unit receives only the passwords of its own roles.";
     };
 
     credentials = mkOption {
@@ -181,8 +177,8 @@ in
         "kafka.property_files.sasl.password" = "/run/keys/kafka_${role}";
       };
       description = ''
-        Further settings that name a file with a secret, by the setting's name; the file is outside the store. systemd
-        hands it to the service, whose user need not be able to read it.
+        Further settings that name a file with a secret, by the name of the setting. The file is outside the store; systemd
+        passes it to the service, whose user needs no access to it.
       '';
     };
 
@@ -190,18 +186,18 @@ in
       type = types.bool;
       default = false;
       example = true;
-      description = "Whether other machines may reach the service's HTTP port.";
+      description = "Whether to open the port of the HTTP server in the firewall.";
     };
 
     command = mkOption {
       type = types.package;
       readOnly = true;
       default = command;
-      defaultText = lib.literalMD "made from `settings` and the files of secrets";
+      defaultText = lib.literalMD "generated from `settings` and the secret files";
       example = lib.literalExpression "config.services.outbox-cdc.${name}.command";
       description = ''
-        The service's program with the settings and the secrets of its unit, for those who may read the files: it is on
-        the machine's path as `${unit}`, such as in `${unit} check-config`.
+        The program of the service with the settings and secrets of its unit. It is in the system path as `${unit}`, for
+        users who can read the secret files: `${unit} check-config`.
       '';
     };
 
@@ -209,9 +205,9 @@ in
       type = types.package;
       readOnly = true;
       default = settingsFile;
-      defaultText = lib.literalMD "made from `settings`";
+      defaultText = lib.literalMD "generated from `settings`";
       example = lib.literalExpression "config.services.outbox-cdc.${name}.settingsFile";
-      description = "The settings as a file, once `${name} check-config` has found them good.";
+      description = "The file of the settings, which `${name} check-config` has accepted.";
     };
   };
 
@@ -222,8 +218,8 @@ in
         message = "services.outbox-cdc.${name}.settings.http.listen: `${cfg.settings.http.listen}` has no port at its end";
       }
       {
-        assertion = plain == [ ];
-        message = "services.outbox-cdc.${name}.settings: ${lib.concatStringsSep ", " plain} would be in the store; give a file to services.outbox-cdc.${name}.credentials";
+        assertion = plaintextSecrets == [ ];
+        message = "services.outbox-cdc.${name}.settings: ${lib.concatStringsSep ", " plaintextSecrets} would be in the store; name a file in services.outbox-cdc.${name}.credentials";
       }
     ];
 
@@ -240,8 +236,8 @@ in
       description = title;
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
-      # What of it is on this machine comes first. What is not there, or on another machine, is waited for by the service; of
-      # the database it says so to systemd after a minute and a half, by being started again.
+      # Orders the service after its dependencies on this machine. The service itself waits for those on other machines;
+      # without a database, the start times out after 90 s and systemd restarts it.
       after = [
         "network-online.target"
         "postgresql.target"

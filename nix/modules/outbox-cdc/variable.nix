@@ -3,7 +3,7 @@
 setting:
 let
   upper = text: lib.toUpper (lib.replaceStrings [ "-" ] [ "_" ] text);
-  # Below these, a property's own dots are underscores.
+  # Below these sections, an underscore stands for a dot of the property's name.
   property = builtins.match "(kafka\\.properties|kafka\\.property_files|connector\\.properties)\\.(.*)" setting;
   path = if property == null then setting else lib.head property;
   rest =

@@ -1,8 +1,8 @@
-# Waits a while until a broker can be reached: a JVM that starts to find nobody takes long, and keeps a broker on the same
-# machine from becoming ready.
+# Waits up to a minute for a broker that accepts connections. A JVM that finds no broker takes long to fail, and meanwhile
+# slows down a broker that starts on the same machine.
 { lib, pkgs }:
 servers:
-pkgs.writeShellScript "await-kafka" ''
+pkgs.writeShellScript "wait-for-kafka" ''
   IFS=, read -ra servers <<< ${lib.escapeShellArg servers}
   for _ in {1..60}; do
     for server in "''${servers[@]}"; do
@@ -16,6 +16,6 @@ pkgs.writeShellScript "await-kafka" ''
     done
     ${pkgs.coreutils}/bin/sleep 1
   done
-  echo "no broker answers at ${servers}; is Kafka up, and does services.kafka-connect.settings.\"bootstrap.servers\" name it?" >&2
+  echo "no broker accepts connections at ${servers}; start Kafka or correct services.kafka-connect.settings.\"bootstrap.servers\"" >&2
   exit 1
 ''
