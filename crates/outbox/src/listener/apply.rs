@@ -1,4 +1,11 @@
 //! Applying a batch: circuit breaker, bisection and transaction put together.
+//!
+//! [`Applier::apply`] asks the [`Bisection`] what to settle next, settles it in one transaction, and tells the bisection and the
+//! circuit breaker what has become of it, until the batch is settled or must wait. Each part is committed by itself: what it has
+//! settled stays settled, whatever becomes of the others.
+//!
+//! The poll loop runs one `apply` at a time. The breaker stands behind a mutex all the same, since the poll loop reads its state
+//! while a batch is in flight.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

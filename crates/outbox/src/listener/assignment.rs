@@ -1,4 +1,17 @@
 //! The assigned partitions: their epochs, their positions, and what must be read again.
+//!
+//! Three rules keep a batch from speaking for partitions that are no longer its own:
+//!
+//! - A partition that was revoked, even for a moment, loses its epoch and its position. The batch that is in flight meanwhile
+//!   may still commit its transaction – the epoch row in the database decides that –, but it commits no offset for the partition
+//!   and records no epoch ([`Assignment::is_ours`]).
+//! - A partition without an epoch is claimed by the next batch that has messages of it, never earlier: a claim that is sent
+//!   before the first poll could supersede the consumer that really holds the partition.
+//! - A superseded partition that is still assigned is read again from its committed offset before it is claimed again. Without
+//!   that, messages that the other consumer left unsettled would never be applied (`tests/model.rs` shows how).
+//!
+//! A position is the offset behind the last message that was taken into a batch, not the highest offset seen: when a topic is
+//! deleted and recreated, offsets start again at 0, and a maximum would commit an offset that the new topic has not reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +34,12 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
+    /// Adds partitions that the group has assigned to this consumer.
     pub(super) fn assign(&mut self, partitions: BTreeSet<Partition>) {
         self.assigned.extend(partitions);
     }
 
+    /// Removes partitions that the group has taken away, or that were lost with the consumer.
     pub(super) fn revoke(&mut self, partitions: &BTreeSet<Partition>) {
         self.assigned
             .retain(|partition| !partitions.contains(partition));
@@ -37,6 +52,7 @@ impl Assignment {
         self.revoked.extend(partitions.iter().cloned());
     }
 
+    /// The partitions that are assigned now.
     pub(super) fn assigned(&self) -> &BTreeSet<Partition> {
         &self.assigned
     }
@@ -46,7 +62,8 @@ impl Assignment {
         self.assigned.contains(partition) && !self.revoked.contains(partition)
     }
 
-    /// Records that messages are taken into a batch. What is left over of earlier ones is of partitions that are still ours.
+    /// Records that messages are taken into a batch. Messages left over from earlier attempts are not among them: their partitions
+    /// are still ours, and their positions are known.
     pub(super) fn take(&mut self, messages: &[Message]) {
         self.revoked.clear();
         for message in messages {
@@ -110,6 +127,7 @@ impl Assignment {
         &self.to_rewind
     }
 
+    /// Records that a partition is read again from its committed offset.
     pub(super) fn rewound(&mut self, partition: &Partition) {
         self.to_rewind.remove(partition);
     }

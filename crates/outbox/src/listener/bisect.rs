@@ -1,6 +1,22 @@
 //! Bisection: how a batch comes to its end when something in it fails.
 //!
-//! A part that fails is halved until the failing message stands alone. This file decides; it neither reads nor writes.
+//! This file decides and does nothing else: it neither reads nor writes, so that its tests need no database.
+//!
+//! # How a culprit is found
+//! A part whose transaction fails is halved, and the halves are settled one after the other, in order. A culprit among `n`
+//! messages stands alone after about `2 log n` transactions, and all other messages are applied. What happens to a message that
+//! stands alone depends on its failure:
+//!
+//! - *transient*: the whole batch waits, since the database or the handler is not able to work now;
+//! - *poison*, or refused by the handler: it becomes a dead letter in the next transaction that holds it;
+//! - *unknown*, or too slow: it is a *suspect*. Others go on, except later messages of its key. It is attempted again with
+//!   back-off, and becomes a dead letter after [`MAX_ATTEMPTS`] – but only if others were applied since it failed first
+//!   ([`Bisection::can_isolate`]). Otherwise it may be everything that fails, and a healthy topic would be emptied into the table
+//!   of dead letters.
+//!
+//! # Order
+//! Messages of one key are settled in the order of their offsets. So what comes behind a suspect of its key is held back until
+//! the suspect is applied or dead-lettered, and so are messages of a key that another transaction has locked.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

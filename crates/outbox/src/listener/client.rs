@@ -1,4 +1,8 @@
 //! The configuration as librdkafka's: its properties, and what librdkafka says of them.
+//!
+//! The properties are those that carry the listener's guarantees (offsets never follow a timer, only committed transactions are
+//! read), those that bound its memory, and those that shorten how long a failure lasts. The comment of each says what its default
+//! would do instead. A configured property replaces one of these, unless it is reserved.
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;

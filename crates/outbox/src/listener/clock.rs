@@ -1,16 +1,18 @@
-//! Whether the process has stood still. The epoch keeps out a consumer that was superseded after it had claimed its
-//! partitions; one that stalls before has only the inbox between it and events that others have settled since, and the inbox
-//! forgets in the end (`tests/model.rs` shows how that doubles). So what is in memory does not outlive a long standstill.
+//! Whether the process has stood still for long, for example in a suspended virtual machine.
+//!
+//! The epoch keeps out a consumer that was superseded after it had claimed its partitions. A consumer that stands still *before*
+//! it claims has only the inbox between its messages and those that others have settled since, and retention empties the inbox
+//! after days (`tests/model.rs` shows how an event is then applied twice). So messages in memory do not outlive a long standstill.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// After a standstill of this length what was read before is read again. Far longer than anything takes that goes on, and
-/// far shorter than an inbox remembers (days).
+/// A standstill after which messages are read again: far longer than any bound of a working process, and far shorter than the
+/// retention of an inbox, which is days.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// [`LONG`], or what a test says in `OUTBOX_STANDSTILL_S`. Builds without debug assertions know nothing of that.
+/// [`LONG`], or in builds with debug assertions the seconds in `OUTBOX_STANDSTILL_S`, for tests.
 fn long() -> Duration {
     #[cfg(debug_assertions)]
     if let Ok(seconds) = std::env::var("OUTBOX_STANDSTILL_S")
@@ -21,8 +23,8 @@ fn long() -> Duration {
     LONG
 }
 
-/// A moment, by a clock that also runs while the machine sleeps, as that of [`std::time::Instant`] does not: nanoseconds since
-/// the machine started.
+/// A moment in nanoseconds since the machine started. Its clock also runs while the machine sleeps, which that of
+/// [`std::time::Instant`] does not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment(i128);
 
@@ -33,7 +35,7 @@ impl Moment {
         Self(now.as_nanos().cast_signed())
     }
 
-    /// Whether that is too long ago for what was read then.
+    /// Whether messages that were read then must be read again.
     pub(super) fn is_long_ago(self) -> bool {
         Self::now().0 - self.0 > long().as_nanos().cast_signed()
     }

@@ -1,4 +1,14 @@
 //! The Kafka consumer: owned messages, pause and resume, offsets.
+//!
+//! A thin layer over rdkafka's `StreamConsumer`, with the pitfalls of librdkafka that the listener has met:
+//!
+//! - Its rebalance callback must return quickly, so it only queues the change; the poll loop follows it ([`Consumer::changes`]).
+//! - `pause` discards what was fetched ahead, and librdkafka remembers it across a revocation: the poll loop pauses only under
+//!   lasting back-pressure, and resumes a partition as it goes.
+//! - Looking up committed offsets, seeking and closing block on the network. They run outside the async runtime's threads, with a
+//!   bound, and closing does not keep the process from ending.
+//! - A consumer may end without a broker that it would still ask, once the only one that it knew was fenced and came back. Only a
+//!   new consumer helps ([`Consumer::recreate`]).
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,6 +87,7 @@ impl Consumer {
         self.state.error()
     }
 
+    /// Joins the group. Topics that do not exist yet are found by the refresh of the metadata, within seconds.
     pub(super) fn subscribe(&self) -> Result<(), Error> {
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         self.inner.subscribe(&topics).map_err(Error::Config)
@@ -158,6 +169,7 @@ impl Consumer {
         }
     }
 
+    /// Resumes partitions. Resuming one that is not paused discards what was fetched ahead too, so callers keep count.
     pub(super) fn resume<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
         if let Err(error) = self.inner.resume(&list(partitions)) {
             tracing::warn!(%error, "cannot resume partitions");
@@ -203,6 +215,7 @@ impl Consumer {
     }
 }
 
+/// Partitions as librdkafka takes them.
 fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for Partition { topic, number } in partitions {
@@ -211,6 +224,7 @@ fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartiti
     list
 }
 
+/// A message of its own, independent of librdkafka's buffers.
 fn owned(message: &BorrowedMessage<'_>) -> Message {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
         let header = |index| {

@@ -1,4 +1,7 @@
 //! What librdkafka tells: rebalances, statistics, errors and log lines.
+//!
+//! Its callbacks run on the thread that polls, or on one of librdkafka's own, and must return quickly. They only write to the
+//! [`State`], which the poll loop reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,6 +59,7 @@ impl State {
         self.changed.notified().await;
     }
 
+    /// For how long no broker has been connected, as of the last statistics.
     pub(super) fn time_without_broker(&self) -> Duration {
         lock(&self.last_broker).elapsed()
     }
@@ -65,14 +69,17 @@ impl State {
         *lock(&self.last_broker) = *lock(&old.last_broker);
     }
 
+    /// Messages of each partition that are still to be received, as of the last statistics.
     pub(super) fn lag(&self) -> BTreeMap<Partition, u64> {
         lock(&self.lag).clone()
     }
 
+    /// The last error that keeps the consumer from its messages.
     pub(super) fn error(&self) -> Option<String> {
         lock(&self.error).clone()
     }
 
+    /// Records such an error, or that there is none any more.
     pub(super) fn set_error(&self, error: Option<String>) {
         *lock(&self.error) = error;
     }
@@ -157,6 +164,7 @@ impl ConsumerContext for Context {
     }
 }
 
+/// Partitions as the listener names them.
 fn partitions(list: &TopicPartitionList) -> BTreeSet<Partition> {
     let elements = list.elements();
     let partitions = elements.iter().map(|element| Partition {

@@ -1,4 +1,8 @@
 //! What a message is to become: applied, ignored, or a dead letter.
+//!
+//! A message is decoded within its transaction, once its partition is known to be held. Undecodable bytes are poison: no retry
+//! changes them. So is a type that the handler neither knows nor ignores, since a typing error must not lose events. The
+//! `Deserialize` of an event is foreign code and may panic; a panic here makes this one message poison, not the batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -3,6 +3,16 @@
 use std::path::PathBuf;
 
 /// Why a [`Listener`](super::Listener) cannot start, or cannot go on.
+///
+/// All but [`Error::Fatal`] are found before the listener connects anywhere:
+///
+/// ```
+/// use outbox::listener::{Config, Error};
+///
+/// let mut config = Config::new("127.0.0.1:9092", "payments", "payment");
+/// config.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
+/// assert!(matches!(config.check(), Err(Error::Reserved(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,6 +1,8 @@
-//! Steps at which a test can have the process die, as if it were killed there: `OUTBOX_FAILPOINT=STEP` or `STEP:N`, the Nth
-//! time that the step is reached. Of several, `STEP:N,STEP:N`, each counts from where the one before it was reached, and it dies
-//! at the last: at `DeadLettered,Committed` once dead letters are committed. Builds without debug assertions know nothing of it.
+//! Steps at which a test makes the process die, as if it were killed there.
+//!
+//! `OUTBOX_FAILPOINT=STEP` dies when the step is reached, `STEP:N` when it is reached for the Nth time. Of several, `STEP:N,STEP:N`,
+//! each is counted from the one before it, and the process dies at the last: `DeadLettered,Committed` dies once dead letters are
+//! committed. Builds without debug assertions have no failpoints.
 
 /// The steps, in the order in which a batch takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,11 +11,11 @@ pub(super) enum Step {
     Received,
     /// A transaction has begun.
     Begun,
-    /// Its partitions are held.
+    /// The epochs of its partitions are locked.
     Held,
     /// Its events are in the inbox.
     Settled,
-    /// The handler has done its work.
+    /// The handler has returned.
     Handled,
     /// Dead letters are written, if there are any.
     DeadLettered,
@@ -21,15 +23,15 @@ pub(super) enum Step {
     Appended,
     /// The transaction is committed.
     Committed,
-    /// A batch, or a part of it, has failed and is rolled back; it is run in parts.
+    /// A part of a batch has failed and is rolled back.
     PartFailed,
-    /// The offsets are on their way to Kafka.
+    /// The offsets are sent to Kafka.
     OffsetsSent,
     /// A dead letter is locked.
     DeadLetterLocked,
     /// A dead letter's effects are written, and it is removed.
     DeadLetterRemoved,
-    /// A dead letter that failed again has its new error.
+    /// The failed attempt of a dead letter is recorded.
     DeadLetterStays,
 }
 

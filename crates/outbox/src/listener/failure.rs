@@ -64,6 +64,14 @@ pub struct Refusal {
 }
 
 /// Whether a retry of a refused event can succeed.
+///
+/// ```
+/// use outbox::listener::RefusalKind;
+/// use outbox::listener::dead_letter::Kind;
+///
+/// // The dead letter's kind follows from it.
+/// assert_eq!(Kind::from(RefusalKind::Deferred), Kind::Deferred);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
     /// Never: decoding and checking it again gives the same answer.

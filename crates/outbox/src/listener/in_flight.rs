@@ -1,4 +1,8 @@
 //! The in-flight batch: being applied, or waiting for its next attempt.
+//!
+//! While it waits it may grow: newer messages are added at the next attempt, up to a window. They serve two ends. They show whether
+//! a message that fails for an unknown reason is itself to blame, which takes another message that is applied. And they keep other
+//! keys flowing while one key fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,7 +1,18 @@
 //! The poll loop: one batch in flight, the next one gathering.
 //!
-//! Polling never waits for the database. While a batch is in flight, messages gather in a bounded buffer. If the buffer stays
-//! full, the partitions are paused (back-pressure), and polling goes on.
+//! Polling never waits for the database. A consumer that does not poll within `max.poll.interval.ms` loses its partitions, and a
+//! database may stand still for longer than that. So a batch is applied in a task of its own, and messages gather meanwhile in a
+//! bounded buffer. If the buffer stays full, the partitions are paused (back-pressure), and polling goes on.
+//!
+//! Each turn of the loop
+//!
+//! 1. follows changes of the assignment, and reads superseded partitions again;
+//! 2. pauses or resumes partitions;
+//! 3. starts the next batch, or the next attempt of the in-flight one;
+//! 4. waits for whichever comes first: shutdown, the end of the batch, a message, a change of the assignment, a tick.
+//!
+//! Offsets are committed after the transaction, and asynchronously: a commit that is lost costs a redelivery, which the inbox
+//! absorbs. A batch never closes by a timer: it starts as soon as the one before it is settled, with what has arrived until then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +56,7 @@ const MAX_CLOSING: usize = 4;
 /// How long the in-flight batch may take to finish when the listener stops.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The poll loop's state. It owns the consumer; the applier is shared with the task of the in-flight batch.
 pub(super) struct PollLoop<H: Handler> {
     consumer: Consumer,
     applier: Arc<Applier<H>>,
@@ -192,6 +204,7 @@ impl<H: Handler> PollLoop<H> {
         self.in_flight = InFlight::Applying(batch, task);
     }
 
+    /// Follows up on a batch whose task has ended: commits the offsets of what is settled, and keeps the rest for its next attempt.
     fn finish_batch(&mut self, outcome: Option<Outcome>) {
         let Some(outcome) = outcome else { return };
         let InFlight::Applying(batch, _) = std::mem::replace(&mut self.in_flight, InFlight::Empty)
@@ -296,6 +309,7 @@ impl<H: Handler> PollLoop<H> {
         self.show_breaker();
     }
 
+    /// Records that the in-flight batch is not failing any more: its next failure starts with the shortest back-off.
     fn clear_failure(&mut self) {
         self.failures = 0;
         self.clear_retrying();
@@ -336,6 +350,7 @@ impl<H: Handler> PollLoop<H> {
         }
     }
 
+    /// Follows one change. What was read of revoked partitions is dropped: their new consumer reads it.
     fn follow(&mut self, change: Change) {
         let revoked = match change {
             Change::Assigned(partitions) => {
@@ -424,6 +439,7 @@ impl<H: Handler> PollLoop<H> {
         true
     }
 
+    /// Lets the in-flight batch finish, commits its offsets, and leaves the group so that others take over at once.
     async fn stop(mut self) {
         if matches!(self.in_flight, InFlight::Applying(..)) {
             if let Ok(outcome) = tokio::time::timeout(STOP_TIMEOUT, self.in_flight.ended()).await {

@@ -1,4 +1,15 @@
-//! A part of a batch in one transaction: epochs, inbox, blocked keys, handler, dead letters, outgoing events.
+//! A part of a batch in one transaction.
+//!
+//! The steps and their order are the protocol that `tests/model.rs` checks:
+//!
+//! 1. **Epochs**: lock the rows of the part's partitions. Messages of a partition that another consumer has claimed are left out.
+//! 2. **Inbox**: insert the ids of the remaining messages; those that were there already are left out, and so are duplicates.
+//! 3. **Blocked keys**: lock those of the fresh messages' keys that have dead letters. If another transaction has one of them, the
+//!    part stops and its other messages are settled without that key.
+//! 4. **Handler**: apply the fresh messages that are neither undecodable, nor isolated by the bisection, nor of a blocked key.
+//! 5. **Dead letters**: write the others, which blocks their keys in turn.
+//! 6. **Outbox**: append the handler's events.
+//! 7. **Commit**. Nothing was visible to others before.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
@@ -193,6 +204,7 @@ impl<H: Handler> Transactions<H> {
         (events, dead_letters)
     }
 
+    /// Logs what became a dead letter, once it is committed. Parked messages are many, and say nothing new.
     fn log(&self, dead_letters: &[NewDeadLetter<'_>]) {
         for dead_letter in dead_letters {
             if dead_letter.kind == Kind::Parked {

@@ -1,4 +1,8 @@
 //! What an error of the database means for a batch, by its SQLSTATE (PostgreSQL's documentation, appendix A).
+//!
+//! The question is always whether a retry of the same batch can succeed. An error that is wrongly called transient blocks all
+//! messages for ever; one that is wrongly called poison turns healthy events into dead letters. Where both are possible the error
+//! is unknown, and the bisection finds out: if other messages can be applied, it was the message.
 
 /// Whether a retry can succeed, or the data are to blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

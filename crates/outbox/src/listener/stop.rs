@@ -1,4 +1,8 @@
 //! Why a transaction, a part of a batch, or a batch stopped before it was done.
+//!
+//! The three enums follow a failure outwards. [`Aborted`] is why a transaction was rolled back. [`Stop`] adds the reasons of the
+//! listener's own for which a part of a batch is not settled; the bisection turns each into smaller parts, a dead letter or a
+//! [`Blocker`], for which the rest of the batch waits in the poll loop.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,9 @@
 //! A listener's transactions: begin, time-out, panic guard, commit.
+//!
+//! [`Transactions::run`] is the one way in which the listener and a redrive run a transaction that calls the handler. A handler is
+//! foreign code: it may panic, never return, swallow an error of the database, or return an error whose `Display` panics. Whatever
+//! it does, the transaction ends within [`TIMEOUT`], its outcome is typed, and a connection whose state is unknown is discarded
+//! instead of returning to the pool.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -101,6 +106,7 @@ fn in_words(aborted: Aborted) -> Aborted {
     }
 }
 
+/// Begins a transaction at the isolation level that the locks rely on.
 pub(super) async fn begin(connection: &mut PgConnection) -> Result<PgTransaction<'_>, sqlx::Error> {
     connection.begin_with(BEGIN).await
 }

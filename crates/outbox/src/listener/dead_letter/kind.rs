@@ -56,6 +56,13 @@ impl Kind {
 }
 
 /// The text names no [`Kind`].
+///
+/// ```
+/// use outbox::listener::dead_letter::Kind;
+///
+/// let unknown = "postponed".parse::<Kind>().unwrap_err();
+/// assert!(unknown.to_string().contains("deferred"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown kind of dead letter {name:?}; the kinds are {}", Kind::ALL.map(Kind::as_str).join(", "))]
 pub struct UnknownKind {

@@ -10,6 +10,16 @@ use super::kind::Kind;
 use crate::message::{Message, Position};
 
 /// A dead letter: a message set aside with its error.
+///
+/// ```
+/// use outbox::listener::dead_letter::DeadLetter;
+///
+/// /// One line for an operator.
+/// fn summary(dead_letter: &DeadLetter) -> String {
+///     let at = &dead_letter.message.at;
+///     format!("{} {}/{}@{}: {}", dead_letter.kind, at.topic, at.partition, at.offset, dead_letter.error)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The event's id, under which the inbox records it.
@@ -35,7 +45,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The event's type, if the message names one.
+    /// The event's type, if the message names one. It decodes the message: no column holds the type.
     #[must_use]
     pub fn event_type(&self) -> Option<String> {
         self.message.decode().ok().map(|decoded| decoded.event_type)

@@ -1,4 +1,11 @@
 //! One attempt of a dead letter, and discarding one: by an operator, or by the listener itself.
+//!
+//! An attempt locks the dead letter's key and then the dead letter, runs the handler with this one event, deletes the dead letter
+//! and commits. The inbox is not asked: it has known the event since it was dead-lettered. So two who attempt it at the same time
+//! apply it once, and a crash at any step leaves either the dead letter or its effects.
+//!
+//! If the attempt fails, its transaction is rolled back, and the failure is recorded in a second one, which checks under the same
+//! locks that no other process has attempted, applied or discarded the dead letter in between.
 
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -16,6 +23,16 @@ use crate::listener::transaction::{TIMEOUT, Transactions, begin, commit};
 use crate::{append, deadline};
 
 /// What an attempt of a dead letter has come to.
+///
+/// ```
+/// use outbox::listener::dead_letter::Outcome;
+///
+/// /// Whether an operator has to look at it again.
+/// fn remains(outcome: &Outcome) -> bool {
+///     matches!(outcome, Outcome::Failed { .. } | Outcome::Behind | Outcome::Busy)
+/// }
+/// assert!(!remains(&Outcome::Applied));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
@@ -68,6 +85,8 @@ impl<H: Handler> Transactions<H> {
         }
     }
 
+    /// Runs the attempt, and sorts its failures: a transient one is no fault of the dead letter and is returned as it is; any other
+    /// is to be recorded.
     async fn attempt(&self, id: Uuid, mode: LockMode) -> Result<Attempt, Failed> {
         // Known as soon as it is locked, also if the handler panics.
         let mut locked = None;
@@ -98,6 +117,7 @@ impl<H: Handler> Transactions<H> {
         }
     }
 
+    /// The attempt's transaction. `locked` is set as soon as the dead letter is locked.
     async fn apply_dead_letter(
         &self,
         connection: &mut PgConnection,

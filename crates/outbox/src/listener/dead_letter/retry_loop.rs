@@ -1,4 +1,11 @@
 //! Automatic retries: the running listener attempts dead letters that are due.
+//!
+//! Every worker of a listener runs this loop. They do not divide the work among them: each takes what is due and not locked, and
+//! checks under the lock that it is still due, so that no dead letter is attempted twice as often with twice as many workers.
+//!
+//! A pass is bounded in number and in time. What becomes due during a long pass comes first in the next one, so that slow dead
+//! letters delay nothing but their own keys. Passes follow each other at once while they make progress, and every half second
+//! otherwise.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,6 +102,7 @@ impl<H: Handler> Transactions<H> {
         Ok(pass)
     }
 
+    /// Records why a dead letter could not be attempted, and lets others come first for [`ERROR_WAIT`].
     async fn postpone(&self, id: Uuid, failure: &Failure) -> Result<(), Failure> {
         let error = failure.to_string();
         let postpone = async |connection: &mut PgConnection| {
@@ -153,6 +161,7 @@ pub(in crate::listener) async fn run<H: Handler>(
     }
 }
 
+/// Logs that dead letters cannot be attempted: an error if only an operator can help, with the advice.
 fn log(listener: &str, id: Option<Uuid>, error: &Failure, advice: Option<&str>) {
     if let Some(advice) = advice {
         tracing::error!(%error, advice, ?id, listener,

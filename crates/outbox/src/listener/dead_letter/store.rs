@@ -1,11 +1,16 @@
 //! The tables `dead_letter`, `blocked_key` and `discarded_dead_letter`: all of their SQL, and their protocol of locks.
 //!
-//! - A key that has dead letters has a row in `blocked_key`. Whoever parks a message behind them, retries or discards one of
-//!   them locks that row first, then the dead letter, so that all of them see the same state until they commit.
-//! - A listener does not wait for such a lock: a redrive may hold it for as long as a transaction may take. It leaves the key's
-//!   messages over, and waits only where no other message could be settled instead ([`lock_blocked_keys`]).
-//! - Only the first dead letter of a key, or one without a key, has a time in `retry_at`. Removing the first one makes the next
-//!   one due, or removes the key's row.
+//! # Locks
+//! A key that has dead letters has a row in `blocked_key`. Every transaction that parks a message behind them, retries or discards
+//! one of them locks that row first, then the dead letter, so that all of them see the same state until they commit. A key is
+//! stored as its SHA-256 digest: Kafka's keys may be longer than an index entry.
+//!
+//! A listener does not wait for such a lock: a redrive may hold it for as long as a transaction may take. It leaves the key's
+//! messages over, and waits only where no other message could be settled instead ([`lock_blocked_keys`]).
+//!
+//! # Due
+//! Only the first dead letter of a key, or one without a key, has a time in `retry_at`. Removing the first one makes the next one
+//! due, or removes the key's row. So a query for what is due never meets a parked message, however many there are.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
