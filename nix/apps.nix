@@ -39,6 +39,7 @@ in
   inventory-worker = service "inventory-worker";
   connect = program packages.connect;
   stack = program packages.stack;
+  bench = program packages.bench;
   demo = program packages.demo;
   default = program packages.default;
   document-options = program (import ./documents args).update;

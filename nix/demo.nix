@@ -1,4 +1,4 @@
-# The programs `stack` and `demo`, on the PostgreSQL, Kafka and JRE of nixpkgs.
+# The programs `stack` and `bench`, on the PostgreSQL, Kafka and JRE of nixpkgs; and `demo`, a command of `stack`.
 {
   pkgs,
   parts,
@@ -7,8 +7,6 @@
 let
   inherit (pkgs) lib;
   kafka = pkgs.apacheKafka;
-in
-rec {
   debezium-connector-postgres = pkgs.callPackage ./debezium.nix {
     inherit (parts.debezium) version hash;
   };
@@ -20,22 +18,30 @@ rec {
     # The JRE that nixpkgs runs Kafka with.
     JAVA_HOME = "${kafka.passthru.jre}";
   };
-  stack = pkgs.writeShellApplication {
-    name = "stack";
-    runtimeInputs = [ pkgs.coreutils ];
-    runtimeEnv = environment // {
-      STACK_BINARIES = "${binaries}/bin";
-      STACK_COMMAND = "nix run .#stack --";
+  # A program of the workspace, on those parts.
+  onParts =
+    name: description:
+    pkgs.writeShellApplication {
+      inherit name;
+      runtimeInputs = [ pkgs.coreutils ];
+      runtimeEnv = environment // {
+        STACK_BINARIES = "${binaries}/bin";
+        STACK_COMMAND = "nix run .#stack --";
+      };
+      text = ''
+        # There may be no checkout for the state.
+        export STACK_HOME="''${STACK_HOME:-''${XDG_STATE_HOME:-$HOME/.local/state}/outbox-cdc}"
+        exec ${binaries}/bin/${name} "$@"
+      '';
+      meta = binaries.meta // {
+        inherit description;
+      };
     };
-    text = ''
-      # There may be no checkout for the state.
-      export STACK_HOME="''${STACK_HOME:-''${XDG_STATE_HOME:-$HOME/.local/state}/outbox-cdc}"
-      exec ${binaries}/bin/stack "$@"
-    '';
-    meta = binaries.meta // {
-      description = "Starts the whole real stack on this machine and controls it";
-    };
-  };
+in
+rec {
+  inherit debezium-connector-postgres environment;
+  stack = onParts "stack" "Starts the whole real stack on this machine and controls it";
+  bench = onParts "bench" "Measures what the broker's flush and the library's listener cost";
   demo = pkgs.writeShellApplication {
     name = "demo";
     text = ''

@@ -5,6 +5,11 @@
   inventory = rust.binary "inventory";
   inventory-worker = rust.binary "inventory-worker";
   connect = rust.binary "connect";
-  inherit (demo) stack demo debezium-connector-postgres;
+  inherit (demo)
+    stack
+    bench
+    demo
+    debezium-connector-postgres
+    ;
   default = demo.demo;
 }

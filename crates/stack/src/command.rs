@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::session::{Found, Home};
 use crate::status::Status;
-use crate::{bench, demo, home, say};
+use crate::{demo, home, say};
 
 const ENVIRONMENT: &str = "\
 Environment:
@@ -48,21 +48,8 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Measure what something costs, with and without it in one run
-    Bench {
-        #[command(subcommand)]
-        what: Bench,
-    },
     #[command(hide = true)]
     Supervise,
-}
-
-#[derive(Subcommand)]
-enum Bench {
-    /// That the broker flushes every batch to disk; about a minute
-    Flush,
-    /// That the library applies messages, rather than SQL by hand or nobody; about two minutes
-    Consume,
 }
 
 impl Arguments {
@@ -83,10 +70,6 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Down { clean } => home.down(clean)?,
         Command::Status => return status(&home).await,
         Command::Exec { command } => return Ok(home.exec(&command).await?.into()),
-        Command::Bench { what: Bench::Flush } => bench::flush::run(&home).await?,
-        Command::Bench {
-            what: Bench::Consume,
-        } => bench::consume::run(&home).await?,
         Command::Supervise => home.supervise().await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! The whole real stack on one machine: PostgreSQL, Kafka, Kafka Connect with Debezium and the three services, as
 //! processes. It is the demo, and what the end-to-end tests run against.
 
-pub mod bench;
 pub mod command;
 pub mod demo;
 pub mod description;

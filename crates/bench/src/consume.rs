@@ -1,42 +1,36 @@
-//! What it costs that the library applies messages: the same messages read by a consumer that only counts them, applied by
-//! set-based SQL as it is written by hand, and applied by the library's listener, by turns; and by hand again with a
-//! transaction for each message.
+//! What it costs that the library applies messages. By turns, the same messages are counted by a consumer, applied by
+//! set-based SQL written by hand, applied by the library's listener, and applied by hand with a transaction for each.
 
 mod database;
 mod events;
+mod pace;
 mod ways;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use stack::description::Description;
+use stack::services::Topic;
+use stack::session::Home;
+use stack::{say, topic};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::description::Description;
-use crate::services::Topic;
-use crate::session::Home;
-use crate::{say, topic};
+use self::database::Database;
+use self::events::MESSAGES;
+use self::ways::Way;
+use crate::measurement::{on_stack, sorted};
 
-use super::{on_stack, sorted};
-
-use database::Database;
-use ways::Way;
-
-/// Rounds, each with all ways; where they begin moves on. One more before them warms up.
+/// Rounds, each with all ways; each round begins with the next way. One more round warms up before them.
 const ROUNDS: usize = 5;
-/// The partitions of each topic, as many as those of the flow.
+/// The partitions of each topic, as many as the flow's topics have.
 const PARTITIONS: i32 = 6;
-/// Messages that each way reads in a round.
-const MESSAGES: u64 = 50_000;
-/// As many of them as [`Way::Singly`] reads.
-const SINGLY: u64 = 2_000;
 
-/// Measures, and shows a table.
+/// Measures and prints a table.
 ///
 /// # Errors
-/// If the stack does not start, or a way does not do what it is to do.
+/// If the stack does not start, or a way does not apply exactly its messages.
 pub async fn run(home: &Home) -> Result<()> {
-    // As in a service; this program has a single thread.
+    // A service has several threads, while this program has a single one.
     let workers = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -49,7 +43,7 @@ pub async fn run(home: &Home) -> Result<()> {
     Ok(())
 }
 
-/// Messages a second of each way.
+/// The rate of each way, in messages a second.
 type Round = BTreeMap<Way, f64>;
 
 async fn measure(stack: Description) -> Result<Vec<Round>> {
@@ -63,7 +57,7 @@ async fn measure(stack: Description) -> Result<Vec<Round>> {
         })
         .collect();
     topic::create(&stack.kafka, &topics).await?;
-    // All before the first round: the broker writes for a while after.
+    // Before the first round, since the broker goes on writing for a while afterwards.
     for topic in &topics {
         events::produce(&stack.kafka, &topic.name, &database.products).await?;
     }
@@ -75,7 +69,7 @@ async fn measure(stack: Description) -> Result<Vec<Round>> {
             database.clear().await?;
             let rate = way.take(&stack.kafka, &topic.name, &database.pool).await;
             rates.insert(way, rate.with_context(|| format!("by {way:?}"))?);
-            if way != Way::Nobody {
+            if way != Way::Count {
                 database.holds(way.messages()).await?;
             }
         }
@@ -89,30 +83,7 @@ async fn measure(stack: Description) -> Result<Vec<Round>> {
     Ok(rounds)
 }
 
-/// How fast messages are settled, from the end of the first batch to that of the last: to join the group takes seconds.
-#[derive(Default)]
-struct Pace {
-    first: Option<(Instant, u64)>,
-    last: Option<(Instant, u64)>,
-}
-
-impl Pace {
-    fn note(&mut self, settled: u64) {
-        let now = (Instant::now(), settled);
-        self.first.get_or_insert(now);
-        self.last = Some(now);
-    }
-
-    fn rate(&self) -> Result<f64> {
-        let ((began, few), (ended, all)) = self.first.zip(self.last).context("no batch")?;
-        ensure!(all > few, "a single batch has no pace");
-        #[expect(clippy::cast_precision_loss, reason = "thousands")]
-        let messages = (all - few) as f64;
-        Ok(messages / (ended - began).as_secs_f64())
-    }
-}
-
-/// Rates are shown beside their ratio alone: this machine is not another.
+/// Prints rates only beside their ratio: rates depend on this machine.
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 fn show(rounds: &[Round]) {
     println!(

@@ -1,4 +1,4 @@
-//! Rows that are committed to an outbox and come to a consumer through Debezium.
+//! Rows that are committed to an outbox and reach a consumer through Debezium.
 
 use std::time::{Duration, Instant};
 
@@ -6,26 +6,27 @@ use anyhow::{Context, Result};
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use sqlx::{ConnectOptions, PgConnection};
+use stack::description::Description;
+use stack::services::Topic;
 
-use super::{PARTITIONS, Taken};
-use crate::description::Description;
+use super::taken::Taken;
 
-/// Rows that are committed one at a time, the next when the one before has come.
+/// Rows that are committed one at a time, each after the arrival of the one before.
 const ALONE: usize = 60;
 /// Rows that are committed at once.
 pub(super) const BURST: usize = 10_000;
-/// How long a row may take.
+/// How long a row may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// From the order's outbox to a consumer of topics of its own.
+/// The way from the order context's outbox to a consumer, over topics of the benchmark's own.
 pub(super) struct Hop {
     database: PgConnection,
     consumer: StreamConsumer,
 }
 
 impl Hop {
-    /// The topics must be there.
-    pub(super) async fn new(stack: &Description, topics: &[String]) -> Result<Self> {
+    /// Assigns all partitions of `topics`, which must exist, to a new consumer.
+    pub(super) async fn new(stack: &Description, topics: &[Topic]) -> Result<Self> {
         let consumer: StreamConsumer = ClientConfig::new()
             .set("bootstrap.servers", &stack.kafka)
             .set("group.id", "bench")
@@ -33,8 +34,8 @@ impl Hop {
             .create()?;
         let mut all = TopicPartitionList::new();
         for topic in topics {
-            for partition in 0..PARTITIONS {
-                all.add_partition_offset(topic, partition, Offset::Beginning)?;
+            for partition in 0..topic.partitions {
+                all.add_partition_offset(&topic.name, partition, Offset::Beginning)?;
             }
         }
         consumer.assign(&all)?;
@@ -52,9 +53,9 @@ impl Hop {
         Ok(Taken { alone, burst })
     }
 
-    /// Commits so many rows in one transaction, and returns how long it took from then until the last one came.
+    /// Commits `count` rows in one transaction; returns the time from the commit to the arrival of the last row.
     async fn rows(&mut self, topic: &str, count: usize) -> Result<Duration> {
-        // The router takes a row to the topic that its aggregate is named after.
+        // The event router sends a row to the topic that its aggregate type names.
         sqlx::query(
             "insert into outbox (id, aggregateid, aggregatetype, type, payload)
              select gen_random_uuid(), gen_random_uuid(), $1, 'order.placed',

@@ -1,4 +1,4 @@
-//! The events that are consumed, as Debezium would send them.
+//! The events that are consumed, in the form in which Debezium sends them.
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -9,7 +9,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::MESSAGES;
+/// Messages on each topic.
+pub(super) const MESSAGES: u64 = 50_000;
 
 /// What is consumed.
 #[derive(Serialize, Deserialize)]
@@ -71,7 +72,7 @@ impl Event for Reservation {
     }
 }
 
-/// Sends as many as a way reads.
+/// Sends [`MESSAGES`] messages to `topic`.
 pub(super) async fn produce(kafka: &str, topic: &str, products: &[Uuid]) -> Result<()> {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka)

@@ -1,46 +1,38 @@
 //! What it costs that a single broker flushes every batch to disk before it acknowledges it
-//! (`log.flush.interval.messages=1`): topics of one broker with and without, by turns, written by a producer alone and
-//! by Debezium.
+//! (`log.flush.interval.messages=1`): a producer alone and Debezium write by turns to topics with and without it.
 
 mod debezium;
 mod producer;
+mod taken;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use stack::description::Description;
+use stack::services::Topic;
+use stack::session::Home;
+use stack::{say, topic};
 
-use crate::description::Description;
-use crate::services::Topic;
-use crate::session::Home;
-use crate::{say, topic};
+use self::debezium::Hop;
+use self::taken::Taken;
+use crate::measurement::{on_stack, sorted};
 
-use super::{on_stack, sorted};
-
-use debezium::Hop;
-
-/// Rounds, each with both ways; the way that goes first alternates. One more before them warms up.
+/// Rounds, each with both ways; the way that goes first alternates. One more round warms up before them.
 const ROUNDS: usize = 5;
-/// The partitions of each topic, as many as those of the flow.
+/// The partitions of each topic, as many as the flow's topics have.
 const PARTITIONS: i32 = 6;
 
-/// Measures, and shows a table.
+/// Measures and prints a table.
 ///
 /// # Errors
-/// If the stack does not start, or does not take what is sent.
+/// If the stack does not start, or the broker does not take what is sent.
 pub async fn run(home: &Home) -> Result<()> {
     show(&on_stack(home, measure).await?);
     Ok(())
 }
 
-/// What one way took in one round.
-struct Taken {
-    /// For each row alone, in order of size.
-    alone: Vec<Duration>,
-    burst: Duration,
-}
-
-/// Flushed, and not.
+/// Flushed and unflushed.
 type Ways = [Taken; 2];
 
 struct Round {
@@ -49,7 +41,7 @@ struct Round {
 }
 
 async fn measure(stack: &Description) -> Result<Vec<Round>> {
-    // The second is the most that the broker takes: never, as is its default.
+    // The broker's maximum, which is its default, means never.
     let ways = [
         ("flushed", "1".to_owned()),
         ("unflushed", i64::MAX.to_string()),
@@ -66,18 +58,17 @@ async fn measure(stack: &Description) -> Result<Vec<Round>> {
         }
     }
     topic::create(&stack.kafka, &topics).await?;
-    let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
-    let (by_producer, by_debezium) = names.split_at(ways.len());
+    let (by_producer, by_debezium) = topics.split_at(ways.len());
     let producer = producer::producer(&stack.kafka)?;
     let mut hop = Hop::new(stack, by_debezium).await?;
     let mut rounds = Vec::new();
     for round in 0..=ROUNDS {
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
         let produced = both(order, async |way| {
-            producer::produce(&producer, &by_producer[way]).await
+            producer::produce(&producer, &by_producer[way].name).await
         });
         let produced = produced.await?;
-        let carried = both(order, async |way| hop.carry(&by_debezium[way]).await).await?;
+        let carried = both(order, async |way| hop.carry(&by_debezium[way].name).await).await?;
         if round == 0 {
             say!("  warm");
         } else {
@@ -105,7 +96,7 @@ async fn both(
     Ok([flushed, unflushed])
 }
 
-/// Times are shown beside their ratio alone: this machine's disk is not another's.
+/// Prints times only beside their ratio: times depend on this machine's disk.
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 fn show(rounds: &[Round]) {
     println!(

@@ -1,4 +1,4 @@
-//! Rows handed to the broker by a producer alone.
+//! Rows that a producer alone sends to the broker.
 
 use std::time::Instant;
 
@@ -10,16 +10,16 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Taken;
+use super::taken::Taken;
 
-/// Rows that are sent one at a time, the next when the one before is acknowledged.
+/// Rows that are sent one at a time, each after the acknowledgement of the one before.
 const ALONE: usize = 300;
 /// Rows that are sent as fast as the broker takes them.
 pub(super) const BURST: usize = 20_000;
-/// How long Kafka may take for a row, in milliseconds.
+/// How long Kafka may take to acknowledge a row, in milliseconds.
 const PATIENCE: &str = "30000";
 
-/// As Kafka Connect's producer is set up for Debezium.
+/// A producer with the settings that Kafka Connect gives Debezium's.
 pub(super) fn producer(broker: &str) -> Result<FutureProducer> {
     Ok(ClientConfig::new()
         .set("bootstrap.servers", broker)
@@ -72,7 +72,7 @@ impl Row {
         }
     }
 
-    /// Hands it to the producer; the result is there when the broker has acknowledged it.
+    /// Sends it; the future resolves when the broker has acknowledged it.
     fn send(
         &self,
         producer: &FutureProducer,

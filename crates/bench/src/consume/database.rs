@@ -1,4 +1,4 @@
-//! The database that messages are applied to: the library's tables, and what the events change.
+//! The database that messages are applied to: the library's tables and those that the events change.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 use outbox::schema::{self, Part, Roles};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
+use stack::description;
+use stack::postgres::{self, Context};
 use uuid::Uuid;
 
 use super::events::Placed;
-use crate::description;
-use crate::postgres::{self, Context};
 
-/// Products that are ordered, each as often as the others.
+/// Products, each ordered equally often.
 const PRODUCTS: usize = 100;
 const PIECES: i32 = 1_000_000_000;
 
@@ -26,7 +26,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Beside the flow's own on `server`: no connector reads it.
+    /// Creates it beside the flow's own on `server`, where no connector reads it.
     pub(super) async fn make(server: &description::Database) -> Result<Self> {
         let maintenance = server.superuser().database("postgres");
         let mut connection = maintenance.connect().await?;
@@ -45,7 +45,7 @@ impl Database {
         Ok(Self { pool, products })
     }
 
-    /// As before any message.
+    /// Restores the state before the first message.
     pub(super) async fn clear(&self) -> Result<()> {
         sqlx::raw_sql("truncate inbox, epoch, outbox, reserved, stock")
             .execute(&self.pool)
@@ -55,12 +55,12 @@ impl Database {
             .bind(PIECES)
             .execute(&self.pool)
             .await?;
-        // What was written before is none of the next one's work.
+        // Otherwise the next way would pay for flushing what was written before.
         sqlx::raw_sql("checkpoint").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Whether so many messages have been applied, each once.
+    /// Verifies that exactly `messages` messages have been applied, each once.
     pub(super) async fn holds(&self, messages: u64) -> Result<()> {
         let (settled, reserved, published, taken): (i64, i64, i64, i64) = sqlx::query_as(
             "select (select count(*) from inbox), (select count(*) from reserved), (select count(*) from outbox),
@@ -78,7 +78,7 @@ impl Database {
     }
 }
 
-/// What the orders change: the handler's work, by hand and in the library alike.
+/// Applies the orders: the handler's work, the same by hand and in the library.
 pub(super) async fn apply(tx: &mut PgConnection, orders: &[&Placed]) -> Result<(), sqlx::Error> {
     let mut pieces = BTreeMap::new();
     for placed in orders {

@@ -1,16 +1,12 @@
-//! Measurements, each both ways in one run: what is shown is the ratio.
-
-pub mod consume;
-pub mod flush;
+//! One measurement: a stack of its own, and the figures of its rounds.
 
 use anyhow::Result;
+use stack::description::Description;
+use stack::session::Home;
+use stack::stack::interrupted;
 
-use crate::description::Description;
-use crate::session::Home;
-use crate::stack::interrupted;
-
-/// Measures on a stack that is started for it and stopped after it.
-async fn on_stack<T>(
+/// Starts a stack, measures on it and stops it.
+pub(crate) async fn on_stack<T>(
     home: &Home,
     measure: impl AsyncFnOnce(&Description) -> Result<T>,
 ) -> Result<T> {
@@ -24,8 +20,8 @@ async fn on_stack<T>(
     measured
 }
 
-/// A figure of each round, in order of size.
-fn sorted<R>(rounds: &[R], figure: impl Fn(&R) -> f64) -> Vec<f64> {
+/// One figure of each round, in ascending order.
+pub(crate) fn sorted<R>(rounds: &[R], figure: impl Fn(&R) -> f64) -> Vec<f64> {
     let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
     figures

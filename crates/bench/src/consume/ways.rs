@@ -15,13 +15,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::database::apply;
-use super::events::{Order, Placed, Reservation, Reserved};
-use super::{MESSAGES, Pace, SINGLY};
+use super::events::{MESSAGES, Order, Placed, Reservation, Reserved};
+use super::pace::Pace;
+
+/// Messages that [`Way::Singly`] reads.
+const SINGLY: u64 = 2_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Way {
-    /// A consumer set up as the library's that only counts.
-    Nobody,
+    /// A consumer with the library's settings that only counts.
+    Count,
     /// SQL by hand, a transaction for each batch.
     Hand,
     /// The library.
@@ -31,11 +34,11 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 4] = [Self::Nobody, Self::Hand, Self::Library, Self::Singly];
+    pub(super) const ALL: [Self; 4] = [Self::Count, Self::Hand, Self::Library, Self::Singly];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Nobody => "a consumer that only counts",
+            Self::Count => "a consumer that only counts",
             Self::Hand => "the same set-based SQL by hand",
             Self::Library => "the library",
             Self::Singly => "SQL by hand, a transaction for each message",
@@ -50,11 +53,11 @@ impl Way {
         }
     }
 
-    /// Messages a second.
+    /// Reads the topic; returns the rate in messages a second.
     pub(super) async fn take(self, kafka: &str, topic: &str, pool: &PgPool) -> Result<f64> {
         let config = Config::new(kafka, &format!("{topic}-{self:?}"), topic);
         match self {
-            Self::Nobody => count(&config).await,
+            Self::Count => count(&config).await,
             Self::Hand => by_hand(&config, DEFAULT_MAX_BATCH, self.messages(), pool).await,
             Self::Library => by_library(&config, pool).await,
             Self::Singly => by_hand(&config, 1, self.messages(), pool).await,
@@ -111,7 +114,7 @@ fn decode(message: &BorrowedMessage<'_>) -> Result<Placed> {
     Ok(serde_json::from_slice(value)?)
 }
 
-/// Returns how many of them were new.
+/// Applies a batch in one transaction; returns how many of its messages were new.
 async fn settle(connection: &mut PgConnection, name: &str, batch: Vec<Placed>) -> Result<u64> {
     let mut tx = connection.begin().await?;
     let ids: Vec<Uuid> = batch.iter().map(|placed| placed.event_id).collect();
@@ -150,7 +153,7 @@ async fn settle(connection: &mut PgConnection, name: &str, batch: Vec<Placed>) -
     Ok(fresh.len().try_into()?)
 }
 
-/// What the library calls.
+/// The handler that the library calls.
 struct Applying;
 
 impl Handler for Applying {

@@ -1,0 +1,6 @@
+//! Benchmarks. Each measures its alternatives by turns in one run, on a stack of its own, and prints ratios.
+
+pub mod command;
+pub mod consume;
+pub mod flush;
+mod measurement;
