@@ -5,18 +5,20 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::session::{Found, Home};
+use crate::background::{self, Found};
+use crate::parts::lock;
+use crate::session::Home;
 use crate::status::Status;
 use crate::{demo, home, say};
 
 const ENVIRONMENT: &str = "\
 Environment:
   STACK_HOME     the folder of parts and state; else .stack at the top of the checkout
-  STACK_PORTS    the ports of `demo` and `up`: `seed` (the default), or `free`: free ones, chosen at the first start and
-                 kept with the state until `down --clean`
-  STACK_COMMAND  what hints call this program; else ./dev";
+  STACK_PORTS    the ports of `demo` and `up`: `default`, or `free` for free ports, which are chosen at the first start
+                 and kept until `down --clean`
+  STACK_COMMAND  the name of this program in hints; else ./dev";
 
-/// Starts the whole real stack on this machine: PostgreSQL, Kafka, Kafka Connect with Debezium, three services.
+/// Starts and controls the whole real stack on this machine: PostgreSQL, Kafka, Kafka Connect with Debezium, three services.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, after_help = ENVIRONMENT)]
 pub struct Arguments {
@@ -26,13 +28,13 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything, place orders, show what becomes of them; stay up until Ctrl-C
+    /// Start everything, place orders and show their outcomes; stay up until Ctrl-C
     Demo {
-        /// Stop after the proof; the exit code is 0 only if all of it is true
+        /// Stop after the last order; the exit code is 0 only if every outcome is the expected one
         #[arg(long)]
         once: bool,
     },
-    /// Start everything in the background; return when it is ready
+    /// Start everything in the background and wait until it is ready
     Up,
     /// Stop everything
     Down {
@@ -40,23 +42,34 @@ enum Command {
         #[arg(long)]
         clean: bool,
     },
-    /// Show where everything is, and how it is
+    /// Show the addresses and the state of every part
     Status,
-    /// Run a command beside a stack of its own, on free ports; `OUTBOX_STACK` names its description
+    /// Run a command beside a stack of its own on free ports; `OUTBOX_STACK` names the stack's description
     Exec {
         /// The command and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Maintain the third-party parts
+    Parts {
+        #[command(subcommand)]
+        command: PartsCommand,
+    },
     #[command(hide = true)]
     Supervise,
 }
 
+#[derive(Subcommand)]
+enum PartsCommand {
+    /// Resolve the versions in crates/stack/parts/pom.xml for all platforms and update parts.sha256; show the difference
+    Lock,
+}
+
 impl Arguments {
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
-    /// What went wrong, and what to do about it.
+    /// If it fails.
     pub async fn run(self) -> Result<ExitCode> {
         run(self.command).await
     }
@@ -66,25 +79,31 @@ async fn run(command: Command) -> Result<ExitCode> {
     let home = Home::find()?;
     match command {
         Command::Demo { once } => demo::run(&home, once).await?,
-        Command::Up => say!("everything is up:\n{}", home.up().await?.addresses()),
-        Command::Down { clean } => home.down(clean)?,
+        Command::Up => say!(
+            "everything is up:\n{}",
+            background::up(&home).await?.addresses()
+        ),
+        Command::Down { clean } => background::down(&home, clean)?,
         Command::Status => return status(&home).await,
         Command::Exec { command } => return Ok(home.exec(&command).await?.into()),
-        Command::Supervise => home.supervise().await?,
+        Command::Parts {
+            command: PartsCommand::Lock,
+        } => lock::refresh(&home::checkout()?, &home.fresh()?.folder)?,
+        Command::Supervise => background::supervise(&home).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// 0 only if all is up and ready.
-#[expect(clippy::print_stdout, reason = "addresses are what was asked for")]
+/// Succeeds only if every part is ready.
+#[expect(clippy::print_stdout, reason = "addresses and states are the result")]
 async fn status(home: &Home) -> Result<ExitCode> {
-    let stack = match home.status()? {
+    let stack = match background::status(home)? {
         Found::Nothing => {
             say!("nothing is up; `{} up` starts it", home::command());
             return Ok(ExitCode::FAILURE);
         }
         Found::NotReady => {
-            say!("the stack is starting or stopping; ask again in a moment");
+            say!("the stack is starting or stopping; try again in a moment");
             return Ok(ExitCode::FAILURE);
         }
         Found::Up(stack) => stack,
@@ -97,7 +116,7 @@ async fn status(home: &Home) -> Result<ExitCode> {
     println!("{}\n{}", stack.addresses(), lines.join("\n"));
     match (failing, warnings) {
         (0, 0) => say!("everything is up"),
-        (0, _) => say!("everything is up, with {warnings} worth a look"),
+        (0, _) => say!("everything is up, with {warnings} warnings"),
         _ => {
             say!(
                 "not everything is up; the logs are in {}",

@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use seen::{carried, event, facts, fell, kafka_time, settled_at};
 
+use crate::background::{self, Found};
 use crate::description::Description;
 use crate::home::command;
 use crate::say;
-use crate::session::{Found, Home};
+use crate::session::Home;
 use crate::stack::interrupted;
 use crate::topic::{self, Carried};
 
@@ -35,7 +36,7 @@ macro_rules! show {
 /// # Errors
 /// The first thing that is not as it should be.
 pub async fn run(home: &Home, once: bool) -> Result<()> {
-    match home.status()? {
+    match background::status(home)? {
         Found::Nothing => {}
         Found::NotReady => bail!(
             "the stack is just starting or stopping; try again in a moment, or stop it with `{} down`",

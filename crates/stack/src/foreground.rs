@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-use crate::process::die_with_parent;
+use crate::child::die_with_parent;
 
 /// How long a command may take to stop when it is asked to.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);

@@ -1,62 +1,21 @@
-//! Where everything lives, and as whom PostgreSQL runs.
+//! The folder of parts and state.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use nix::unistd::{Gid, Uid, User};
-use sha2::{Digest, Sha256};
 
-use crate::parts::hex;
+use crate::digest::sha256;
 use crate::say;
+use crate::unprivileged::Unprivileged;
 
-/// A user that PostgreSQL runs as, since it refuses to run as root.
-#[derive(Debug, Clone, Copy)]
-pub struct Unprivileged {
-    /// The user.
-    pub uid: Uid,
-    /// Its group.
-    pub gid: Gid,
-}
-
-impl Unprivileged {
-    /// Nobody in particular when the process is not root; else `postgres`, if there is such a user, or `nobody`.
-    ///
-    /// # Errors
-    /// If root has no other user to hand over to.
-    pub fn find() -> Result<Option<Self>> {
-        if !Uid::effective().is_root() {
-            return Ok(None);
-        }
-        let user = ["postgres", "nobody"]
-            .into_iter()
-            .find_map(|name| User::from_name(name).ok().flatten())
-            .context("PostgreSQL refuses to run as root, and there is neither a user postgres nor a user nobody")?;
-        let (uid, gid) = (user.uid, user.gid);
-        Ok(Some(Self { uid, gid }))
-    }
-
-    /// Whether this user can enter `folder`, found out by trying.
-    fn reaches(self, folder: &Path) -> bool {
-        Command::new("test")
-            .arg("-x")
-            .arg(folder)
-            .uid(self.uid.as_raw())
-            .gid(self.gid.as_raw())
-            .stdin(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    }
-}
-
-/// The folder that holds parts and state: `STACK_HOME`, else `.stack` at the top of the checkout, else `.stack` here.
-/// If PostgreSQL's user cannot enter it, one under `/var/tmp` that is named after it.
+/// The folder of parts and state, created if it is missing: `STACK_HOME`, or `.stack` at the top of the checkout, or
+/// `.stack` in the current folder. If PostgreSQL's user cannot enter it, a folder under `/var/tmp` with a name derived
+/// from its path.
 ///
 /// # Errors
-/// If no folder can be made.
+/// If it cannot be created, or the folder under `/var/tmp` is not root's own.
 pub fn find(unprivileged: Option<Unprivileged>) -> Result<PathBuf> {
     let wanted = match std::env::var_os("STACK_HOME") {
         Some(named) => PathBuf::from(named),
@@ -65,14 +24,13 @@ pub fn find(unprivileged: Option<Unprivileged>) -> Result<PathBuf> {
     make(&wanted)?;
     let wanted = wanted.canonicalize()?;
     match unprivileged {
-        Some(user) if !user.reaches(&wanted) => {
-            let digest = Sha256::digest(wanted.as_os_str().as_encoded_bytes());
-            let name = hex(&digest[..4]);
-            let outside = PathBuf::from(format!("/var/tmp/outbox-cdc-{name}"));
-            // Everybody may write to the folder above it: what stands there already must be root's own.
+        Some(user) if !user.enters(&wanted) => {
+            let digest = sha256(wanted.as_os_str().as_encoded_bytes());
+            let outside = PathBuf::from(format!("/var/tmp/outbox-cdc-{}", &digest[..8]));
+            // Every user may write to /var/tmp, so a folder that exists already must be root's own.
             if let Err(error) = DirBuilder::new().mode(0o755).create(&outside) {
                 let found = fs::symlink_metadata(&outside).with_context(|| {
-                    format!("cannot make the folder {}: {error}", outside.display())
+                    format!("cannot create the folder {}: {error}", outside.display())
                 })?;
                 ensure!(
                     found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0,
@@ -81,7 +39,7 @@ pub fn find(unprivileged: Option<Unprivileged>) -> Result<PathBuf> {
                 );
             }
             say!(
-                "{} is closed to the user that PostgreSQL runs as, so parts and state are in {}",
+                "PostgreSQL's user cannot enter {}; parts and state are in {}",
                 wanted.display(),
                 outside.display()
             );
@@ -91,26 +49,30 @@ pub fn find(unprivileged: Option<Unprivileged>) -> Result<PathBuf> {
     }
 }
 
-fn checkout() -> Result<PathBuf> {
-    let here = std::env::current_dir().context("the current folder is gone")?;
+/// The top of the checkout that the current folder is in, or the current folder.
+///
+/// # Errors
+/// If the current folder does not exist.
+pub(crate) fn checkout() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("the current folder does not exist")?;
     let top = here
         .ancestors()
         .find(|folder| folder.join("crates/stack/Cargo.toml").is_file());
     Ok(top.unwrap_or(&here).to_owned())
 }
 
-/// How whoever runs this starts it: `STACK_COMMAND`, else the script in the checkout.
+/// How hints name this program: `STACK_COMMAND`, or the script in the checkout.
 #[must_use]
 pub fn command() -> String {
     std::env::var("STACK_COMMAND").unwrap_or_else(|_| "./dev".to_owned())
 }
 
-/// Makes a folder that others may enter but not change.
+/// Creates a folder that other users may enter but not change.
 ///
 /// # Errors
-/// If it cannot be made.
+/// If it cannot be created.
 pub fn make(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)
         .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o755)))
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
+        .with_context(|| format!("cannot create the folder {}", folder.display()))
 }

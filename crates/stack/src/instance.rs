@@ -6,36 +6,51 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::future::join_all;
 use tokio::sync::watch;
 
-use crate::home::{self, Unprivileged};
+use crate::home;
 use crate::parts::Parts;
-use crate::process::{Pids, Running, Stage};
+use crate::process::{Pids, Running};
+use crate::program::Program;
 use crate::tls::Certificates;
+use crate::unprivileged::Unprivileged;
 
-/// What the parts of one stack share.
+/// The stages of stopping, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A service, or the reconciler.
+    Service,
+    /// Kafka Connect.
+    Connect,
+    /// Kafka.
+    Broker,
+    /// A database.
+    Database,
+}
+
+/// What the parts of one stack share. It starts and stops them.
 pub struct Instance {
-    /// Everything that belongs to it.
+    /// The folder of its data, logs and secrets.
     pub folder: PathBuf,
-    /// What it is made of.
+    /// The programs that it runs.
     pub parts: Parts,
     /// The user that PostgreSQL runs as, if this process is root.
     pub unprivileged: Option<Unprivileged>,
-    /// Made for tests and removed after them: any role may use any database.
+    /// Whether it is removed when it stops, as those of tests are. Any role may then use any database.
     pub ephemeral: bool,
-    /// The ids of the processes that run.
+    /// The process ids of its running parts.
     pub pids: Pids,
     running: Mutex<Vec<(Stage, Running)>>,
 }
 
 impl Instance {
-    /// Makes the folders.
+    /// Creates the folders, and the certificates of an ephemeral stack.
     ///
     /// # Errors
-    /// If they cannot be made.
-    pub fn make(
+    /// If they cannot be written.
+    pub fn create(
         folder: PathBuf,
         parts: Parts,
         unprivileged: Option<Unprivileged>,
@@ -66,11 +81,17 @@ impl Instance {
         Ok(instance)
     }
 
-    pub(crate) fn keep(&self, stage: Stage, part: Running) {
+    /// Starts a part, which [`Instance::stop`] stops in its stage.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(&self, program: Program, stage: Stage) -> Result<Running> {
+        let part = Running::start(program, Arc::clone(&self.pids))?;
         self.running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((stage, part));
+            .push((stage, part.clone()));
+        Ok(part)
     }
 
     /// Stops every part: services, Kafka Connect, the broker, the databases.
@@ -86,44 +107,55 @@ impl Instance {
         }
     }
 
-    /// One file a role, with its password.
+    /// The folder of passwords, one file per role.
     #[must_use]
     pub fn secrets(&self) -> PathBuf {
         self.folder.join("secrets")
     }
 
-    /// What its servers show to clients that want TLS; none where the stack is not for tests.
+    /// The certificates for TLS, which only an ephemeral stack has.
     #[must_use]
     pub fn certificates(&self) -> Option<Certificates> {
         let folder = self.folder.join("tls");
         self.ephemeral.then(|| Certificates::within(&folder))
     }
 
-    /// The passwords that Kafka Connect may read.
+    /// The folder of the passwords that Kafka Connect may read.
     #[must_use]
     pub fn connect_secrets(&self) -> PathBuf {
         self.secrets().join("connect")
     }
 
-    /// The connectors as declared, one file each.
+    /// Copies a role's password to where Kafka Connect may read it.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn share_with_connect(&self, role: &str) -> Result<()> {
+        let to = self.connect_secrets().join(role);
+        fs::copy(self.secrets().join(role), &to)
+            .with_context(|| format!("cannot write {}", to.display()))?;
+        Ok(())
+    }
+
+    /// The folder of the declared connectors, one file each.
     #[must_use]
     pub fn connectors(&self) -> PathBuf {
         self.run().join("connectors")
     }
 
-    /// One log a part.
+    /// The folder of the logs, one per part.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.folder.join("logs")
     }
 
-    /// Lock, description and generated settings.
+    /// The folder of lock, description and generated settings.
     #[must_use]
     pub fn run(&self) -> PathBuf {
         self.folder.join("run")
     }
 
-    /// The file that describes the stack while it runs.
+    /// The file with the running stack's [description](crate::description::Description).
     #[must_use]
     pub fn description(&self) -> PathBuf {
         self.run().join("stack.json")

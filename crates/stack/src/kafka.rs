@@ -1,6 +1,6 @@
-//! The broker and Kafka Connect: two JVMs over the same jars.
+//! The broker and Kafka Connect: two JVMs with the same jars.
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
-use crate::instance::Instance;
+use crate::instance::{Instance, Stage};
 use crate::parts::routes::{BROKER, LOG4J, ROUTES, WORKER};
 use crate::ports::Ports;
-use crate::postgres::{Temporary, secret, write_secret};
-use crate::process::{Running, Spec, Stage};
+use crate::program::Program;
+use crate::secret::{self, Temporary};
 use crate::tls::Certificates;
 
-/// 16 bytes in base64url, as Kafka wants it: `outbox-cdc-demo1`.
+/// The cluster id, 16 bytes in base64url: `outbox-cdc-demo1`.
 const CLUSTER: &str = "b3V0Ym94LWNkYy1kZW1vMQ";
 
-/// The user that clients over TLS log in as; the password is a file of that name beside those of the databases' roles.
+/// The user that clients over TLS log in as. The file of that name, beside those of the databases' roles, holds the
+/// password.
 pub const KAFKA_CLIENT: &str = "kafka_client";
 
-/// The JVM to use: that of `JAVA_HOME`, else the one on the path.
+/// The JVM: that of `JAVA_HOME`, or the one on the path.
 fn java() -> PathBuf {
     std::env::var_os("JAVA_HOME")
         .filter(|home| !home.is_empty())
@@ -31,18 +32,19 @@ fn java() -> PathBuf {
         )
 }
 
-fn spec(
+/// A program of Kafka's.
+fn program(
     instance: &Instance,
     name: &'static str,
     heap_mib: u32,
     main: &str,
     arguments: &[&str],
-) -> Result<Spec> {
+) -> Result<Program> {
     let log4j = instance.run().join("log4j2.properties");
     fs::write(&log4j, LOG4J)?;
-    let mut spec = Spec::new(name, java(), &instance.logs());
-    spec.arguments = [
-        // One small heap each, and no collector threads that two cores have no use for.
+    let mut program = Program::new(name, java(), &instance.logs());
+    program.arguments = [
+        // A small heap, and the serial collector: two cores have no use for collector threads.
         "-Xms128m",
         &format!("-Xmx{heap_mib}m"),
         "-XX:+UseSerialGC",
@@ -55,13 +57,13 @@ fn spec(
     .chain(arguments)
     .map(|&argument| argument.to_owned())
     .collect();
-    Ok(spec)
+    Ok(program)
 }
 
-/// Starts the broker, its storage made if there is none, and waits until it takes connections.
+/// Starts the broker and waits until it accepts connections. Formats its storage if that is missing.
 ///
 /// # Errors
-/// With the last lines of its log.
+/// If it does not become ready; the error holds the last lines of its log.
 pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
     let (logs, heap) = (instance.folder.join("kafka"), ROUTES.heap.broker_mib);
     let (client, internal, controller) =
@@ -86,21 +88,21 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
     if !logs.join("meta.properties").exists() {
         let mut arguments = format!("format\n-t\n{CLUSTER}\n-c\n{settings}\n--ignore-formatted\n");
         if ports.kafka_tls.is_some() {
-            let password = secret(&instance.secrets(), KAFKA_CLIENT)?;
+            let password = secret::password(&instance.secrets(), KAFKA_CLIENT)?;
             let user = format!("SCRAM-SHA-512=[name={KAFKA_CLIENT},password={password}]");
             writeln!(arguments, "--add-scram\n{user}")?;
         }
-        // From a file, one a line: a process list shows no password.
+        // Arguments from a file, one per line, keep the password out of the process list.
         let file = Temporary(instance.run().join("kafka-format"));
-        write_secret(&file.0, &arguments)?;
+        secret::write(&file.0, &arguments)?;
         let arguments = format!("@{}", file.0.display());
         let tool = "kafka.tools.StorageTool";
-        spec(instance, "kafka", heap, tool, &[&arguments])?
+        program(instance, "kafka", heap, tool, &[&arguments])?
             .run()
             .await?;
     }
-    let spec = spec(instance, "kafka", heap, "kafka.Kafka", &[&settings])?;
-    let running = Running::start(spec, Stage::Broker, instance)?;
+    let broker = program(instance, "kafka", heap, "kafka.Kafka", &[&settings])?;
+    let running = instance.start(broker, Stage::Broker)?;
     running
         .ready(async || {
             TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, client))).await?;
@@ -111,7 +113,7 @@ pub async fn start_broker(instance: &Instance, ports: &Ports) -> Result<()> {
 
 /// A worker of Kafka Connect.
 pub struct Worker<'a> {
-    /// Its group, of which its topics are named too.
+    /// Its group; the names of its topics begin with it.
     pub group: &'a str,
     /// The folder of the passwords that it may read.
     pub secrets: &'a Path,
@@ -119,8 +121,7 @@ pub struct Worker<'a> {
     pub exactly_once: bool,
 }
 
-/// What a further listener adds to the broker's settings, as in clusters that are not on loopback: TLS, and a password that
-/// Kafka does not store (SCRAM).
+/// What a further listener adds to the broker's settings: TLS and SCRAM, as a cluster beyond loopback has them.
 #[derive(Default)]
 struct Tls {
     listener: String,
@@ -146,10 +147,10 @@ impl Tls {
     }
 }
 
-/// Starts Kafka Connect, distributed, its offsets in Kafka, and waits until it takes requests.
+/// Starts a worker in distributed mode and waits until it answers requests.
 ///
 /// # Errors
-/// With the last lines of its log.
+/// If it does not become ready; the error holds the last lines of its log.
 pub async fn start_connect(
     instance: &Instance,
     ports: &Ports,
@@ -174,13 +175,13 @@ pub async fn start_connect(
     );
     fs::write(&settings, properties).context("cannot write the settings of Kafka Connect")?;
     let main = "org.apache.kafka.connect.cli.ConnectDistributed";
-    let spec = spec(
+    let connect = program(
         instance,
         "connect",
         ROUTES.heap.connect_mib,
         main,
         &[&settings.display().to_string()],
     )?;
-    let running = Running::start(spec, Stage::Connect, instance)?;
+    let running = instance.start(connect, Stage::Connect)?;
     running.ready(async || Ok(client.ready().await?)).await
 }

@@ -1,9 +1,14 @@
-//! The whole real stack on one machine: PostgreSQL, Kafka, Kafka Connect with Debezium and the three services, as
-//! processes. It is the demo, and what the end-to-end tests run against.
+//! The whole real stack as processes on one machine: PostgreSQL, Kafka, Kafka Connect with Debezium and the three
+//! services. The demo and the end-to-end tests run on it.
 
+pub mod background;
+mod child;
 pub mod command;
+pub mod context;
 pub mod demo;
 pub mod description;
+mod digest;
+pub mod folder;
 pub mod foreground;
 pub mod home;
 pub mod instance;
@@ -12,6 +17,8 @@ pub mod parts;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod program;
+mod secret;
 pub mod services;
 pub mod session;
 pub mod stack;
@@ -19,8 +26,9 @@ mod status;
 pub mod testing;
 pub mod tls;
 pub mod topic;
+pub mod unprivileged;
 
-/// Tells whoever sits before the terminal; standard output is for results.
+/// Prints a line about progress or an error on standard error; results go to standard output.
 #[macro_export]
 macro_rules! say {
     ($($what:tt)*) => {{

@@ -1,9 +1,9 @@
 //! A PostgreSQL server, its roles and its database.
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,67 +11,20 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
+use crate::context::Context;
 use crate::description::Database;
-use crate::home::Unprivileged;
-use crate::instance::Instance;
+use crate::instance::{Instance, Stage};
 use crate::parts::routes::ROUTES;
-use crate::process::{Running, Spec, Stage};
+use crate::program::Program;
+use crate::secret::{self, Temporary};
+use crate::unprivileged::give;
 
-/// How long what is left of a killed server may take to end.
-const OUTLIVED_WITHIN: Duration = Duration::from_secs(30);
-/// How often that is looked at.
+/// How long the processes of a killed server may take to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+/// How often they are looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The two sides of the flow, each with a database and roles of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Context {
-    /// Takes orders.
-    Order,
-    /// Keeps stock.
-    Inventory,
-}
-
-impl Context {
-    /// The name that roles, databases and connectors begin with.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Inventory => "inventory",
-        }
-    }
-
-    /// The roles of the context; the first one owns its database.
-    #[must_use]
-    pub fn roles(self) -> &'static [&'static str] {
-        match self {
-            Self::Order => &["order_owner", "order_service", "order_cdc", "order_keeper"],
-            Self::Inventory => &[
-                "inventory_owner",
-                "inventory_service",
-                "inventory_worker",
-                "inventory_cdc",
-                "inventory_keeper",
-            ],
-        }
-    }
-
-    fn roles_sql(self) -> &'static str {
-        match self {
-            Self::Order => include_str!("../../../migrations/order/roles.sql"),
-            Self::Inventory => include_str!("../../../migrations/inventory/roles.sql"),
-        }
-    }
-
-    fn part(self) -> &'static str {
-        match self {
-            Self::Order => "postgres-order",
-            Self::Inventory => "postgres-inventory",
-        }
-    }
-}
-
-/// A server to be started.
+/// The server of a context.
 pub struct Server<'a> {
     instance: &'a Instance,
     context: Context,
@@ -80,10 +33,10 @@ pub struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    /// The server of a context.
+    /// Describes it; [`Server::start`] starts it.
     #[must_use]
     pub fn new(instance: &'a Instance, context: Context, port: u16) -> Self {
-        let data = instance.folder.join(context.part());
+        let data = instance.folder.join(part(context));
         Self {
             instance,
             context,
@@ -107,35 +60,35 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Makes the data folder if there is none, starts the server, and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections. Initialises the data folder if it is missing.
     ///
     /// # Errors
-    /// With the last lines of its log.
+    /// If the server does not become ready; the error holds the last lines of its log.
     pub async fn start(&self) -> Result<()> {
-        self.outlive().await?;
+        self.await_predecessor().await?;
         if !self.data.exists() {
             self.initialise().await?;
         }
         self.configure()?;
-        let mut spec = self.spec("postgres");
-        spec.arguments = vec!["-D".to_owned(), self.data.display().to_string()];
-        // Fast: sessions are ended, nothing waits for clients.
-        spec.stop = Signal::SIGINT;
-        let running = Running::start(spec, Stage::Database, self.instance)?;
+        let mut server = self.program("postgres");
+        server.arguments = vec!["-D".to_owned(), self.data.display().to_string()];
+        // Fast shutdown: it ends sessions and waits for no client.
+        server.stop = Signal::SIGINT;
+        let running = self.instance.start(server, Stage::Database)?;
         let maintenance = self.maintenance();
         running
             .ready(async || Ok(maintenance.superuser().connect().await?.close().await?))
             .await
     }
 
-    /// Waits until nothing is left of an earlier server that was killed, and removes its `postmaster.pid`: PostgreSQL
-    /// takes even a zombie, which in a container may never be reaped, for a running server.
-    async fn outlive(&self) -> Result<()> {
-        let deadline = Instant::now() + OUTLIVED_WITHIN;
+    /// Waits until all processes of an earlier, killed server have ended, then removes its `postmaster.pid`. PostgreSQL
+    /// takes even a zombie for a running server, and in a container a zombie may never be reaped.
+    async fn await_predecessor(&self) -> Result<()> {
+        let deadline = Instant::now() + ENDS_WITHIN;
         while let Some(process) = process_in(&self.data) {
             ensure!(
                 Instant::now() < deadline,
-                "process {process} still works in {}; stop it and try again",
+                "process {process} still runs in {}; stop it and try again",
                 self.data.display()
             );
             tokio::time::sleep(LOOK).await;
@@ -153,15 +106,15 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn spec(&self, program: &str) -> Spec {
-        let program = self.instance.parts.postgres.join(program);
-        let mut spec = Spec::new(self.context.part(), program, &self.instance.logs());
-        spec.user = self.instance.unprivileged;
-        spec
+    fn program(&self, name: &str) -> Program {
+        let path = self.instance.parts.postgres.join(name);
+        let mut program = Program::new(part(self.context), path, &self.instance.logs());
+        program.user = self.instance.unprivileged;
+        program
     }
 
     async fn initialise(&self) -> Result<()> {
-        // initdb begins with the file by which a data folder is known, so it works elsewhere and is moved when done.
+        // An interrupted initdb leaves a folder that looks complete, so it works in another one, renamed when it is done.
         let fresh = self.data.with_extension("new");
         if fresh.exists() {
             fs::remove_dir_all(&fresh)?;
@@ -169,13 +122,16 @@ impl<'a> Server<'a> {
         fs::create_dir_all(&fresh)?;
         fs::set_permissions(&fresh, Permissions::from_mode(0o700))?;
         let user = self.instance.unprivileged;
-        own(&fresh, user)?;
-        // initdb reads it as the other user; it is gone before anybody can connect.
+        give(&fresh, user)?;
+        // initdb reads it as the unprivileged user; it is removed before the server accepts connections.
         let password = Temporary(self.data.with_extension("initial"));
-        write_secret(&password.0, &secret(&self.instance.secrets(), "postgres")?)?;
-        own(&password.0, user)?;
-        let mut spec = self.spec("initdb");
-        spec.arguments = [
+        secret::write(
+            &password.0,
+            &secret::password(&self.instance.secrets(), "postgres")?,
+        )?;
+        give(&password.0, user)?;
+        let mut initdb = self.program("initdb");
+        initdb.arguments = [
             "--pgdata",
             &fresh.display().to_string(),
             "--username=postgres",
@@ -188,16 +144,16 @@ impl<'a> Server<'a> {
         ]
         .map(str::to_owned)
         .to_vec();
-        spec.run().await?;
+        initdb.run().await?;
         fs::rename(&fresh, &self.data)
-            .with_context(|| format!("cannot make {}", self.data.display()))
+            .with_context(|| format!("cannot create {}", self.data.display()))
     }
 
     fn configure(&self) -> Result<()> {
         let port = self.port;
         let connections = if self.instance.ephemeral { 300 } else { 100 };
         let tls = if let Some(certificates) = self.instance.certificates() {
-            // PostgreSQL insists that the key is its own user's.
+            // PostgreSQL requires that the key belongs to its own user.
             for (from, name) in [
                 (certificates.server(), "server.crt"),
                 (certificates.server_key(), "server.key"),
@@ -206,7 +162,7 @@ impl<'a> Server<'a> {
                 let path = self.data.join(name);
                 fs::copy(&from, &path)
                     .with_context(|| format!("cannot copy {}", from.display()))?;
-                own(&path, self.instance.unprivileged)?;
+                give(&path, self.instance.unprivileged)?;
             }
             "ssl = on\nssl_ca_file = 'authority.crt'\n"
         } else {
@@ -219,7 +175,7 @@ impl<'a> Server<'a> {
         for (name, value) in &ROUTES.postgresql {
             writeln!(settings, "{name} = {value}")?;
         }
-        // Logical replication matches a database's own line: there is no line for `replication`.
+        // Logical replication matches the line of its database; `replication` names physical replication alone.
         let access = if self.instance.ephemeral {
             "host all all 127.0.0.1/32 scram-sha-256\n".to_owned()
         } else {
@@ -232,24 +188,24 @@ impl<'a> Server<'a> {
         for (name, text) in [("postgresql.conf", settings), ("pg_hba.conf", access)] {
             let path = self.data.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            own(&path, self.instance.unprivileged)?;
+            give(&path, self.instance.unprivileged)?;
         }
         Ok(())
     }
 
-    /// Makes the roles of `contexts`, each with the password in its file.
+    /// Creates the roles of `contexts`, each with the password in its file.
     ///
     /// # Errors
-    /// The database's.
-    pub async fn make_roles(&self, contexts: &[Context]) -> Result<()> {
+    /// If the server refuses.
+    pub async fn create_roles(&self, contexts: &[Context]) -> Result<()> {
         let mut connection = self.maintenance().superuser().connect().await?;
         for context in contexts {
             sqlx::raw_sql(context.roles_sql())
                 .execute(&mut connection)
                 .await?;
             for role in context.roles() {
-                let password = secret(&self.instance.secrets(), role)?;
-                // Neither a role nor a password of ours needs quoting: dead letters, digits, underscores.
+                let password = secret::password(&self.instance.secrets(), role)?;
+                // Neither needs quoting: roles and passwords consist of lowercase letters, digits and underscores.
                 let statement = format!("alter role {role} password '{password}'");
                 sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
                     .execute(&mut connection)
@@ -259,11 +215,11 @@ impl<'a> Server<'a> {
         Ok(connection.close().await?)
     }
 
-    /// Makes the context's database if there is none.
+    /// Creates the context's database if it is missing.
     ///
     /// # Errors
-    /// The database's.
-    pub async fn make_database(&self) -> Result<()> {
+    /// If the server refuses.
+    pub async fn create_database(&self) -> Result<()> {
         let mut connection = self.maintenance().superuser().connect().await?;
         let name = self.database().name;
         let exists: bool =
@@ -278,7 +234,15 @@ impl<'a> Server<'a> {
     }
 }
 
-/// A process that works in `folder`, as all of PostgreSQL's do in their data folder.
+/// The part's name.
+fn part(context: Context) -> &'static str {
+    match context {
+        Context::Order => "postgres-order",
+        Context::Inventory => "postgres-inventory",
+    }
+}
+
+/// A process whose current folder is `folder`, as that of each of a server's processes is its data folder.
 fn process_in(folder: &Path) -> Option<String> {
     let mut processes = fs::read_dir("/proc").ok()?.flatten();
     let process = processes.find(|process| {
@@ -287,10 +251,10 @@ fn process_in(folder: &Path) -> Option<String> {
     Some(process.file_name().to_string_lossy().into_owned())
 }
 
-/// Creates a database that its context's roles, and nobody else, may enter.
+/// Creates a database that only its context's roles may connect to.
 ///
 /// # Errors
-/// The database's.
+/// If the server refuses.
 pub async fn create(connection: &mut PgConnection, context: Context, name: &str) -> Result<()> {
     let (owner, roles) = (context.roles()[0], context.roles().join(", "));
     for statement in [
@@ -301,58 +265,6 @@ pub async fn create(connection: &mut PgConnection, context: Context, name: &str)
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
             .execute(&mut *connection)
             .await?;
-    }
-    Ok(())
-}
-
-/// The secret in the file `name`, made up if there is none.
-///
-/// # Errors
-/// If it can be neither read nor written.
-pub fn secret(folder: &Path, name: &str) -> Result<String> {
-    let path = folder.join(name);
-    if let Ok(secret) = fs::read_to_string(&path) {
-        return Ok(secret);
-    }
-    // Version 4 is 122 bits from the system's generator. Moved when whole: half a secret would be kept for ever.
-    let (secret, fresh) = (
-        uuid::Uuid::new_v4().simple().to_string(),
-        path.with_extension("new"),
-    );
-    write_secret(&fresh, &secret)?;
-    fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(secret)
-}
-
-/// A file that is gone when this is.
-pub(crate) struct Temporary(pub(crate) PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // It may never have been there.
-        drop(fs::remove_file(&self.0));
-    }
-}
-
-pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<()> {
-    fs::File::options()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(secret.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn own(path: &Path, user: Option<Unprivileged>) -> Result<()> {
-    if let Some(user) = user {
-        nix::unistd::chown(path, Some(user.uid), Some(user.gid)).with_context(|| {
-            format!(
-                "cannot give {} to the user that PostgreSQL runs as",
-                path.display()
-            )
-        })?;
     }
     Ok(())
 }

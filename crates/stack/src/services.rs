@@ -1,7 +1,7 @@
 //! The three services, known by their commands, settings and HTTP alone.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use tokio::process::Command;
 
 use crate::description::Description;
-use crate::instance::Instance;
-use crate::process::{Running, Spec, Stage};
+use crate::instance::{Instance, Stage};
+use crate::program::Program;
 
 /// How long a service may take to say whether it is ready.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -127,14 +127,11 @@ pub struct Topic {
 /// # Errors
 /// With the last lines of its log.
 pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> Result<()> {
-    let mut spec = Spec::new(
-        binary.name(),
-        stack.binaries.join(binary.name()),
-        &instance.logs(),
-    );
-    spec.arguments = vec!["serve".to_owned()];
-    spec.environment = binary.settings(stack);
-    let running = Running::start(spec, Stage::Service, instance)?;
+    let path = stack.binaries.join(binary.name());
+    let mut service = Program::new(binary.name(), path, &instance.logs());
+    service.arguments = vec!["serve".to_owned()];
+    service.environment = binary.settings(stack);
+    let running = instance.start(service, Stage::Service)?;
     let url = match binary {
         Binary::Order => &stack.order_url,
         Binary::Inventory => &stack.inventory_url,
@@ -233,21 +230,4 @@ pub fn binaries() -> Result<PathBuf> {
         folder
     }
     .to_owned())
-}
-
-/// The secret of a role that Kafka Connect uses lies in a folder that it may read.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn share_with_connect(instance: &Instance, role: &str) -> Result<()> {
-    let (from, to): (PathBuf, PathBuf) = (
-        instance.secrets().join(role),
-        instance.connect_secrets().join(role),
-    );
-    copy(&from, &to)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to).with_context(|| format!("cannot write {}", to.display()))?;
-    Ok(())
 }

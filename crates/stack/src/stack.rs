@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
+use crate::context::Context;
 use crate::description::Description;
-use crate::instance::Instance;
+use crate::instance::{Instance, Stage};
 use crate::ports::Ports;
-use crate::postgres::{Context, Server};
-use crate::process::{Running, Spec, Stage};
+use crate::postgres::Server;
+use crate::program::Program;
 use crate::services::{self, Binary};
 use crate::{kafka, say, topic};
 
@@ -116,9 +117,10 @@ impl Stack {
         } else {
             &[context]
         };
-        server.make_roles(roles).await?;
-        server.make_database().await?;
-        services::share_with_connect(&self.instance, &format!("{}_cdc", context.name()))?;
+        server.create_roles(roles).await?;
+        server.create_database().await?;
+        self.instance
+            .share_with_connect(&format!("{}_cdc", context.name()))?;
         self.say(&format!(
             "PostgreSQL with {} is ready",
             server.database().name
@@ -150,12 +152,9 @@ impl Stack {
     /// Starts the reconciler, which keeps the connectors as they are declared below.
     async fn reconciler(&self) -> Result<()> {
         let folder = &self.description.connectors;
-        let mut spec = Spec::new(
-            "reconciler",
-            self.description.binaries.join("connect"),
-            &self.instance.logs(),
-        );
-        spec.arguments = [
+        let path = self.description.binaries.join("connect");
+        let mut reconciler = Program::new("reconciler", path, &self.instance.logs());
+        reconciler.arguments = [
             "--url",
             &self.description.connect_url,
             "reconcile",
@@ -163,8 +162,9 @@ impl Stack {
         ]
         .map(str::to_owned)
         .to_vec();
-        // It has nothing to answer: its connectors show whether it works.
-        Running::start(spec, Stage::Service, &self.instance)?
+        // It answers no requests; the connectors' states show whether it works.
+        self.instance
+            .start(reconciler, Stage::Service)?
             .ready(async || Ok(()))
             .await
     }

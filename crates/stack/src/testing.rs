@@ -14,14 +14,14 @@ use nix::unistd::Pid;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OnceCell, oneshot};
 
+pub use crate::context::Context;
 pub use crate::description::{Database, Description};
-pub use crate::postgres::Context;
 pub use crate::services::Binary;
 
+use crate::child::die_with_parent;
 use crate::kafka;
 use crate::ports;
 use crate::postgres::{self, Server};
-use crate::process::die_with_parent;
 use crate::services;
 use crate::session::Home;
 
@@ -168,7 +168,7 @@ async fn server() -> Result<(Database, impl Sized)> {
     let server = Server::new(&instance, Context::Order, ports::free()?);
     server.start().await?;
     server
-        .make_roles(&[Context::Order, Context::Inventory])
+        .create_roles(&[Context::Order, Context::Inventory])
         .await?;
     let database = server.database();
     Ok((database, (instance, guard)))

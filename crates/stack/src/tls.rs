@@ -1,5 +1,5 @@
-//! The certificates of a test stack: an authority of its own, a certificate for `localhost`, one for a client, and an
-//! authority that nobody should trust.
+//! The certificates of a test stack: its own authority, a server certificate for `localhost`, a client certificate, and
+//! a second authority that clients must not trust.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::postgres::write_secret;
+use crate::secret;
 
-/// The name in the certificate of a client.
+/// The common name in the client certificate.
 pub const CLIENT: &str = "client";
 
-/// Files in PEM. The certificate holds the name `localhost` alone: whoever looks at names does not take it at 127.0.0.1.
+/// A folder of PEM files. The server certificate names only `localhost`, so a client that verifies names refuses it at
+/// 127.0.0.1.
 #[derive(Debug, Clone)]
 pub struct Certificates {
     folder: PathBuf,
 }
 
 impl Certificates {
-    /// Those in `folder`.
+    /// The certificates in `folder`.
     #[must_use]
     pub fn within(folder: &Path) -> Self {
         Self {
@@ -39,63 +40,63 @@ impl Certificates {
         self.folder.join("authority.pem")
     }
 
-    /// The certificate of an authority that has signed nothing.
+    /// The certificate of a second authority, which has signed no certificate.
     #[must_use]
     pub fn stranger(&self) -> PathBuf {
         self.folder.join("stranger.pem")
     }
 
-    /// The certificate for `localhost`.
+    /// The server certificate for `localhost`.
     #[must_use]
     pub fn server(&self) -> PathBuf {
         self.folder.join("server.pem")
     }
 
-    /// Its key.
+    /// The server certificate's key.
     #[must_use]
     pub fn server_key(&self) -> PathBuf {
         self.folder.join("server.key")
     }
 
-    /// Its key and itself in one file, as Kafka takes them.
+    /// The server's key and certificate in one file, as Kafka reads them.
     #[must_use]
     pub fn keystore(&self) -> PathBuf {
         self.folder.join("keystore.pem")
     }
 
-    /// The certificate of a client, [`CLIENT`].
+    /// The client certificate, of [`CLIENT`].
     #[must_use]
     pub fn client(&self) -> PathBuf {
         self.folder.join("client.pem")
     }
 
-    /// Its key.
+    /// The client certificate's key.
     #[must_use]
     pub fn client_key(&self) -> PathBuf {
         self.folder.join("client.key")
     }
 
-    /// Makes them, for this stack alone.
+    /// Generates all of them anew.
     ///
     /// # Errors
     /// If they cannot be written.
     pub fn make(&self) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
-        // One name for both: only its key tells the one from the other.
+        // Both have the same name; only their keys differ.
         let (authority, stranger) = (authority()?, authority()?);
         fs::write(self.authority(), authority.pem())?;
         fs::write(self.stranger(), stranger.pem())?;
         let (server, server_key) = certificate("localhost", &authority)?;
         fs::write(self.server(), &server)?;
-        write_secret(&self.server_key(), &server_key)?;
-        write_secret(&self.keystore(), &format!("{server_key}{server}"))?;
+        secret::write(&self.server_key(), &server_key)?;
+        secret::write(&self.keystore(), &format!("{server_key}{server}"))?;
         let (client, client_key) = certificate(CLIENT, &authority)?;
         fs::write(self.client(), &client)?;
-        write_secret(&self.client_key(), &client_key)
+        secret::write(&self.client_key(), &client_key)
     }
 }
 
-/// A certificate of `authority` for `name`, and its key.
+/// Issues a certificate for `name`; returns it with its key.
 fn certificate(name: &str, authority: &CertifiedIssuer<KeyPair>) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let mut certificate = CertificateParams::new(vec![name.to_owned()])?;

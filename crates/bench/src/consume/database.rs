@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use outbox::schema::{self, Part, Roles};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
-use stack::description;
-use stack::postgres::{self, Context};
+use stack::context::Context;
+use stack::{description, postgres};
 use uuid::Uuid;
 
 use super::events::Placed;

@@ -1,5 +1,5 @@
-//! The versions that are accepted of Kafka and PostgreSQL where they come from elsewhere: `accepted` in
-//! `parts/routes.json`, each range with its first version and the first one beyond it. Nix holds nixpkgs to the same.
+//! The versions of Kafka and PostgreSQL that are accepted from elsewhere: `accepted` in `parts/routes.json`, where each
+//! range has its first version and the first one beyond it. Nix checks nixpkgs against the same ranges.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -9,10 +9,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::Parts;
-use crate::process::die_with_parent;
+use crate::child::die_with_parent;
 
-/// The jar that every Kafka has, and that bears its version.
+/// The jar whose name holds Kafka's version.
 const JAR: &str = "kafka-clients-";
 
 #[derive(Debug, Deserialize)]
@@ -23,17 +22,17 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// Looks at what `parts` really are.
+    /// Checks the versions of Kafka's jars and PostgreSQL's programs in these folders.
     ///
     /// # Errors
-    /// What is there instead of what, and who named it.
-    pub(super) fn holds(&self, parts: &Parts) -> Result<()> {
-        kafka(&parts.kafka)
-            .and_then(|found| self.kafka.holds("Kafka", &found))
-            .with_context(|| named("STACK_KAFKA", &parts.kafka))?;
-        postgresql(&parts.postgres)
-            .and_then(|found| self.postgresql.holds("PostgreSQL", &found))
-            .with_context(|| named("STACK_POSTGRES", &parts.postgres))
+    /// If one is not accepted: the error names the version and the variable.
+    pub(super) fn check(&self, jars: &Path, programs: &Path) -> Result<()> {
+        kafka(jars)
+            .and_then(|found| self.kafka.check("Kafka", &found))
+            .with_context(|| named("STACK_KAFKA", jars))?;
+        postgresql(programs)
+            .and_then(|found| self.postgresql.check("PostgreSQL", &found))
+            .with_context(|| named("STACK_POSTGRES", programs))
     }
 }
 
@@ -44,12 +43,12 @@ fn named(variable: &str, folder: &Path) -> String {
     )
 }
 
-/// From a version on, and below another.
+/// From the first version, inclusive, to the second, exclusive.
 #[derive(Debug, Deserialize)]
 struct Range(Version, Version);
 
 impl Range {
-    fn holds(&self, part: &str, found: &Version) -> Result<()> {
+    fn check(&self, part: &str, found: &Version) -> Result<()> {
         let Self(first, beyond) = self;
         ensure!(
             first <= found && found < beyond,
@@ -59,13 +58,13 @@ impl Range {
     }
 }
 
-/// The numbers of a version; 5.0 is not below 5.
+/// The numbers of a version, compared one by one: 5.0 is not below 5.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 struct Version(Vec<u32>);
 
 impl Version {
-    /// What `text` begins with: candidates and snapshots count as what they are to become, `19beta1` as 19.
+    /// The version that `text` begins with. A pre-release counts as its release: `19beta1` is 19.
     fn leading(text: &str) -> Option<Self> {
         let end = text.find(|character: char| !character.is_ascii_digit() && character != '.');
         let numbers = text.get(..end.unwrap_or(text.len()))?.trim_end_matches('.');
@@ -80,7 +79,7 @@ impl TryFrom<String> for Version {
     fn try_from(text: String) -> Result<Self, String> {
         Self::leading(&text)
             .filter(|version| version.to_string() == text)
-            .ok_or_else(|| format!("{text:?} is no version"))
+            .ok_or_else(|| format!("{text:?} is not a version"))
     }
 }
 
@@ -91,7 +90,7 @@ impl Display for Version {
     }
 }
 
-/// By the names of the jars.
+/// Kafka's version, from the name of a jar.
 fn kafka(folder: &Path) -> Result<Version> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -100,10 +99,10 @@ fn kafka(folder: &Path) -> Result<Version> {
             return Ok(version);
         }
     }
-    bail!("there is no {JAR}VERSION.jar; it must be the folder with Kafka's jars")
+    bail!("it contains no {JAR}VERSION.jar; name the folder with Kafka's jars")
 }
 
-/// By its own word, as `postgres (PostgreSQL) 18.6`.
+/// PostgreSQL's version, from `postgres --version`: `postgres (PostgreSQL) 18.6`.
 fn postgresql(folder: &Path) -> Result<Version> {
     let program = folder.join("postgres");
     let mut command = Command::new(&program);
@@ -113,68 +112,18 @@ fn postgresql(folder: &Path) -> Result<Version> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    said.trim()
+    let printed = String::from_utf8_lossy(&output.stdout);
+    printed
+        .trim()
         .strip_prefix("postgres (PostgreSQL) ")
         .and_then(Version::leading)
-        .with_context(|| format!("{} does not say what it is: {said:?}", program.display()))
+        .with_context(|| {
+            format!(
+                "{} --version prints no version: {printed:?}",
+                program.display()
+            )
+        })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::POM;
-    use super::super::routes::ROUTES;
-    use super::*;
-
-    fn version(text: &str) -> Version {
-        Version::leading(text).unwrap()
-    }
-
-    #[test]
-    fn versions_within_the_range_are_accepted_and_no_others() {
-        let accepted = &ROUTES.accepted;
-        for (range, found, holds) in [
-            (&accepted.kafka, "4.1.9", false),
-            (&accepted.kafka, "4.2", true),
-            (&accepted.kafka, "4.2.1", true),
-            (&accepted.kafka, "4.10.0-SNAPSHOT.jar", true),
-            (&accepted.kafka, "5.0.0-rc1", false),
-            (&accepted.postgresql, "16.14", false),
-            (&accepted.postgresql, "17.0", true),
-            (&accepted.postgresql, "18.6 (Debian 18.6-1)", true),
-            (&accepted.postgresql, "19beta1", false),
-        ] {
-            assert_eq!(range.holds("it", &version(found)).is_ok(), holds, "{found}");
-        }
-    }
-
-    #[test]
-    fn what_is_refused_is_named_with_what_would_do() {
-        let error = ROUTES.accepted.kafka.holds("Kafka", &version("3.9.1"));
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "Kafka is 3.9.1, but must be 4.2 or later, and below 5"
-        );
-    }
-
-    #[test]
-    fn text_that_is_no_version_is_none() {
-        for text in ["", ".", "v4", "4..2", "99999999999"] {
-            assert_eq!(Version::leading(text), None, "{text}");
-        }
-        serde_json::from_str::<Version>(r#""4.2 or so""#).unwrap_err();
-    }
-
-    /// The parts that are pinned here are among those that are accepted from elsewhere.
-    #[test]
-    fn the_pinned_versions_are_accepted() {
-        let pinned = |name: &str| {
-            let (_, rest) = POM.split_once(&format!("<{name}.version>")).unwrap();
-            version(rest)
-        };
-        let accepted = &ROUTES.accepted;
-        accepted.kafka.holds("Kafka", &pinned("kafka")).unwrap();
-        let postgres = pinned("postgres");
-        accepted.postgresql.holds("PostgreSQL", &postgres).unwrap();
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! What the two ways to run have in common, so that nothing of it is written twice: `parts/routes.json` and the
-//! `.properties` files beside it. Rust reads them here; Nix reads the same files.
+//! The settings that both ways to run share: `parts/routes.json` and the `.properties` files beside it. Rust reads them
+//! here; Nix reads the same files.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -10,16 +10,17 @@ use serde::Deserialize;
 use super::accepted::Accepted;
 use crate::ports::Ports;
 
-/// The broker's settings that are the same wherever it runs.
+/// The broker's settings.
 pub(crate) const BROKER: &str = include_str!("../../parts/broker.properties");
-/// Those of a worker of Kafka Connect.
+/// The settings of a Kafka Connect worker.
 pub(crate) const WORKER: &str = include_str!("../../parts/worker.properties");
-/// How both log.
+/// The log configuration of both.
 pub(crate) const LOG4J: &str = include_str!("../../parts/log4j2.properties");
 
-/// What `routes.json` says. It is part of the program, so a mistake in it is one in the program, which the tests find.
+/// The contents of `routes.json`. The file is part of the program, so the tests find a mistake in it.
 pub(crate) static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../parts/routes.json")).expect("routes.json is as Routes")
+    serde_json::from_str(include_str!("../../parts/routes.json"))
+        .expect("routes.json has the form of Routes")
 });
 
 #[derive(Debug, Deserialize)]
@@ -31,7 +32,7 @@ pub(crate) struct Routes {
     pub(crate) accepted: Accepted,
 }
 
-/// The largest heaps of the two JVMs.
+/// The maximum heaps of the two JVMs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Heap {
@@ -39,7 +40,7 @@ pub(crate) struct Heap {
     pub(crate) connect_mib: u32,
 }
 
-/// A setting of a PostgreSQL server, shown as `postgresql.conf` has it.
+/// A setting of a PostgreSQL server; it is displayed in the syntax of `postgresql.conf`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Setting {
@@ -64,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Nix reads them with a parser of its own, which knows comments and `key=value` and nothing else of the format.
+    /// Nix reads them with a parser of its own, which knows only comments and `key=value`.
     #[test]
     fn shared_settings_are_plain_and_named_once() {
         for text in [BROKER, WORKER, LOG4J] {
@@ -73,15 +74,15 @@ mod tests {
                 let (key, value) = line.split_once('=').expect(line);
                 assert_eq!((key.trim(), value.trim()), (key, value), "{line}");
                 assert!(!value.is_empty() && !line.contains('\\'), "{line}");
-                assert_eq!(settings.insert(key, value), None, "{key} is there twice");
+                assert_eq!(settings.insert(key, value), None, "{key} occurs twice");
             }
             assert!(!settings.is_empty());
         }
     }
 
-    /// Each route adds what belongs to its machine.
+    /// Each way to run adds the settings of its machine.
     #[test]
-    fn shared_settings_name_nothing_of_a_machine() {
+    fn shared_settings_name_no_port_path_or_password() {
         let ports = serde_json::to_value(&ROUTES.ports).unwrap();
         let ports = ports
             .as_object()
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_shown_as_postgresql_reads_it() {
+    fn a_setting_is_displayed_as_postgresql_reads_it() {
         let settings: Vec<Setting> = serde_json::from_str(r#"["it's", false, 20]"#).unwrap();
         let shown: Vec<String> = settings.iter().map(Setting::to_string).collect();
         assert_eq!(shown, ["'it''s'", "off", "20"]);

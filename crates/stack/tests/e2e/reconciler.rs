@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use connect::{Client, Reconciler, State};
 use serde_json::{Map, Value, json};
-use stack::postgres::Context;
+use stack::context::Context;
 use stack::testing::{self, Binary};
 use uuid::Uuid;
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use stack::folder::Ephemeral;
 use stack::parts::Parts;
-use stack::session::{self, Ephemeral};
+use stack::session;
 use stack::testing::{self, Description};
 
 use crate::world::eventually;
