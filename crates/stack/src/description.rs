@@ -1,4 +1,4 @@
-//! What there is to know about a running stack, as a file that others read.
+//! The addresses, folders and credentials of a running stack, in a file that other processes read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,37 +14,38 @@ use crate::tls::Certificates;
 /// A running stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Description {
-    /// Where the Order Service is.
+    /// The Order Service's URL.
     pub order_url: String,
-    /// Where the Inventory Service is.
+    /// The Inventory Service's URL.
     pub inventory_url: String,
-    /// Where the Inventory Worker shows its health.
+    /// The URL of the Inventory Worker's health and metrics.
     pub worker_url: String,
-    /// Where Kafka Connect is.
+    /// The URL of Kafka Connect's REST interface.
     pub connect_url: String,
     /// Kafka's address for clients.
     pub kafka: String,
-    /// Kafka's address for clients over TLS that log in as [`KAFKA_CLIENT`](crate::kafka::KAFKA_CLIENT); for tests only.
+    /// Kafka's address for clients over TLS, which log in as [`KAFKA_CLIENT`](crate::kafka::KAFKA_CLIENT); only an
+    /// ephemeral stack has one.
     pub kafka_tls: Option<String>,
     /// The order context's database.
     pub order_db: Database,
     /// The inventory context's database.
     pub inventory_db: Database,
-    /// All ports.
+    /// Every port.
     pub ports: Ports,
     /// The folder of the services' binaries.
     pub binaries: PathBuf,
-    /// The folder that declares the connectors, one file each.
+    /// The folder of the declared connectors, one file each.
     pub connectors: PathBuf,
-    /// The folder of the logs, one a part.
+    /// The folder of the logs, one per part.
     pub logs: PathBuf,
-    /// The file that this is written in, anew whenever a part has been started again.
+    /// The file that holds this description. It is rewritten whenever a part is restarted.
     pub file: PathBuf,
-    /// The process of each part that runs.
+    /// The process id of each running part.
     pub pids: BTreeMap<String, u32>,
 }
 
-/// A database, and the folder with its roles' passwords.
+/// A database and the passwords of its roles.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Database {
     /// The server's host.
@@ -53,17 +54,17 @@ pub struct Database {
     pub port: u16,
     /// The database's name.
     pub name: String,
-    /// The folder with one file a role.
+    /// The folder of the passwords, one file per role.
     pub secrets: PathBuf,
-    /// The folder with the server's [certificates](Database::certificates), if it has some.
+    /// The folder of the server's [certificates](Database::certificates), if it has any.
     pub tls: Option<PathBuf>,
 }
 
 impl Database {
-    /// How to connect as `role`.
+    /// The options to connect as `role`.
     ///
     /// # Panics
-    /// If the role has no password file: the stack made one for each role.
+    /// If the role has no password file. The stack writes one for each role.
     #[must_use]
     pub fn options(&self, role: &str) -> PgConnectOptions {
         let path = self.secrets.join(role);
@@ -75,23 +76,23 @@ impl Database {
             .database(&self.name)
             .username(role)
             .password(&password)
-            // On loopback, as all parts of the stack do it.
+            // On loopback, as every part of the stack connects.
             .ssl_mode(PgSslMode::Disable)
     }
 
     /// The server's certificates.
     ///
     /// # Panics
-    /// If it has none: only those for tests do.
+    /// If it has none. Only an ephemeral stack has certificates.
     #[must_use]
     pub fn certificates(&self) -> Certificates {
         let Some(folder) = &self.tls else {
-            panic!("only the servers of tests have certificates");
+            panic!("only an ephemeral stack has certificates");
         };
         Certificates::within(folder)
     }
 
-    /// How to connect as the cluster's superuser.
+    /// The options to connect as the server's superuser.
     #[must_use]
     pub fn superuser(&self) -> PgConnectOptions {
         self.options("postgres")
@@ -99,17 +100,17 @@ impl Database {
 }
 
 impl Description {
-    /// Reads what [`Description::write`] has written.
+    /// Reads the file that [`Description::write`] writes.
     ///
     /// # Errors
     /// If the file is missing or broken.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&text)
-            .with_context(|| format!("{} is no description of a stack", path.display()))
+            .with_context(|| format!("{} is not the description of a stack", path.display()))
     }
 
-    /// Writes its file as a whole: a reader sees the old one or the new one.
+    /// Replaces its file: a reader sees the old contents or the new ones.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -120,7 +121,7 @@ impl Description {
             .with_context(|| format!("cannot write {}", self.file.display()))
     }
 
-    /// The addresses, for people.
+    /// The addresses, formatted for a terminal.
     #[must_use]
     pub fn addresses(&self) -> String {
         let Self {

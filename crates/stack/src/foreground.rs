@@ -1,4 +1,4 @@
-//! A command that somebody runs beside a stack.
+//! A command that runs in the foreground beside a stack.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,14 +12,14 @@ use tokio::process::Command;
 
 use crate::child::die_with_parent;
 
-/// How long a command may take to stop when it is asked to.
+/// How long a command may take to stop after SIGTERM.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs `command` and returns its exit code; when `interrupted` resolves first, the command and all that it started
-/// are stopped.
+/// Runs `command` and returns its exit code. When `interrupted` resolves first, it stops the command and every process
+/// of its group and returns 130.
 ///
 /// # Errors
-/// If it cannot be run.
+/// If the command cannot be run.
 pub async fn run(
     command: &[String],
     environment: &[(&str, &Path)],
@@ -46,7 +46,7 @@ pub async fn run(
         status = child.wait() => Some(status?),
         () = interrupted => None,
     };
-    // What it left behind, too.
+    // The signals go to its whole group.
     let signal = |signal| group.map(|group| kill(group, signal));
     let code = if let Some(status) = status {
         status

@@ -1,4 +1,4 @@
-//! The three services, known by their commands, settings and HTTP alone.
+//! The three services, used only through their commands, settings and HTTP.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::description::Description;
 use crate::instance::{Instance, Stage};
 use crate::program::Program;
 
-/// How long a service may take to say whether it is ready.
+/// How long a service may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A service's binary.
@@ -29,7 +29,7 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// The binary's name, and the part's.
+    /// The name of binary and part.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Binary {
         }
     }
 
-    /// Its settings for `stack`, as environment variables; secrets only as the files that hold them.
+    /// Its settings for `stack` as environment variables. Secrets are paths of the files that hold them.
     #[must_use]
     pub fn settings(self, stack: &Description) -> BTreeMap<String, String> {
         let (prefix, port, database, user) = match self {
@@ -64,7 +64,7 @@ impl Binary {
             ("DATABASE__PORT", database.port.to_string()),
             ("DATABASE__NAME", database.name.clone()),
             ("DATABASE__PASSWORD_FILE", secret(user)),
-            // On loopback, and alike whether the server has a certificate (in tests) or none.
+            // On loopback, with or without a server certificate.
             ("DATABASE__SSLMODE", "disable".to_owned()),
         ]);
         if self != Self::InventoryWorker {
@@ -78,7 +78,7 @@ impl Binary {
         settings.into_iter().map(named).collect()
     }
 
-    /// The further settings of the commands `migrate` and `connector`, which the running service never sees.
+    /// Its settings plus those of the commands `migrate` and `connector`, which the running service never gets.
     fn owner_settings(self, stack: &Description) -> BTreeMap<String, String> {
         let context = self.name();
         let prefix = context.to_uppercase();
@@ -109,7 +109,7 @@ pub struct Connector {
     pub topics: Vec<Topic>,
 }
 
-/// A topic as it is to be.
+/// A topic as declared.
 #[derive(Debug, Deserialize)]
 pub struct Topic {
     /// Its name.
@@ -118,14 +118,14 @@ pub struct Topic {
     pub partitions: i32,
     /// Replicas of each partition.
     pub replication_factor: i32,
-    /// Its settings, in Kafka's own words.
+    /// Its settings, by Kafka's names.
     pub config: BTreeMap<String, String>,
 }
 
 /// Starts a service and waits until it is ready.
 ///
 /// # Errors
-/// With the last lines of its log.
+/// If it does not become ready; the error holds the last lines of its log.
 pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> Result<()> {
     let path = stack.binaries.join(binary.name());
     let mut service = Program::new(binary.name(), path, &instance.logs());
@@ -140,7 +140,7 @@ pub async fn start(instance: &Instance, stack: &Description, binary: Binary) -> 
     running.ready(async || ready(url).await).await
 }
 
-/// Asks once whether the service at `url` is ready.
+/// Checks once that the service at `url` is ready.
 ///
 /// # Errors
 /// If it is not, or does not answer.
@@ -150,7 +150,7 @@ pub async fn ready(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the service at `url` is ready, and what it says about it.
+/// Whether the service at `url` is ready, and the text of its answer.
 ///
 /// # Errors
 /// If it does not answer.
@@ -172,10 +172,10 @@ pub async fn migrate(stack: &Description, binary: Binary) -> Result<()> {
     output(stack, binary, "migrate").await.map(drop)
 }
 
-/// Holds a context's database against what its outbox needs.
+/// Checks that a context's database has what its outbox needs.
 ///
 /// # Errors
-/// What the service's command says.
+/// If the service's command fails.
 pub async fn check_outbox(stack: &Description, binary: Binary) -> Result<()> {
     output(stack, binary, "check-outbox").await.map(drop)
 }
@@ -183,7 +183,7 @@ pub async fn check_outbox(stack: &Description, binary: Binary) -> Result<()> {
 /// The connector of a context's outbox.
 ///
 /// # Errors
-/// What the service's command says.
+/// If the service's command fails.
 pub async fn connector(stack: &Description, binary: Binary) -> Result<Connector> {
     let text = output(stack, binary, "connector").await?;
     serde_json::from_slice(&text)
@@ -214,16 +214,19 @@ async fn output(stack: &Description, binary: Binary, command: &str) -> Result<Ve
     Ok(output.stdout)
 }
 
-/// The folder of the services' binaries: `STACK_BINARIES`, else where this program is; a test's is one below.
+/// The folder of the services' binaries: `STACK_BINARIES`, or the folder of this program. A test's program is one folder
+/// deeper.
 ///
 /// # Errors
-/// If this program does not know where it is.
+/// If the path of this program is unknown.
 pub fn binaries() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("STACK_BINARIES") {
         return Ok(named.into());
     }
     let program = std::env::current_exe()?;
-    let folder = program.parent().context("this program is in no folder")?;
+    let folder = program
+        .parent()
+        .context("the path of this program has no folder")?;
     Ok(if folder.ends_with("deps") {
         folder.parent().unwrap_or(folder)
     } else {

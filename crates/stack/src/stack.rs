@@ -1,4 +1,4 @@
-//! The whole stack: brought up in parallel, kept, stopped in order.
+//! The whole stack: its parts start in parallel and stop in order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::program::Program;
 use crate::services::{self, Binary};
 use crate::{kafka, say, topic};
 
-/// How long a connector may take until it and its task run.
+/// How long a connector and its task may take to run.
 const CONNECTOR_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running stack.
@@ -27,10 +27,10 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Brings everything up; when `interrupted` resolves first, or something fails, all of it is stopped again.
+    /// Starts every part. If one fails, or `interrupted` resolves first, it stops all of them.
     ///
     /// # Errors
-    /// What failed, with the last lines of its log.
+    /// If a part does not become ready; the error holds the last lines of its log.
     pub async fn start(
         instance: Instance,
         ports: Ports,
@@ -71,7 +71,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// What there is to know about it.
+    /// Its addresses, folders and credentials.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
@@ -80,7 +80,7 @@ impl Stack {
     /// Stops everything: services, Kafka Connect, the broker, the databases.
     pub async fn stop(self) {
         self.instance.stop().await;
-        // Nobody finds a stack that is gone; the file may never have been there.
+        // A stack that is down has no description. The file may not exist, which is an error.
         drop(fs::remove_file(&self.description.file));
     }
 
@@ -110,7 +110,7 @@ impl Stack {
         };
         let server = Server::new(&self.instance, context, port);
         server.start().await?;
-        // A test may make a database of either context on either server.
+        // A test may create a database of either context on either server.
         let both = [Context::Order, Context::Inventory];
         let roles = if self.instance.ephemeral {
             &both[..]
@@ -149,7 +149,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts the reconciler, which keeps the connectors as they are declared below.
+    /// Starts the reconciler, which creates the connectors that [`Stack::connector`] declares.
     async fn reconciler(&self) -> Result<()> {
         let folder = &self.description.connectors;
         let path = self.description.binaries.join("connect");
@@ -182,7 +182,7 @@ impl Stack {
         loop {
             let why = match client.status(name).await {
                 Ok(status) if status.is_running() => break,
-                Ok(status) => status.failure().unwrap_or("not at work yet").to_owned(),
+                Ok(status) => status.failure().unwrap_or("not running yet").to_owned(),
                 Err(error) => error.to_string(),
             };
             if Instant::now() > deadline {
@@ -201,7 +201,7 @@ impl Stack {
         say!("  {:>5.1} s  {what}", self.began.elapsed().as_secs_f64());
     }
 
-    /// Keeps the description's file true while parts come and go.
+    /// Writes the description anew whenever a part's process changes.
     fn describe(&self) {
         let (mut pids, mut description) =
             (self.instance.pids.subscribe(), self.description.clone());

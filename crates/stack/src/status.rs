@@ -1,4 +1,4 @@
-//! What `status` tells: whether everything works, and what is worth a look.
+//! The states of the parts that `status` shows.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use serde::Deserialize;
 use crate::description::Description;
 use crate::services;
 
-/// How the parts of a stack are.
+/// The states of a stack's parts.
 pub(crate) struct Status {
-    /// One line a part.
+    /// One line per part, and one per detail.
     pub(crate) lines: Vec<String>,
-    /// Parts that do not work.
+    /// Parts that fail.
     pub(crate) failing: usize,
-    /// What is worth a look, though the parts work.
+    /// Warnings of parts that work.
     pub(crate) warnings: usize,
 }
 
-/// What a service says at `/health/ready`, as far as it is told here.
+/// The answer of a service at `/health/ready`, as far as `status` shows it.
 #[derive(Deserialize)]
 struct Readiness {
     checks: BTreeMap<String, Check>,
@@ -32,7 +32,7 @@ struct Check {
 }
 
 impl Status {
-    /// Asks the services and Kafka Connect, once each.
+    /// Asks the services and Kafka Connect once each.
     pub(crate) async fn of(stack: &Description) -> Self {
         let mut status = Self {
             lines: Vec::new(),
@@ -62,7 +62,7 @@ impl Status {
 
     fn service(&mut self, name: &str, ready: bool, text: &str) {
         let Ok(Readiness { checks }) = serde_json::from_str(text) else {
-            return self.fails(name, &format!("its readiness is not understood: {text}"));
+            return self.fails(name, &format!("unknown answer to /health/ready: {text}"));
         };
         if ready {
             self.lines.push(format!("  {name}: ready"));
@@ -102,22 +102,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_service_warns_of_is_told_and_what_is_unreadable_fails() {
+    fn warnings_are_counted_and_an_unreadable_answer_is_a_failure() {
         let mut status = Status {
             lines: Vec::new(),
             failing: 0,
             warnings: 0,
         };
         let text = r#"{"status":"ready","checks":{"database":{"state":"ok"},
-            "outbox":{"state":"warning","details":["nobody reads the slot"],"backlog":7}}}"#;
+            "outbox":{"state":"warning","details":["slot unread"],"backlog":7}}}"#;
         status.service("order", true, text);
         assert_eq!((status.failing, status.warnings), (0, 1));
         assert_eq!(
             status.lines,
-            [
-                "  order: ready",
-                "    warning: outbox: nobody reads the slot"
-            ]
+            ["  order: ready", "    warning: outbox: slot unread"]
         );
         status.service("inventory", true, "<html>");
         assert_eq!(status.failing, 1);

@@ -1,24 +1,23 @@
-//! Real parts for tests: a PostgreSQL with a database a test, or a whole stack for the tests of one process.
+//! Real parts for tests: a database per test, or a whole stack for the tests of one process.
 //!
-//! Both come from the stack that `OUTBOX_STACK` describes, if it is set (`stack exec` sets it); else this process
-//! starts its own, which ends with it.
+//! Both belong to the stack that `OUTBOX_STACK` describes, as `stack exec` sets it. Without it this process starts its
+//! own, which ends with it.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
+mod service;
+
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OnceCell, oneshot};
 
+pub use self::service::Service;
 pub use crate::context::Context;
 pub use crate::description::{Database, Description};
 pub use crate::services::Binary;
 
-use crate::child::die_with_parent;
 use crate::kafka;
 use crate::ports;
 use crate::postgres::{self, Server};
@@ -31,7 +30,7 @@ static POSTGRES: OnceCell<Database> = OnceCell::const_new();
 /// The whole stack.
 ///
 /// # Panics
-/// If it cannot be started: tests cannot go on without it.
+/// If it cannot be started.
 pub async fn stack() -> &'static Description {
     STACK
         .get_or_init(async || match described() {
@@ -50,10 +49,10 @@ pub async fn stack() -> &'static Description {
         .await
 }
 
-/// A fresh database of a context, owned by its owner, not yet migrated. It is gone with its server.
+/// A new database of a context, not migrated yet. It is removed with its server.
 ///
 /// # Panics
-/// If it cannot be made: a test cannot go on without it.
+/// If it cannot be created.
 pub async fn database(context: Context) -> Database {
     let server = match described() {
         Some(stack) => stack.order_db,
@@ -136,8 +135,8 @@ async fn lines(database: &Database, query: &'static str) -> Vec<String> {
         .unwrap_or_else(|error| panic!("the catalog cannot be read: {error}"))
 }
 
-/// A further Kafka Connect on the broker of `stack`, in a group of its own, that writes within Kafka's transactions;
-/// returns its address. It ends with this process.
+/// Starts a further Kafka Connect worker on the broker of `stack`, in its own group, with exactly-once support for
+/// sources; returns its URL. It ends with this process.
 ///
 /// # Panics
 /// If it cannot be started.
@@ -174,7 +173,7 @@ async fn server() -> Result<(Database, impl Sized)> {
     Ok((database, (instance, guard)))
 }
 
-/// Starts something on a thread that lives as long as this process: what it started dies with the thread.
+/// Starts something on a thread that lives as long as this process, because child processes die with their thread.
 async fn own<T, K>(start: impl AsyncFnOnce() -> Result<(T, K)> + Send + 'static) -> T
 where
     T: Send + 'static,
@@ -199,15 +198,15 @@ where
     });
     let started = receive
         .await
-        .context("the thread ended")
+        .context("the thread has ended")
         .and_then(|started| started);
     started.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// The services as they are in the tree; whoever described a stack (`OUTBOX_STACK`) or named binaries has built them.
+/// Builds the services, unless `OUTBOX_STACK` or `STACK_BINARIES` is set: then they are built already.
 ///
 /// # Errors
-/// If they do not build.
+/// If the build fails.
 pub fn build() -> Result<()> {
     let built = ["STACK_BINARIES", "OUTBOX_STACK"];
     if built.iter().any(|name| std::env::var_os(name).is_some()) {
@@ -227,10 +226,10 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// The process of a part, as it is now.
+/// The current process of a part.
 ///
 /// # Panics
-/// If the stack's description is gone.
+/// If the stack's description is missing.
 #[must_use]
 pub fn pid(stack: &Description, part: &str) -> Option<Pid> {
     let now = Description::read(&stack.file).unwrap_or_else(|error| panic!("{error:#}"));
@@ -238,121 +237,4 @@ pub fn pid(stack: &Description, part: &str) -> Option<Pid> {
         .get(part)
         .and_then(|id| i32::try_from(*id).ok())
         .map(Pid::from_raw)
-}
-
-/// A further instance of a service, beside those of the stack; killed when it is dropped.
-pub struct Service {
-    child: std::process::Child,
-    /// Where it serves HTTP.
-    pub url: String,
-    /// Its log.
-    pub log: PathBuf,
-}
-
-impl Service {
-    /// Starts it with settings of its own (variables without the service's prefix, such as `KAFKA__GROUP`) and waits
-    /// until it is ready.
-    ///
-    /// # Panics
-    /// If it does not become ready: with its log.
-    pub async fn start(stack: &Description, binary: Binary, settings: &[(&str, &str)]) -> Self {
-        let service =
-            Self::spawn(stack, binary, settings).unwrap_or_else(|error| panic!("{error:#}"));
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
-        while let Err(error) = services::ready(&service.url).await {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{error:#}\n{}",
-                std::fs::read_to_string(&service.log).unwrap_or_default()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        service
-    }
-
-    /// Starts it and does not wait.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub fn spawn(stack: &Description, binary: Binary, settings: &[(&str, &str)]) -> Result<Self> {
-        Self::spawn_under(&[], stack, binary, settings)
-    }
-
-    /// Starts it with further variables in its environment, and does not wait.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub fn spawn_under(
-        environment: &[(&str, &OsStr)],
-        stack: &Description,
-        binary: Binary,
-        settings: &[(&str, &str)],
-    ) -> Result<Self> {
-        let port = ports::free()?;
-        let log = stack.logs.join(format!("{}-{port}.log", binary.name()));
-        let output = std::fs::File::create(&log)?;
-        let prefix = binary.name().to_uppercase().replace('-', "_");
-        let mut command = Command::new(stack.binaries.join(binary.name()));
-        command
-            .arg("serve")
-            .envs(binary.settings(stack))
-            .env(
-                format!("{prefix}__HTTP__LISTEN"),
-                format!("127.0.0.1:{port}"),
-            )
-            .envs(
-                settings
-                    .iter()
-                    .map(|(key, value)| (format!("{prefix}__{key}"), value)),
-            )
-            .envs(environment.iter().copied())
-            .stdout(output.try_clone()?)
-            .stderr(output);
-        // With the test's thread, at the latest.
-        die_with_parent(&mut command);
-        let child = command.spawn().context("cannot run the service")?;
-        let url = format!("http://127.0.0.1:{port}");
-        Ok(Self { child, url, log })
-    }
-
-    /// Its process.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// How it ended, if it has.
-    ///
-    /// # Panics
-    /// If that cannot be known.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        (self.child.try_wait()).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// Sends a signal.
-    ///
-    /// # Panics
-    /// If the process is gone.
-    pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).unwrap_or_else(|error| panic!("{error}"));
-        kill(Pid::from_raw(id), signal).unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    /// Asks it to stop and waits for its end.
-    ///
-    /// # Panics
-    /// If it is gone already.
-    #[must_use]
-    pub fn terminate(mut self) -> ExitStatus {
-        self.signal(Signal::SIGTERM);
-        self.child.wait().unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }

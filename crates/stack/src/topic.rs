@@ -1,4 +1,4 @@
-//! Topics: created as declared, and what they carry, read from outside.
+//! Topics: created as declared, read as any consumer reads them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::services::Topic;
 /// How long Kafka may take for one answer.
 const WAIT: Duration = Duration::from_secs(15);
 
-/// Creates the topics that are not there yet.
+/// Creates the topics that do not exist.
 ///
 /// # Errors
 /// If Kafka refuses, or does not answer.
@@ -46,7 +46,7 @@ pub async fn create(kafka: &str, topics: &[Topic]) -> Result<()> {
     Ok(())
 }
 
-/// A message on a topic.
+/// A message of a topic.
 #[derive(Debug, Clone)]
 pub struct Carried {
     /// Its partition.
@@ -72,7 +72,7 @@ impl Carried {
     }
 }
 
-/// The messages on `topic` since a time in milliseconds (0: all of them), in order within each partition.
+/// The messages of `topic` since a time in milliseconds (0 for all), in order within each partition.
 ///
 /// # Errors
 /// If the topic does not exist, or Kafka does not answer.
@@ -96,7 +96,7 @@ pub fn since(kafka: &str, topic: &str, millis: i64) -> Result<Vec<Carried>> {
     let mut carried = Vec::new();
     while !unread.is_empty() {
         let message = match consumer.poll(WAIT).context("Kafka does not answer")? {
-            // Not the last offset: a transaction's end has one too, and is no message.
+            // The last offset would not do: it may be a transaction marker, which is not a message.
             Err(KafkaError::PartitionEOF(partition)) => {
                 unread.remove(&partition);
                 continue;
@@ -127,7 +127,7 @@ pub fn since(kafka: &str, topic: &str, millis: i64) -> Result<Vec<Carried>> {
     Ok(carried)
 }
 
-/// How many offsets of `topic` hold something: messages, and transactions' ends.
+/// The number of offsets in `topic`: messages and transaction markers.
 ///
 /// # Errors
 /// If the topic does not exist, or Kafka does not answer.
