@@ -1,4 +1,4 @@
-//! What waits, waits outside: memory stays flat however long the backlog is, and polling never waits for the database.
+//! A backlog waits in Kafka: memory stays flat however long it is, and polling never waits for the database.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,35 +16,35 @@ use stack::testing::{Binary, Service, pid};
 use stack::topic;
 use uuid::Uuid;
 
-use crate::hostile::memory;
+use crate::world::memory::memory;
 use crate::world::{World, eventually};
 
 const PRICE: i32 = 7;
-/// How long the database stands still.
+/// How long the database stalls.
 const STALL: Duration = Duration::from_secs(30);
-/// How long a service may take to show what it is to show.
+/// How long a service may take to show something.
 const WITHIN: Duration = Duration::from_secs(60);
-/// How often group and memory are looked at. A rebalance takes longer: members hear of it by their heartbeats, one a
+/// How often group and memory are sampled. A rebalance takes longer, since members learn of it by heartbeats, one per
 /// second.
 const LOOK: Duration = Duration::from_millis(100);
-/// The backlog of the default run; that of the long one has a million.
+/// The backlog of the default run. The long run has a million messages.
 const BACKLOG: i32 = 50_000;
-/// The most memory that a service may ever have, in kB, however long the backlog. Of this, a debug build takes 22 MB before
-/// any message; draining takes 5 MB more, for at most 1,500 messages in flight and in the buffer, 256 KiB that librdkafka has
-/// fetched, and as much that it fetches, each message with a structure of its own as large as itself. A buffer without
-/// bounds takes 40 MB more for the backlog of the default run.
+/// The maximum memory of a service in kB, however long the backlog. A debug build takes 22 MB before any message. Draining
+/// takes 5 MB more: at most 1,500 messages in flight and in the buffer, 256 KiB that librdkafka has fetched and as much that
+/// it fetches, each message with a structure as large as itself. An unbounded buffer would take 40 MB more for the backlog of
+/// the default run.
 const MEMORY: u64 = 34 * 1024;
-/// The most that it may grow by when partitions come to it whose messages have to wait, in kB. Half of the default run's
-/// backlog takes 20 MB.
-const COMES: u64 = 6 * 1024;
+/// The maximum growth in kB when partitions with waiting messages are assigned. Half of the default run's backlog would take
+/// 20 MB.
+const GROWTH: u64 = 6 * 1024;
 
-/// A server that stands still with all of its processes: connections stay open, the kernel takes new ones, nothing
-/// answers. It goes on when this is dropped.
+/// A server with all of its processes stopped: connections stay open, the kernel accepts new ones, none gets an answer.
+/// Dropping this continues them.
 struct Stalled(Vec<Pid>);
 
 impl Stalled {
     fn new(postmaster: Pid) -> Self {
-        // First, so that it has no further children.
+        // The postmaster first, so that it starts no further processes.
         kill(postmaster, Signal::SIGSTOP).unwrap();
         let mut stalled = Self(vec![postmaster]);
         let children = format!("/proc/{postmaster}/task/{postmaster}/children");
@@ -66,7 +66,7 @@ impl Drop for Stalled {
     }
 }
 
-/// A consumer group as the broker knows it: its state, and what each member holds.
+/// A consumer group as the broker knows it: its state and each member's assignment.
 type Group = (String, BTreeSet<(String, Vec<u8>)>);
 
 fn group(client: &BaseConsumer, name: &str) -> Group {
@@ -81,7 +81,7 @@ fn group(client: &BaseConsumer, name: &str) -> Group {
     (group.state().to_owned(), members.collect())
 }
 
-/// All that the worker's group has been until it is `over`.
+/// Every state of the worker's group until `over` is set.
 async fn groups(kafka: &str, over: &AtomicBool) -> BTreeSet<Group> {
     let client = ClientConfig::new()
         .set("bootstrap.servers", kafka)
@@ -99,7 +99,7 @@ async fn groups(kafka: &str, over: &AtomicBool) -> BTreeSet<Group> {
 #[tokio::test]
 async fn a_database_that_stalls_for_half_a_minute_causes_no_rebalance_and_loses_nothing() {
     let world = World::alone().await;
-    // It loses its partitions, should polling wait for the database; and few messages are enough to fill its buffer.
+    // If polling waited for the database, it would lose its partitions. A small batch fills its buffer soon.
     let impatient = [
         ("KAFKA__PROPERTIES__MAX_POLL_INTERVAL_MS", "12000"),
         ("KAFKA__MAX_BATCH", "50"),
@@ -134,15 +134,17 @@ async fn a_database_that_stalls_for_half_a_minute_causes_no_rebalance_and_loses_
         let stalled = Stalled::new(pid(world.stack, "postgres-inventory").unwrap());
         let from = Instant::now();
         for url in workers {
-            eventually(STALL, "it is unready, and says why", async || {
-                match world.readiness(url).await {
+            eventually(
+                STALL,
+                "it is unready and names the database",
+                async || match world.readiness(url).await {
                     (503, body) if body["checks"]["database"]["state"] == "failing" => Ok(()),
                     other => Err(format!("{other:?}")),
-                }
-            })
+                },
+            )
             .await;
         }
-        eventually(STALL, "reading rests", async || {
+        eventually(STALL, "reading is paused", async || {
             let (_, body) = world.readiness(&impatient.url).await;
             match &body["checks"]["listener"] {
                 shown if shown["paused"] == true => Ok(()),
@@ -179,14 +181,14 @@ async fn memory_stays_flat_with_a_backlog() {
     memory_stays_flat(BACKLOG).await;
 }
 
-/// `cargo test -- --ignored`, or `./dev test --long`.
+/// Run by `./dev test --long`, or `cargo test -- --ignored`.
 #[tokio::test]
 #[ignore = "takes minutes"]
 async fn memory_stays_flat_with_a_backlog_of_a_million_messages() {
     memory_stays_flat(1_000_000).await;
 }
 
-/// Orders for one piece each, stored with their events at once.
+/// Stores orders for one piece each and their events in one statement.
 async fn place_at_once(world: &World, product: Uuid, count: i32) {
     sqlx::query(
         "with placed as (
@@ -208,7 +210,7 @@ async fn place_at_once(world: &World, product: Uuid, count: i32) {
     .unwrap();
 }
 
-/// Has a backlog gather in Kafka while the database holds the workers up; they go on once that is rolled back.
+/// Builds up a backlog in Kafka while a transaction blocks the workers. Rolling it back releases them.
 async fn backlog_waits(
     world: &World,
     product: Uuid,
@@ -230,11 +232,11 @@ async fn backlog_waits(
     holder
 }
 
-/// A service's memory, each time it was looked at.
+/// The samples of a service's memory in kB.
 struct Memory {
     part: &'static str,
     process: u32,
-    looks: Vec<u64>,
+    samples: Vec<u64>,
 }
 
 impl Memory {
@@ -244,32 +246,34 @@ impl Memory {
         Self {
             part,
             process,
-            looks: vec![memory(process)],
+            samples: vec![memory(process)],
         }
     }
 
-    fn look(&mut self) {
-        self.looks.push(memory(self.process));
+    fn sample(&mut self) {
+        self.samples.push(memory(self.process));
     }
 }
 
-/// A backlog gathers while the database holds the worker up; then the worker and the order service drain it.
+/// A backlog builds up while the database blocks the worker; then the worker and the order service drain it.
 async fn memory_stays_flat(backlog: i32) {
     let world = World::alone().await;
     let product = world.product(PRICE, backlog).await;
     let mut services = ["inventory-worker", "order"].map(|part| Memory::of(&world, part));
-    let holder = backlog_waits(&world, product, backlog, || services[0].look()).await;
+    let holder = backlog_waits(&world, product, backlog, || services[0].sample()).await;
     let worker = &world.stack.worker_url;
     let paused = |shown: &Value| shown["paused"] == true && shown["retrying"] == "transient";
-    world.shows(worker, "listener", "it rests", paused).await;
-    services[0].look();
-    let held = services[0].looks.len();
+    world
+        .shows(worker, "listener", "it is paused", paused)
+        .await;
+    services[0].sample();
+    let held = services[0].samples.len();
 
     holder.rollback().await.unwrap();
     let (from, mut left, mut halves) = (Instant::now(), backlog, [held, 1]);
     while left > 0 {
         tokio::time::sleep(LOOK).await;
-        services.iter_mut().for_each(Memory::look);
+        services.iter_mut().for_each(Memory::sample);
         left = sqlx::query_scalar(
             "select count(*)::integer from orders where product_id = $1 and status = 'pending'",
         )
@@ -278,37 +282,37 @@ async fn memory_stays_flat(backlog: i32) {
         .await
         .unwrap();
         if left > backlog / 2 {
-            halves = services.each_ref().map(|service| service.looks.len());
+            halves = services.each_ref().map(|service| service.samples.len());
         }
         assert!(from.elapsed() < 20 * WITHIN, "{left} orders are left");
     }
     println!(
         "{backlog} orders settled after {:.1?}; {} kB at most while held",
         from.elapsed(),
-        services[0].looks[..held].iter().max().unwrap()
+        services[0].samples[..held].iter().max().unwrap()
     );
     for (service, half) in services.iter().zip(halves) {
-        let (first, second) = service.looks.split_at(half);
+        let (first, second) = service.samples.split_at(half);
         let most = |looks: &[u64]| looks.iter().copied().max().unwrap();
         let (part, first, second) = (service.part, most(first), most(second));
         println!(
             "{part}: {} kB before, {first} kB at most until half of them were settled, {second} kB after",
-            service.looks[0]
+            service.samples[0]
         );
         assert!(first.max(second) < MEMORY, "{part}");
         assert!(second <= first + first / 10, "{part} grows");
     }
     world.adopt_all().await;
     world.invariant_holds().await;
-    // Other tests read the topics from their beginning.
+    // Other tests read the topics from the beginning.
     for topic in ["order", "reservation"] {
         world.lose_messages(topic).await;
     }
 }
 
-/// What else waits in partitions that come to a worker while its reading rests is left with Kafka.
+/// Back-pressure holds for newly assigned partitions too.
 #[tokio::test]
-async fn partitions_that_come_during_a_pause_wait_outside() {
+async fn partitions_assigned_during_a_pause_wait_in_kafka() {
     let world = World::alone().await;
     let first = &world.stack.worker_url;
     let second = Service::start(world.stack, Binary::InventoryWorker, &[]).await;
@@ -323,9 +327,9 @@ async fn partitions_that_come_during_a_pause_wait_outside() {
     let retries = |shown: &Value| shown["retries"].as_u64().unwrap();
     let (_, body) = world.readiness(first).await;
     let before = retries(&body["checks"]["listener"]);
-    // The first try may have been one of few messages, the second takes more from the buffer.
-    let rests = |shown: &Value| shown["paused"] == true && retries(shown) >= before + 2;
-    world.shows(first, "listener", "it rests", rests).await;
+    // The first try may be one of few messages; the second takes more from the buffer.
+    let paused = |shown: &Value| shown["paused"] == true && retries(shown) >= before + 2;
+    world.shows(first, "listener", "it is paused", paused).await;
     let mut memory = Memory::of(&world, "inventory-worker");
     second.signal(Signal::SIGKILL);
     let all = |shown: &Value| shown["partitions"] == 6 && shown["paused"] == true;
@@ -334,9 +338,9 @@ async fn partitions_that_come_during_a_pause_wait_outside() {
         .await;
     let (_, body) = world.readiness(first).await;
     let before = retries(&body["checks"]["listener"]);
-    // Time enough to read everything.
+    // Two more tries take long enough to read everything.
     eventually(WITHIN, "it tries twice more", async || {
-        memory.look();
+        memory.sample();
         let (_, body) = world.readiness(first).await;
         match &body["checks"]["listener"] {
             shown if retries(shown) >= before + 2 => Ok(()),
@@ -344,15 +348,15 @@ async fn partitions_that_come_during_a_pause_wait_outside() {
         }
     })
     .await;
-    let grown = memory.looks.iter().max().unwrap() - memory.looks[0];
-    println!("{grown} kB more, of {} kB", memory.looks[0]);
-    assert!(grown < COMES, "{grown} kB more");
+    let grown = memory.samples.iter().max().unwrap() - memory.samples[0];
+    println!("{grown} kB more, of {} kB", memory.samples[0]);
+    assert!(grown < GROWTH, "{grown} kB more");
 
     holder.rollback().await.unwrap();
     let orders = world.adopt_all().await;
     world.all_settled(5 * WITHIN, &orders).await;
     world.invariant_holds().await;
-    // Other tests read the topics from their beginning.
+    // Other tests read the topics from the beginning.
     for topic in ["order", "reservation"] {
         world.lose_messages(topic).await;
     }

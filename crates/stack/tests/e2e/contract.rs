@@ -1,10 +1,11 @@
-//! The original demo's contract, row by row, through the public interface (DESIGN, section 2).
+//! The original demo's contract, through the public interface.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::world::kafka::original_envelope;
 use crate::world::{World, eventually};
 
 #[tokio::test]
@@ -116,16 +117,16 @@ async fn missing_and_out_of_range_values_are_400_and_every_one_is_named() {
 }
 
 #[tokio::test]
-async fn an_unknown_order_is_404_and_what_is_no_uuid_is_400() {
+async fn an_unknown_order_is_404_and_an_invalid_uuid_is_400() {
     let world = World::new().await;
     assert_eq!(world.show(&Uuid::now_v7().to_string()).await.0, 404);
     assert_eq!(world.show("laptop").await.0, 400);
     world.still_flows().await;
 }
 
-/// No test touches them: each makes products of its own.
+/// Other tests create products of their own and leave these alone.
 #[tokio::test]
-async fn the_original_demos_products_are_there() {
+async fn the_original_demos_products_exist() {
     let world = World::new().await;
     let url = format!("{}/products", world.stack.inventory_url);
     let products: Vec<Value> = world
@@ -137,7 +138,7 @@ async fn the_original_demos_products_are_there() {
         .json()
         .await
         .unwrap();
-    let seeded = [
+    let expected = [
         (
             "550e8400-e29b-41d4-a716-446655440000",
             "Laptop Pro",
@@ -187,14 +188,14 @@ async fn the_original_demos_products_are_there() {
             45,
         ),
     ];
-    for (id, name, stock, price) in seeded {
+    for (id, name, stock, price) in expected {
         let product = json!({ "id": id, "name": name, "stock": stock, "price": price });
         assert!(products.contains(&product), "{product}");
     }
     world.still_flows().await;
 }
 
-/// The outbox table and the message are what the original demo documents.
+/// The original demo documents both table and message.
 #[tokio::test]
 async fn the_outbox_row_becomes_the_message_by_the_documented_mapping() {
     let world = World::new().await;
@@ -224,8 +225,7 @@ async fn the_outbox_row_becomes_the_message_by_the_documented_mapping() {
     world.invariant_holds().await;
 }
 
-/// The original demo's own envelope, as its Debezium wrote it, from a foreign producer: with an `id` header or without, keyed
-/// or not, however often it comes.
+/// The envelope is the one that the original demo's Debezium wrote, with and without an `id` header and a key.
 #[tokio::test]
 async fn the_original_demos_envelope_is_applied_once_however_often_it_comes() {
     let world = World::new().await;
@@ -234,7 +234,7 @@ async fn the_original_demos_envelope_is_applied_once_however_often_it_comes() {
         let (event, order) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
         let payload = json!({ "event_id": event, "order_id": order, "item_id": product, "quantity": 2,
             "estimated_price": 10, "placed_at": "2026-01-02T03:04:05.123456789Z" });
-        let value = seed_envelope(&payload);
+        let value = original_envelope(&payload);
         let headers: &[(&str, &str)] = if with_header { &[("id", &event)] } else { &[] };
         let key = keyed.then_some(order.as_str());
         for _ in 0..3 {
@@ -263,7 +263,7 @@ async fn the_original_demos_envelope_is_applied_once_however_often_it_comes() {
             },
         )
         .await;
-        // A later message of the same partition, settled too, shows that the repetitions have been passed.
+        // An order that is placed later and settled shows that the worker has read the repetitions.
         world
             .settled(world.place(world.product(1, 1).await, 1, 1).await)
             .await;
@@ -276,19 +276,7 @@ async fn the_original_demos_envelope_is_applied_once_however_often_it_comes() {
     world.invariant_holds().await;
 }
 
-/// What the router of the original demo writes: `JsonConverter` with schemas, id nowhere but in the payload.
-pub(crate) fn seed_envelope(payload: &Value) -> String {
-    json!({
-        "schema": { "type": "struct", "optional": false, "fields": [
-            { "type": "string", "optional": false, "name": "io.debezium.data.Json", "version": 1, "field": "payload" },
-            { "type": "string", "optional": true, "field": "event_type" }
-        ] },
-        "payload": { "payload": payload.to_string(), "event_type": "order.placed" }
-    })
-    .to_string()
-}
-
-/// Garbage lands in `dead_letter`, whole, and the next order flows.
+/// A dead letter holds the whole message.
 #[tokio::test]
 async fn garbage_is_dead_lettered_and_the_next_order_flows() {
     let world = World::new().await;
@@ -301,9 +289,9 @@ async fn garbage_is_dead_lettered_and_the_next_order_flows() {
             "estimated_price": 1, "placed_at": "2026-01-02T03:04:05Z" })
         .to_string()
     };
-    let nothing = placed(0);
+    let zero = placed(0);
     let typed = [("event_type", "order.placed")];
-    // A dead letter holds its key back, so each has its own.
+    // A dead letter blocks its key, so each message has its own.
     let keys = [0, 1, 2].map(|number| format!("{mark} {number}"));
     world
         .produce("order", Some(&keys[0]), Some(not_json.as_bytes()), &typed)
@@ -318,7 +306,7 @@ async fn garbage_is_dead_lettered_and_the_next_order_flows() {
         )
         .await;
     world
-        .produce("order", Some(&keys[2]), Some(nothing.as_bytes()), &typed)
+        .produce("order", Some(&keys[2]), Some(zero.as_bytes()), &typed)
         .await;
     let stray = json!({ "event_id": Uuid::now_v7(), "order_id": order, "product_id": order, "reason": "product_not_found" });
     let stray = stray.to_string();
@@ -350,7 +338,7 @@ async fn garbage_is_dead_lettered_and_the_next_order_flows() {
         (
             &world.inventory_db,
             "order",
-            &nothing,
+            &zero,
             "poison",
             "quantity is 0",
         ),

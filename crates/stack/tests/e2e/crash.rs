@@ -1,4 +1,4 @@
-//! Faults in mid-flow.
+//! Workers that are killed or abort in mid-flow.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -7,21 +7,21 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use stack::testing::{Binary, Service, pid};
 
-use crate::dead_letters::PRICE;
+use crate::world::dead_letters::PRICE;
 use crate::world::{World, eventually};
 
-/// How often the worker is killed: within its transaction, and as it is about to commit, by turns.
+/// How often the worker is killed: by turns in its transaction and around its commit.
 const KILLS: usize = 6;
 
 #[tokio::test]
-async fn a_worker_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice() {
+async fn a_worker_that_is_killed_repeatedly_loses_nothing_and_applies_nothing_twice() {
     let world = World::new().await;
     let products = [
         world.product(9, 1_000_000).await,
         world.product(9, 50).await,
     ];
     for round in 1..=KILLS {
-        // Whoever holds a product's row holds the worker within its transaction.
+        // The lock of the products' rows blocks the worker in its transaction.
         let mut holder = world.hold(&products).await;
         let mut orders = Vec::new();
         for product in products {
@@ -31,7 +31,7 @@ async fn a_worker_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
 
         let worker = pid(world.stack, "inventory-worker").expect("the worker runs");
         if round % 2 == 0 {
-            // On its way to the commit, before it, or just after.
+            // Before, during or just after the commit.
             holder.rollback().await.unwrap();
             kill(worker, Signal::SIGKILL).unwrap();
         } else {
@@ -53,9 +53,9 @@ async fn a_worker_that_is_killed_again_and_again_loses_nothing_and_does_nothing_
     world.invariant_holds().await;
 }
 
-/// Every step of a batch, and of a dead letter that is tried again, by their names in `crates/outbox/src/listener/failpoint.rs`;
-/// the second time, so that the worker holds its partitions by an epoch where it can. What comes after the dead letters, in a batch
-/// that has some, and between the parts of one that failed.
+/// Every step of a batch and of a dead letter's retry, by its name in `crates/outbox/src/listener/failpoint.rs`. `:2` aborts
+/// the second time, when the worker has claimed its epochs. `A,B` aborts at B after A: in a batch with dead letters, and
+/// between the parts of a failed one.
 const STEPS: [&str; 12] = [
     "Received",
     "Begun:2",
@@ -72,7 +72,7 @@ const STEPS: [&str; 12] = [
 ];
 
 #[tokio::test]
-async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
+async fn a_worker_that_dies_at_any_step_loses_nothing_and_applies_nothing_twice() {
     let world = World::new().await;
     let product = world.product(PRICE, 1_500).await;
     let mut all_followed = Vec::new();
@@ -81,13 +81,13 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
             &[("OUTBOX_FAILPOINT", step.as_ref())],
             world.stack,
             Binary::InventoryWorker,
-            // It is missed after 6 s, the least that a broker takes.
+            // The broker's minimum.
             &[("KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "6000")],
         )
         .unwrap();
         eventually(Duration::from_secs(60), "it holds partitions", async || {
             if dies.ended().is_some() {
-                // By another test's messages.
+                // Another test's messages have triggered it.
                 return Ok(());
             }
             let shown = world
@@ -112,25 +112,25 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_does_nothing_twice() {
         let mut followed = Vec::new();
         eventually(Duration::from_secs(60), step, async || {
             if writes_dead_letters {
-                // Of several keys: the other worker has partitions, too.
+                // Of several keys, since the other worker has partitions too.
                 let sent = [(); 4].map(|()| world.send_poison_and_followers(product));
                 followed.extend(futures::future::join_all(sent).await);
             }
             if tries_dead_letters {
                 // The other worker may be faster.
-                all_followed.extend(world.dead_letters_are_due(product).await);
+                all_followed.extend(world.retryable_dead_letters(product).await);
             }
             orders.extend(world.place_many(300, product, PRICE).await);
             unsettled = world.unsettled(&orders).await;
             status = dies.ended();
-            status.map(drop).ok_or_else(|| "it lives".to_owned())
+            status.map(drop).ok_or_else(|| "it still runs".to_owned())
         })
         .await;
         assert!(unsettled >= 100, "{step}: only {unsettled} are unsettled");
         assert_eq!(
             status.and_then(|status| status.signal()),
             Some(Signal::SIGABRT as i32),
-            "it died where it was told to: {step}"
+            "it aborted at the failpoint: {step}"
         );
         let from = Instant::now();
         world.all_settled(Duration::from_secs(90), &orders).await;

@@ -1,8 +1,7 @@
-//! Clients that are slow, huge, broken, silent or gone, many at once and more than there are connections for, while
-//! others place orders.
+//! Slow, huge, broken, silent and vanishing clients, more of them than the service takes connections, while others place
+//! orders.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,19 +15,20 @@ use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
 use crate::world::World;
+use crate::world::memory::memory;
 
 const PRICE: i32 = 6;
-/// Hostile clients of each kind at the same time; all kinds together are more than [`CONNECTIONS`].
+/// Concurrent hostile clients of each kind; all kinds together exceed [`CONNECTIONS`].
 const EACH: usize = 40;
-/// Connections that the service takes at the same time.
+/// Connections that the service accepts concurrently.
 const CONNECTIONS: &str = "200";
-/// Clients that place orders meanwhile, every other one by a fresh connection for each.
+/// Clients that place orders meanwhile; every other one opens a connection per order.
 const HONEST: usize = 8;
-/// The time in which a hostile client must have lost its connection: the service's own limits are 1 s and 4 s.
+/// The time after which no hostile client may have its connection. The service's own limits are 1 s and 4 s.
 const CLOSED: Duration = Duration::from_secs(20);
-/// The time in which an honest order must be answered, on a machine that is busy with all this.
+/// The time within which an honest order must be answered on the busy machine.
 const ANSWERED: Duration = Duration::from_secs(8);
-/// The most memory that the service may ever have, in kB.
+/// The maximum memory of the service in kB.
 const MEMORY: u64 = 64 * 1024;
 const PACE: Duration = Duration::from_millis(50);
 
@@ -46,7 +46,7 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     let service = Service::start(world.stack, Binary::Order, &settings).await;
     let wanted = world.product(PRICE, 1_000_000).await;
     let coveted = world.product(PRICE, 1_000_000).await;
-    // Its connections to the database stand before it has little time for them.
+    // It opens its database connections before the attack takes its time.
     let health = format!("{}/health/ready", service.url);
     join_all((0..2 * HONEST).map(|_| world.http.get(&health).send())).await;
     let before = memory(service.id());
@@ -97,11 +97,7 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     for ((attack, status), count) in seen {
         println!("{attack:?}: {count} x {status}");
     }
-    assert_eq!(
-        world.stored(coveted).await,
-        0,
-        "nothing of theirs is stored"
-    );
+    assert_eq!(world.stored(coveted).await, 0, "no hostile order is stored");
 
     let mut times: Vec<Duration> = orders.into_iter().flatten().collect();
     times.sort();
@@ -118,8 +114,8 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     world.invariant_holds().await;
 }
 
-/// Places one order after the other as long as the hostile ones are there, each of which must be taken; looks at the
-/// service's health between them. Returns how long each took.
+/// Places orders one after the other until `over` is set, and checks the service's health between them; each order must be
+/// accepted. Returns the time of each.
 async fn place_orders(
     world: &World,
     url: &str,
@@ -147,23 +143,13 @@ async fn place_orders(
         world.adopt(placed["id"].as_str().unwrap().parse().unwrap());
         let health = client.get(format!("{url}/health/ready")).send();
         assert_eq!(health.await.unwrap().status(), 200);
-        // Each is checked at the end: hundreds are enough.
+        // Each is checked at the end, so hundreds are enough.
         tokio::time::sleep(PACE / 2).await;
     }
     times
 }
 
-/// The resident memory of a process in kB.
-pub(crate) fn memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// The status of every answer in what a client was sent.
+/// The statuses of all answers that a client received.
 fn statuses(answer: &str) -> Vec<u16> {
     answer
         .split("HTTP/1.1 ")
@@ -172,7 +158,7 @@ fn statuses(answer: &str) -> Vec<u16> {
         .collect()
 }
 
-/// What a hostile client does.
+/// The behaviour of a hostile client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Attack {
     Silent,
@@ -205,17 +191,17 @@ impl Attack {
 
     fn clients(self) -> usize {
         match self {
-            // Each has the service work for a thousand answers until the kernel holds no more of them.
+            // Each makes the service compute a thousand answers before the kernel's buffers are full.
             Self::NeverReading => EACH / 4,
             _ => EACH,
         }
     }
 
-    /// Attacks until the service closes the connection, or the client goes; returns what it was answered.
+    /// Attacks until the service closes the connection or the client leaves; returns the answers.
     async fn run(self, address: SocketAddr, product: Uuid, number: usize) -> String {
         let attack = async {
             let mut client = connect(address).await;
-            // An order that would be taken, were it not cut short by one byte.
+            // The service would accept this order if it were not one byte short.
             let order = json!({ "product_id": product, "estimated_price": PRICE, "quantity": 1 });
             let (order, mut got) = (order.to_string(), Vec::new());
             let (mut read, mut write) = client.split();
@@ -224,7 +210,7 @@ impl Attack {
                 writing.await;
                 return String::new();
             }
-            // It may be reset: then what had come stays.
+            // After a reset, the bytes received before it count.
             tokio::select! {
                 _ = read.read_to_end(&mut got) => {}
                 () = async { writing.await; std::future::pending().await } => {}
@@ -236,7 +222,7 @@ impl Attack {
             .unwrap_or_else(|_| panic!("{self:?} still has its connection after {CLOSED:?}"))
     }
 
-    /// Writes until it is done, or the connection is closed.
+    /// Writes until it is done or the connection is closed.
     async fn write(self, to: &mut WriteHalf<'_>, order: &str, number: usize) {
         let head = |length: usize| {
             format!("POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
@@ -269,7 +255,7 @@ impl Attack {
             Self::Broken => {
                 let request = BROKEN[number % BROKEN.len()].replace("{order}", order);
                 let _ = send(to, &request, 1, None).await;
-                // Some are answered and may go on; they do not.
+                // Some are answered and could continue; they do not.
                 let _ = to.shutdown().await;
             }
             Self::Garbage => {
@@ -307,14 +293,14 @@ const BROKEN: [&str; 10] = [
     "POST /orders HTTP/1.1\r\nhost: x\r\n\0: y\r\n\r\n{order}",
 ];
 
-/// A connection whose receiving side takes little, so that one who does not read is noticed early.
+/// Connects with a small receive buffer, so that a client that does not read is noticed early.
 async fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(address).await.unwrap()
 }
 
-/// Writes `text` so many times, with a pause after each.
+/// Writes `text` `times` times, with a pause after each.
 async fn send(
     to: &mut WriteHalf<'_>,
     text: &str,

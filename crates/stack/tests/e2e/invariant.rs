@@ -1,4 +1,4 @@
-//! What must hold at the end of every test, over sets of ids, never counts.
+//! The invariant that holds at the end of every test. It compares sets of ids, never counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::world::{World, eventually};
 
-/// How long everything may take to settle, faults included.
+/// How long all orders may take to be settled, faults included.
 const SETTLED: Duration = Duration::from_secs(120);
 
 impl World {
-    /// An order of this test flows, and the invariant holds: the end of a test that is about something else.
+    /// Places an order and asserts its outcome and the invariant: the end of a test without orders of its own.
     pub(crate) async fn still_flows(&self) {
         let product = self.product(5, 5).await;
         let settled = self.settled(self.place(product, 5, 1).await).await;
@@ -20,10 +20,14 @@ impl World {
         self.invariant_holds().await;
     }
 
-    /// Waits until every order of this test is settled, then asserts, over exactly these orders: each has its
-    /// `order.placed`, which Kafka carries and the inventory's inbox has settled; each has exactly one decision and
-    /// one outcome, which Kafka carries and the order's inbox has settled; status and decision agree; an order's
-    /// messages came in the order of its outbox rows; stock fell by exactly what was confirmed; nothing is below zero; the slots are drained.
+    /// Waits until every order of this test is settled, then asserts for exactly these orders:
+    ///
+    /// - each has one `order.placed`, which Kafka carries and inventory's inbox has settled;
+    /// - each has one decision and one outcome event, which Kafka carries and order's inbox has settled;
+    /// - its status is the decision;
+    /// - its messages are in the order of its outbox rows;
+    /// - each stock fell by exactly the confirmed quantities and is not below zero;
+    /// - the slots are drained.
     pub(crate) async fn invariant_holds(&self) {
         let orders = self.orders();
         assert!(!orders.is_empty(), "a test without orders proves nothing");
@@ -106,7 +110,7 @@ async fn pending(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Vec<Uuid> {
     .unwrap()
 }
 
-/// The ids of the events published about each order.
+/// The ids of each order's events, in the order of their outbox rows.
 async fn events(
     pool: &PgPool,
     aggregate: &str,
@@ -142,9 +146,10 @@ async fn inbox(pool: &PgPool, listener: &str, ids: &BTreeSet<Uuid>) -> BTreeSet<
     ids.into_iter().collect()
 }
 
-type Dispositions = BTreeMap<Uuid, (bool, Option<String>)>;
+/// For each order, whether it is confirmed, and the reason if not.
+type Outcomes = BTreeMap<Uuid, (bool, Option<String>)>;
 
-async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Dispositions {
+async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Outcomes {
     let rows: Vec<(Uuid, bool, Option<String>)> =
         sqlx::query_as("select id, status = 'confirmed', reason from orders where id = any($1)")
             .bind(orders.iter().copied().collect::<Vec<_>>())
@@ -156,7 +161,7 @@ async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Dispositions {
         .collect()
 }
 
-async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Dispositions {
+async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Outcomes {
     let rows: Vec<(Uuid, bool, Option<String>)> = sqlx::query_as(
         "select order_id, reason is null, reason from reservations where order_id = any($1)",
     )
@@ -169,13 +174,13 @@ async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Dispositions {
         .collect()
 }
 
-/// Up to where the log is written now.
+/// The current position of the write-ahead log.
 async fn position(pool: &PgPool) -> String {
     let position = sqlx::query_scalar("select pg_current_wal_lsn()::text");
     position.fetch_one(pool).await.unwrap()
 }
 
-/// Everything that was written up to `position` has been confirmed by the connector.
+/// Waits until the connector has confirmed the write-ahead log up to `position`.
 async fn slot_drained(pool: &PgPool, position: &str) {
     eventually(
         Duration::from_secs(60),

@@ -2,7 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests fail by panicking, and print what they measured"
+    reason = "tests fail by panicking and print their measurements"
 )]
 
 mod bounded;
@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod dead_letters;
 mod faults;
+mod flow;
 mod hostile;
 mod invariant;
 mod observability;
@@ -19,6 +20,8 @@ mod reconciler;
 mod retention;
 mod rolled_back;
 mod services;
+mod slot;
+mod takeover;
 mod throughput;
 mod tls;
 mod world;

@@ -1,4 +1,4 @@
-//! Readiness and numbers tell the truth: what is away, behind or lost has a name, and orders are accepted all the same.
+//! Readiness and metrics: a stopped, lagging or lost part is named, and orders are accepted all the same.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
@@ -9,74 +9,11 @@ use stack::testing::{Binary, Service};
 
 use crate::world::{World, eventually};
 
+/// How long a service may take to show something.
 const WITHIN: Duration = Duration::from_secs(40);
 
-impl World {
-    /// What a service says of its readiness: status and body.
-    pub(crate) async fn readiness(&self, url: &str) -> (u16, Value) {
-        let answer = self
-            .http
-            .get(format!("{url}/health/ready"))
-            .send()
-            .await
-            .unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
-    }
-
-    /// Waits until a service's check holds.
-    pub(crate) async fn shows(
-        &self,
-        url: &str,
-        check: &str,
-        what: &str,
-        holds: impl Fn(&Value) -> bool,
-    ) {
-        eventually(WITHIN, what, async || {
-            let (status, body) = self.readiness(url).await;
-            if status != 200 {
-                return Err(body.to_string());
-            }
-            let shown = &body["checks"][check];
-            if holds(shown) {
-                Ok(())
-            } else {
-                Err(shown.to_string())
-            }
-        })
-        .await;
-    }
-
-    /// Waits until a service warns, and says so in these words.
-    pub(crate) async fn warns(&self, url: &str, check: &str, words: &str) {
-        let warns = |shown: &Value| {
-            shown["state"] == "warning" && shown["details"].to_string().contains(words)
-        };
-        self.shows(url, check, words, warns).await;
-    }
-
-    async fn is_well(&self, url: &str, check: &str) {
-        self.shows(url, check, "it is well", |shown| shown["state"] == "ok")
-            .await;
-    }
-
-    /// One of a service's numbers, by its name and labels.
-    pub(crate) async fn number(&self, url: &str, name: &str) -> Option<f64> {
-        let text = self
-            .http
-            .get(format!("{url}/metrics"))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    }
-}
-
 #[tokio::test]
-async fn an_order_service_is_ready_while_its_connector_is_away_and_says_what_is() {
+async fn an_order_service_stays_ready_and_warns_while_its_connector_is_stopped() {
     let world = World::alone().await;
     let settings = [
         ("WARNINGS__SLOT_UNREAD_S", "2"),
@@ -85,12 +22,9 @@ async fn an_order_service_is_ready_while_its_connector_is_away_and_says_what_is(
     ];
     let watching = Service::start(world.stack, Binary::Order, &settings).await;
     world
-        .shows(
-            &watching.url,
-            "outbox",
-            "it knows where the slot is",
-            |shown| shown["backlog"] == 0,
-        )
+        .shows(&watching.url, "outbox", "it has read the slot", |shown| {
+            shown["backlog"] == 0
+        })
         .await;
     let client = connect::Client::new(&world.stack.connect_url).unwrap();
     client.stop("order-outbox").await.unwrap();
@@ -110,7 +44,7 @@ async fn an_order_service_is_ready_while_its_connector_is_away_and_says_what_is(
         ("orders_overdue", 100.0),
     ] {
         assert_eq!(
-            world.number(&watching.url, name).await,
+            world.metric(&watching.url, name).await,
             Some(expected),
             "{name}"
         );
@@ -123,9 +57,9 @@ async fn an_order_service_is_ready_while_its_connector_is_away_and_says_what_is(
 }
 
 #[tokio::test]
-async fn a_service_that_reaches_no_kafka_is_ready_and_says_so() {
+async fn a_service_that_reaches_no_kafka_stays_ready_and_warns() {
     let world = World::new().await;
-    // Nobody listens at the port of nothing.
+    // No process listens at this port.
     let settings = [("KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")];
     let cut_off = Service::start(world.stack, Binary::Order, &settings).await;
     world
@@ -137,7 +71,7 @@ async fn a_service_that_reaches_no_kafka_is_ready_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_makes_unready() {
+async fn a_service_without_its_database_is_unready() {
     let world = World::alone().await;
     let set = async |statement: &'static str| {
         sqlx::query(statement)
@@ -145,7 +79,7 @@ async fn a_database_that_is_away_makes_unready() {
             .await
             .unwrap();
     };
-    // To the service it is the same whether the server is gone or lets nobody in.
+    // For the service, a server that refuses it is like one that is down.
     set("alter role inventory_service nologin").await;
     set("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'inventory_service'").await;
     eventually(
@@ -158,7 +92,7 @@ async fn a_database_that_is_away_makes_unready() {
     )
     .await;
     set("alter role inventory_service login").await;
-    eventually(WITHIN, "and ready again", async || {
+    eventually(WITHIN, "it is ready again", async || {
         match world.readiness(&world.stack.inventory_url).await {
             (200, _) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -169,7 +103,7 @@ async fn a_database_that_is_away_makes_unready() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_held_shows_what_waits_and_why() {
+async fn a_blocked_worker_shows_its_lag_and_the_reason() {
     let world = World::alone().await;
     let product = world.product(5, 200).await;
     let mut holder = world.hold(&[product]).await;
@@ -177,18 +111,21 @@ async fn a_worker_that_is_held_shows_what_waits_and_why() {
     world.worker_is_held(&mut holder, &orders).await;
     let worker = &world.stack.worker_url;
     world
-        .shows(worker, "listener", "its lag is what waits", |shown| {
-            shown["lag"] == 120
-        })
+        .shows(
+            worker,
+            "listener",
+            "its lag counts the waiting orders",
+            |shown| shown["lag"] == 120,
+        )
         .await;
     // Its lock time-out is 5 s.
     world.warns(worker, "listener", "a batch is retried").await;
     let retries = "outbox_listener_retries_total{listener=\"inventory-worker\"}";
-    assert!(world.number(worker, retries).await >= Some(1.0));
+    assert!(world.metric(worker, retries).await >= Some(1.0));
     holder.rollback().await.unwrap();
     world.is_well(worker, "listener").await;
     world
-        .shows(worker, "listener", "nothing waits", |shown| {
+        .shows(worker, "listener", "no order waits", |shown| {
             shown["lag"] == 0
         })
         .await;
@@ -198,14 +135,14 @@ async fn a_worker_that_is_held_shows_what_waits_and_why() {
         "outbox_listener_transaction_seconds_count",
     ] {
         let name = format!("{histogram}{{listener=\"inventory-worker\"}}");
-        assert!(world.number(worker, &name).await >= Some(1.0), "{name}");
+        assert!(world.metric(worker, &name).await >= Some(1.0), "{name}");
     }
     world.invariant_holds().await;
 }
 
-/// As while a deployment is on its way.
+/// During a deployment, a grant may come later than the worker that needs it.
 #[tokio::test]
-async fn a_worker_that_lacks_a_right_says_so_and_waits_for_it() {
+async fn a_worker_that_lacks_a_grant_retries_until_it_has_it() {
     let world = World::alone().await;
     let worker = &world.stack.worker_url;
     let listener = async || world.readiness(worker).await.1["checks"]["listener"].clone();
@@ -222,20 +159,20 @@ async fn a_worker_that_lacks_a_right_says_so_and_waits_for_it() {
     set("revoke insert on reservations from inventory_worker").await;
     holder.rollback().await.unwrap();
     let before = listener().await;
-    let looks = async {
+    let retrying = async {
         let retries = before["retries"].as_u64().unwrap();
         world
-            .shows(worker, "listener", "it tries again and again", |shown| {
-                // One may have waited for the product.
+            .shows(worker, "listener", "it retries repeatedly", |shown| {
+                // One of the retries may have waited for the product's lock.
                 shown["retries"].as_u64() >= Some(retries + 3) && shown["retrying"] == "transient"
             })
             .await;
         assert_eq!(listener().await["dead_lettered"], before["dead_lettered"]);
         assert_eq!(world.undecided(&orders).await, undecided);
     };
-    let looked = AssertUnwindSafe(looks).catch_unwind().await;
+    let retried = AssertUnwindSafe(retrying).catch_unwind().await;
     set("grant insert on reservations to inventory_worker").await;
-    looked.unwrap_or_else(|panic| resume_unwind(panic));
+    retried.unwrap_or_else(|panic| resume_unwind(panic));
     world.is_well(worker, "listener").await;
     world.invariant_holds().await;
     assert_eq!(listener().await["dead_lettered"], before["dead_lettered"]);
@@ -269,7 +206,7 @@ async fn two_workers_share_the_work() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_what_it_was_is_said_until_somebody_accepts_it() {
+async fn a_changed_database_is_a_warning_until_an_operator_accepts_it() {
     let world = World::alone().await;
     sqlx::query("update outbox_identity set system_identifier = 1")
         .execute(&world.order_db)
@@ -292,10 +229,10 @@ async fn a_database_that_is_not_what_it_was_is_said_until_somebody_accepts_it() 
     world.still_flows().await;
 }
 
-/// The server gives up a slot for which it would have to keep too much log. Debezium does not take the slot's place by
-/// itself, and only a superuser or its own role may drop it.
+/// The server invalidates a slot that would need more log than `max_slot_wal_keep_size`. Debezium does not recreate it, and
+/// only a superuser or the slot's own role may drop it.
 #[tokio::test]
-async fn a_slot_that_the_server_has_given_up_is_said_with_the_statement_that_helps() {
+async fn a_lost_slot_is_a_warning_with_the_statement_that_helps() {
     let world = World::alone().await;
     let product = world.product(5, 200).await;
     let client = connect::Client::new(&world.stack.connect_url).unwrap();
@@ -332,7 +269,7 @@ async fn a_slot_that_the_server_has_given_up_is_said_with_the_statement_that_hel
     set("alter system reset max_slot_wal_keep_size").await;
     set("select pg_reload_conf()").await;
     assert_eq!(world.unsettled(&orders).await, 100);
-    // What readiness says is to be done.
+    // The statement that the warning names.
     set("select pg_drop_replication_slot('order_outbox')").await;
     client.resume("order-outbox").await.unwrap();
     world.all_settled(Duration::from_secs(90), &orders).await;

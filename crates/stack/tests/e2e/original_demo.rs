@@ -1,4 +1,4 @@
-//! What the original demo gets wrong is right: one test each, by name.
+//! The defects of the original demo, one test each.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use stack::testing::{Binary, Service};
 use stack::topic;
 use uuid::Uuid;
 
-use crate::contract::seed_envelope;
+use crate::world::kafka::original_envelope;
 use crate::world::{World, eventually};
 
 /// The original demo's worker only logs.
@@ -20,7 +20,7 @@ async fn stock_decreases() {
     world.invariant_holds().await;
 }
 
-/// The original demo's inbox is never written.
+/// The original demo never writes its inbox.
 #[tokio::test]
 async fn the_inbox_is_written_on_both_sides() {
     let world = World::new().await;
@@ -69,7 +69,7 @@ async fn refusals_are_published_and_reach_the_order() {
 async fn a_handler_that_fails_for_a_while_loses_nothing() {
     let world = World::new().await;
     let product = world.product(10, 10).await;
-    // Whoever holds the product's row makes the handler fail by its lock time-out.
+    // While the product's row is locked, the handler fails by its lock time-out.
     let mut holder = world.inventory_db.begin().await.unwrap();
     sqlx::query("select from products where id = $1 for update")
         .bind(product)
@@ -119,7 +119,7 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
     let worker = Service::start(world.stack, Binary::InventoryWorker, &settings).await;
     eventually(
         Duration::from_secs(30),
-        "the worker has looked for its topic in vain",
+        "the worker has not found its topic",
         async || {
             let log = std::fs::read_to_string(&worker.log).unwrap();
             if log.contains("a topic is not there yet") {
@@ -135,7 +135,12 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
     let payload = json!({ "event_id": Uuid::now_v7(), "order_id": Uuid::now_v7(), "item_id": product, "quantity": 3,
         "estimated_price": 10, "placed_at": "2026-01-02T03:04:05Z" });
     world
-        .produce(&topic, None, Some(seed_envelope(&payload).as_bytes()), &[])
+        .produce(
+            &topic,
+            None,
+            Some(original_envelope(&payload).as_bytes()),
+            &[],
+        )
         .await;
     let produced = Instant::now();
     eventually(
@@ -155,8 +160,7 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
     world.still_flows().await;
 }
 
-/// The original demo's addresses are hard-coded: here a second pair of services runs elsewhere, on other ports, and the whole
-/// stack does already.
+/// The original demo's addresses are hard-coded. Here a second service runs beside the stack, which has free ports itself.
 #[tokio::test]
 async fn no_address_is_hard_coded() {
     let world = World::new().await;
@@ -190,7 +194,7 @@ async fn no_address_is_hard_coded() {
     world.still_flows().await;
 }
 
-/// The original demo's Connect keeps its offsets in a temporary file.
+/// The original demo's Kafka Connect stores its offsets in a temporary file.
 #[tokio::test]
 async fn connect_is_distributed_and_keeps_its_offsets_in_kafka() {
     let world = World::new().await;
@@ -228,7 +232,7 @@ async fn connect_is_distributed_and_keeps_its_offsets_in_kafka() {
     let secret = std::fs::read_to_string(world.stack.order_db.secrets.join("order_cdc")).unwrap();
     assert!(
         !config.to_string().contains(&secret),
-        "REST shows where a password is, never what it is"
+        "the REST interface shows the path of a password, never the password"
     );
     world.still_flows().await;
 }

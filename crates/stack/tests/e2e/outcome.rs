@@ -1,4 +1,4 @@
-//! The outcome returns, and there is one decision an order.
+//! Every order gets its outcome, and exactly one decision.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn concurrent_orders_for_the_last_piece_confirm_exactly_one() {
     world.invariant_holds().await;
 }
 
-/// Another event about a decided order: settled, without effect, without an answer.
+/// Sends another event about a decided order, and asserts that it is settled without effect and without an outcome.
 async fn a_second_event_changes_nothing(world: &World, product: Uuid, order: Uuid, price: i32) {
     let before = world.settled(order).await;
     world.restock(product, 10).await;
@@ -91,7 +91,7 @@ async fn a_second_event_changes_nothing(world: &World, product: Uuid, order: Uui
         .fetch_one(&world.inventory_db)
         .await
         .unwrap();
-    assert_eq!(dead_letters, 0, "a repetition is no error");
+    assert_eq!(dead_letters, 0, "a repetition is not an error");
     assert_eq!(world.stock(product).await, stock);
     let after: Value = world.show(&key).await.1;
     assert_eq!(after, before);

@@ -1,4 +1,4 @@
-//! Connectors are what a folder declares, and failed ones come back.
+//! The reconciler: connectors are as a folder declares them, and failed ones are restarted.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::world::{World, eventually};
 
-/// A folder, a reconciler of it, and a connector over a database of its own.
+/// A folder, its reconciler, and a connector of a database of its own.
 struct Fixture {
     world: World,
     client: Client,
@@ -60,7 +60,7 @@ impl Fixture {
         std::fs::write(self.folder.join("it.json"), text).unwrap();
     }
 
-    /// Passes until nothing is left to do.
+    /// Runs passes until nothing is left to do.
     async fn settle(&mut self) {
         let reconciler = tokio::sync::Mutex::new(&mut self.reconciler);
         eventually(
@@ -118,7 +118,7 @@ async fn connectors_are_created_changed_and_removed_as_their_files_say() {
     assert!(fixture.client.list().await.unwrap().contains(&fixture.name));
     std::fs::rename(&hidden, &fixture.folder).unwrap();
 
-    // A connector that somebody else made is left alone, whether it is declared here or not.
+    // A connector that another reconciler created is left alone, whether it is declared here or not.
     let foreign =
         json!({ "name": "order-outbox", "config": { "connector.class": "x" } }).to_string();
     std::fs::write(fixture.folder.join("foreign.json"), foreign).unwrap();
@@ -137,7 +137,7 @@ async fn connectors_are_created_changed_and_removed_as_their_files_say() {
             let all_others = before.iter().all(|name| list.contains(name));
             assert!(all_others, "{list:?}");
             if list.contains(&fixture.name) {
-                Err("still there".to_owned())
+                Err("it still exists".to_owned())
             } else {
                 Ok(())
             }
@@ -149,14 +149,14 @@ async fn connectors_are_created_changed_and_removed_as_their_files_say() {
 
 #[tokio::test]
 async fn a_task_that_failed_is_restarted_until_it_runs() {
-    // Alone, since a role is the whole server's.
+    // Alone, since a role belongs to the whole server.
     let mut fixture = Fixture::new(World::alone().await).await;
     fixture.declare(&fixture.config);
     fixture.settle().await;
     let superuser = sqlx::PgPool::connect_lazy_with(fixture.database.superuser());
     let set =
         async |statement: &'static str| sqlx::raw_sql(statement).execute(&superuser).await.unwrap();
-    // Not by a publication that is gone: what is written meanwhile can never be decoded, whoever brings it back.
+    // Dropping the publication would not do: events written meanwhile could never be decoded.
     set("alter role order_cdc nologin").await;
     set("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name like 'made%'").await;
     eventually(

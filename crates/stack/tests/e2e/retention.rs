@@ -1,4 +1,4 @@
-//! Old rows go, and only those whose events have reached Kafka.
+//! Retention: old rows are removed, but only if their events have reached Kafka.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ async fn age(world: &World, orders: &[Uuid]) -> BTreeSet<Uuid> {
     ids.into_iter().collect()
 }
 
-async fn there(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) -> usize {
+/// How many of these rows a table holds.
+async fn held_rows(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) -> usize {
     let statement = format!("select count(*) from {table} where id = any($1)");
     let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
         .bind(ids.iter().copied().collect::<Vec<_>>())
@@ -36,9 +37,10 @@ async fn there(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) -> usiz
     usize::try_from(count).unwrap()
 }
 
-async fn gone(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) {
+/// Waits until a table holds none of these rows.
+async fn removed(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) {
     eventually(WITHIN, "old rows are gone", async || {
-        match there(pool, table, ids).await {
+        match held_rows(pool, table, ids).await {
             0 => Ok(()),
             left => Err(format!("{left} of {table} are left")),
         }
@@ -46,13 +48,14 @@ async fn gone(pool: &PgPool, table: &'static str, ids: &BTreeSet<Uuid>) {
     .await;
 }
 
+/// Waits until the orders are settled, and asserts the invariant.
 async fn settled(world: &World, orders: &[Uuid]) {
     world.all_settled(WITHIN, orders).await;
     world.invariant_holds().await;
 }
 
 #[tokio::test]
-async fn old_rows_go_and_fresh_ones_stay() {
+async fn old_rows_are_removed_and_recent_ones_stay() {
     let world = World::new().await;
     let product = world.product(5, 200).await;
     let orders = world.place_many(40, product, 5).await;
@@ -67,24 +70,24 @@ async fn old_rows_go_and_fresh_ones_stay() {
             .unwrap()
             .into_iter()
             .collect();
-    gone(&world.order_db, "outbox", &old).await;
-    assert_eq!(there(&world.order_db, "outbox", &fresh).await, 20);
+    removed(&world.order_db, "outbox", &old).await;
+    assert_eq!(held_rows(&world.order_db, "outbox", &fresh).await, 20);
 
-    // Inventory has settled them; its inbox remembers them for 14 days.
-    assert_eq!(there(&world.inventory_db, "inbox", &old).await, 20);
+    // Inventory's inbox keeps settled events for 14 days.
+    assert_eq!(held_rows(&world.inventory_db, "inbox", &old).await, 20);
     sqlx::query("update inbox set settled_at = settled_at - interval '15 days' where id = any($1)")
         .bind(old.iter().copied().collect::<Vec<_>>())
         .execute(&world.inventory_db)
         .await
         .unwrap();
-    gone(&world.inventory_db, "inbox", &old).await;
-    assert_eq!(there(&world.inventory_db, "inbox", &fresh).await, 20);
+    removed(&world.inventory_db, "inbox", &old).await;
+    assert_eq!(held_rows(&world.inventory_db, "inbox", &fresh).await, 20);
 }
 
-/// The connector hangs, and the slot that its rows wait for is dropped and made again: the new one has "confirmed"
-/// everything, and knows nothing of them.
+/// The connector hangs while its slot is dropped and recreated. The new slot has "confirmed" all rows without having
+/// streamed them.
 #[tokio::test]
-async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
+async fn a_recreated_slot_removes_no_row_that_it_has_not_streamed() {
     let world = World::alone().await;
     let product = world.product(5, 200).await;
     let before = world.place_many(20, product, 5).await;
@@ -103,7 +106,7 @@ async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
         "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'order_outbox'",
         "select pg_drop_replication_slot('order_outbox')",
     ] {
-        eventually(WITHIN, "the slot goes", async || {
+        eventually(WITHIN, "the slot is dropped", async || {
             sqlx::query(statement)
                 .execute(&world.order_db)
                 .await
@@ -116,7 +119,11 @@ async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
         world
             .shows(order, "outbox", why, |shown| shown["removal_held"] == why)
             .await;
-        assert_eq!(there(&world.order_db, "outbox", &rows).await, 20, "{why}");
+        assert_eq!(
+            held_rows(&world.order_db, "outbox", &rows).await,
+            20,
+            "{why}"
+        );
     };
     held("there is no replication slot").await;
     sqlx::query("select pg_create_logical_replication_slot('order_outbox', 'pgoutput')")
@@ -125,17 +132,17 @@ async fn nothing_goes_by_the_word_of_a_slot_that_was_made_again() {
         .unwrap();
     held("no process reads the replication slot").await;
     kill(connect, Signal::SIGCONT).unwrap();
-    // Nobody has lost anything, and then the rows may go.
+    // No event is lost; then the rows are removed.
     world.all_settled(WITHIN, &orders).await;
-    gone(&world.order_db, "outbox", &rows).await;
+    removed(&world.order_db, "outbox", &rows).await;
     let stock = world.stock(product).await;
     assert_eq!(stock, 160, "each order decreased the stock once");
 }
 
 const MILLION: i64 = 1_000_000;
 
-/// Lone orders, one after the other, while `going_on` says so: how long each took from its request to its outcome.
-async fn lone_orders(
+/// Places orders one after the other while `going_on` is true; returns the sorted times from request to outcome.
+async fn single_orders(
     world: &World,
     product: Uuid,
     mut going_on: impl AsyncFnMut(usize) -> bool,
@@ -151,15 +158,16 @@ async fn lone_orders(
     times
 }
 
-/// `cargo test -- --ignored`, or `./dev test --long`: a million old rows on either side, and what the flow feels of it.
+/// Run by `./dev test --long`, or `cargo test -- --ignored`. It compares the times of orders during the removal with those
+/// before it.
 #[tokio::test]
 #[ignore = "takes minutes"]
-async fn a_million_old_rows_go_and_orders_hardly_feel_it() {
+async fn orders_stay_fast_while_a_million_old_rows_are_removed() {
     let world = World::alone().await;
     let product = world.product(5, 1_000_000).await;
-    let alone = lone_orders(&world, product, async |done| done < 200).await;
+    let alone = single_orders(&world, product, async |done| done < 200).await;
 
-    // They turn old when the connector has carried them, and nobody waits behind them any more.
+    // They become old after the connector has carried them, when no order waits behind them any more.
     sqlx::query(
         r#"insert into outbox (id, aggregatetype, aggregateid, type, payload, "timestamp")
            select gen_random_uuid(), 'retired', number::text, 'order.retired', '{}',
@@ -209,17 +217,21 @@ async fn a_million_old_rows_go_and_orders_hardly_feel_it() {
     };
     let mut last = left().await;
     assert_eq!(last, 2 * MILLION);
-    eventually(Duration::from_secs(300), "the first are old", async || {
-        if left().await < last {
-            Ok(())
-        } else {
-            Err("none".to_owned())
-        }
-    })
+    eventually(
+        Duration::from_secs(300),
+        "the first ones are removed",
+        async || {
+            if left().await < last {
+                Ok(())
+            } else {
+                Err("none".to_owned())
+            }
+        },
+    )
     .await;
     let began = Instant::now();
-    let meanwhile = lone_orders(&world, product, async |done| {
-        // Counting a million rows is work too: not for every order.
+    let meanwhile = single_orders(&world, product, async |done| {
+        // Counting a million rows is work too, so it happens only now and then.
         if done.is_multiple_of(50) {
             last = left().await;
             println!(
@@ -239,7 +251,7 @@ async fn a_million_old_rows_go_and_orders_hardly_feel_it() {
     let at = |times: &[Duration], percent: usize| times[times.len() * percent / 100];
     let ratio = |percent| at(&meanwhile, percent).as_secs_f64() / at(&alone, percent).as_secs_f64();
     println!(
-        "| a million rows of outbox and inbox each | gone after {gone:.0?} | lone orders \
+        "| a million rows of outbox and inbox each | removed after {gone:.0?} | single orders \
          meanwhile : alone, n = {} : {}: p50 {:.2}, p95 {:.2} |",
         meanwhile.len(),
         alone.len(),

@@ -1,4 +1,4 @@
-//! Services are services: they stop in order, say what is wrong, and are not disturbed by clients that go away.
+//! Services as processes: they stop gracefully, name what is wrong, and survive clients that disconnect.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use tokio::net::{TcpStream, UnixDatagram};
 use crate::world::{World, eventually};
 
 #[tokio::test]
-async fn sigterm_finishes_what_is_in_flight_and_ends_within_seconds() {
+async fn sigterm_finishes_the_work_in_flight_within_seconds() {
     let world = World::new().await;
     for binary in [Binary::Order, Binary::Inventory, Binary::InventoryWorker] {
-        // A group of their own: the stack's services keep their partitions.
+        // With a group of its own the stack's services keep their partitions.
         let group = format!("stopped-{}", uuid::Uuid::now_v7().simple());
         let settings = [("KAFKA__GROUP", group.as_str()), ("KAFKA__NAME", "stopped")];
         let settings: &[(&str, &str)] = if binary == Binary::Inventory {
@@ -45,15 +45,18 @@ async fn sigterm_finishes_what_is_in_flight_and_ends_within_seconds() {
     world.still_flows().await;
 }
 
-/// As systemd does: what is ordered after a service starts when it has said that it is ready.
+/// systemd starts the units that are ordered after a service when that one has notified it.
 #[tokio::test]
-async fn a_supervisor_hears_when_a_service_can_be_used_and_when_it_stops() {
+async fn a_service_notifies_its_supervisor_when_it_is_ready_and_when_it_stops() {
     let world = World::new().await;
     for binary in [Binary::Order, Binary::Inventory, Binary::InventoryWorker] {
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let path = std::env::temp_dir().join(format!("notify-{unique}"));
         let socket = UnixDatagram::bind(&path).unwrap();
-        let settings = [("KAFKA__GROUP", unique.as_str()), ("KAFKA__NAME", "told")];
+        let settings = [
+            ("KAFKA__GROUP", unique.as_str()),
+            ("KAFKA__NAME", "notifies"),
+        ];
         let settings: &[(&str, &str)] = if binary == Binary::Inventory {
             &[]
         } else {
@@ -66,7 +69,7 @@ async fn a_supervisor_hears_when_a_service_can_be_used_and_when_it_stops() {
             settings,
         )
         .unwrap();
-        heard(&socket, "READY=1").await;
+        notified(&socket, "READY=1").await;
         let ready = world
             .http
             .get(format!("{}/health/ready", service.url))
@@ -75,20 +78,20 @@ async fn a_supervisor_hears_when_a_service_can_be_used_and_when_it_stops() {
             .unwrap();
         assert_eq!(ready.status(), 200, "{binary:?}");
         let status = tokio::task::spawn_blocking(|| service.terminate());
-        heard(&socket, "STOPPING=1").await;
+        notified(&socket, "STOPPING=1").await;
         assert!(status.await.unwrap().success(), "{binary:?}");
         std::fs::remove_file(path).unwrap();
     }
     world.still_flows().await;
 }
 
-/// Waits for a message with the line `word`.
-async fn heard(socket: &UnixDatagram, word: &str) {
+/// Waits for a notification with the line `word`.
+async fn notified(socket: &UnixDatagram, word: &str) {
     let mut bytes = [0; 1024];
     loop {
         let length = tokio::time::timeout(Duration::from_secs(30), socket.recv(&mut bytes)).await;
         let length = length
-            .unwrap_or_else(|_| panic!("{word} is not said"))
+            .unwrap_or_else(|_| panic!("no notification {word}"))
             .unwrap();
         if std::str::from_utf8(&bytes[..length])
             .unwrap()
@@ -152,8 +155,8 @@ async fn orders_in_flight_at_sigterm_are_either_answered_or_not_stored_and_none_
     world.invariant_holds().await;
 }
 
-/// sqlx's `begin` is not cancel-safe: a handler that is dropped with its client could leave a pooled connection
-/// within a transaction, and the next one to get it would write into that.
+/// sqlx's `begin` is not cancel-safe. A handler that is dropped with its client could leave a pooled connection in a
+/// transaction, which the connection's next user would write to.
 #[tokio::test]
 async fn a_client_that_disconnects_cannot_corrupt_a_pooled_connection() {
     let world = World::new().await;
@@ -167,7 +170,7 @@ async fn a_client_that_disconnects_cannot_corrupt_a_pooled_connection() {
     let length = body.len();
     let request =
         format!("POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
-    // Nothing can be stored while this lock is held, so the requests are within their handlers when the clients go.
+    // This lock blocks every insert, so the requests are in their handlers when the clients disconnect.
     let mut holder = world.order_db.begin().await.unwrap();
     sqlx::query("lock table orders in share mode")
         .execute(&mut *holder)
@@ -201,7 +204,7 @@ async fn a_client_that_disconnects_cannot_corrupt_a_pooled_connection() {
     .await
     .unwrap();
     assert_eq!(stuck, 0);
-    // Every order that was stored has its event, and is settled like any other.
+    // Every stored order has its event and is settled like any other.
     let stored: Vec<uuid::Uuid> = sqlx::query_scalar("select id from orders where product_id = $1")
         .bind(product)
         .fetch_all(&world.order_db)
@@ -220,7 +223,7 @@ async fn a_missing_database_is_a_named_error_with_the_next_step() {
     let service = Service::spawn(world.stack, Binary::Inventory, &settings).unwrap();
     eventually(
         Duration::from_secs(10),
-        "the service says what is missing",
+        "the service names what is missing",
         async || {
             let log = std::fs::read_to_string(&service.log).unwrap();
             let named = log.contains("nowhere")

@@ -1,4 +1,4 @@
-//! Batches: large under load, none to wait for when idle.
+//! Batches: large under load; a single order does not wait for one to fill.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::world::World;
 
-/// The ids of the events that an outbox holds about orders.
+/// The ids of an outbox's events about orders.
 async fn events(outbox: &PgPool, orders: &[Uuid]) -> Vec<Uuid> {
     sqlx::query_scalar("select id from outbox where aggregateid = any($1)")
         .bind(orders.iter().map(Uuid::to_string).collect::<Vec<_>>())
@@ -17,7 +17,7 @@ async fn events(outbox: &PgPool, orders: &[Uuid]) -> Vec<Uuid> {
         .unwrap()
 }
 
-/// The most of `events` in one transaction: an inbox row bears the time of its transaction.
+/// The largest number of `events` in one transaction. An inbox row holds the time of its transaction.
 async fn largest_batch(inbox: &PgPool, events: &[Uuid]) -> i64 {
     sqlx::query_scalar(
         "select max(size) from (select count(*) as size from inbox where id = any($1) group by settled_at) as batch",
@@ -49,7 +49,7 @@ async fn batches_are_large_under_load() {
 }
 
 #[tokio::test]
-async fn a_lone_order_waits_for_nobody() {
+async fn a_single_order_does_not_wait_for_a_full_batch() {
     let world = World::new().await;
     let product = world.product(2, 1_000).await;
     let (mut fastest, mut orders) = (Duration::MAX, Vec::new());
@@ -60,8 +60,8 @@ async fn a_lone_order_waits_for_nobody() {
         fastest = fastest.min(began.elapsed());
         orders.push(order);
     }
-    // From the message's time in Kafka to the transaction that settles it: a batch that waited to be filled would show
-    // here. Other tests share the two cores, hence the fastest of many.
+    // The time from the message's timestamp to the transaction that settles it would show a wait for a full batch. Other
+    // tests share the cores, hence the fastest of many.
     let carried = topic::since(&world.stack.kafka, "order", 0).unwrap();
     let mut shortest = i64::MAX;
     for id in events(&world.order_db, &orders).await {

@@ -1,4 +1,4 @@
-//! The flow over TLS: Kafka with a password besides (`SASL_SSL`, SCRAM), PostgreSQL with its certificate verified in full.
+//! The flow over TLS: Kafka with `SASL_SSL` and SCRAM, PostgreSQL with `verify-full`.
 
 use std::fs;
 use std::path::Path;
@@ -16,10 +16,10 @@ use stack::testing::{Binary, Service, pid};
 
 use crate::world::{World, eventually};
 
-/// How long a part may take to say that it is not let in.
-const TOLD: Duration = Duration::from_secs(30);
+/// How long a service may take to log a refusal.
+const LOGGED: Duration = Duration::from_secs(30);
 
-/// A process that does nothing until this is dropped.
+/// A stopped process. Dropping this continues it.
 struct Frozen(Pid);
 
 impl Frozen {
@@ -35,22 +35,22 @@ impl Drop for Frozen {
     }
 }
 
-/// Waits until the log of a service tells of `what`.
-async fn told(service: &Service, what: &str) {
-    eventually(TOLD, what, async || {
+/// Waits until the log of a service contains `what`.
+async fn logged(service: &Service, what: &str) {
+    eventually(LOGGED, what, async || {
         let log = fs::read_to_string(&service.log).unwrap();
         if log.contains(what) { Ok(()) } else { Err(log) }
     })
     .await;
 }
 
-/// How many consumers are in a group.
+/// The number of consumers in a group.
 fn members(kafka: &str, group: &str) -> usize {
     let admin: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .create()
         .unwrap();
-    let groups = admin.fetch_group_list(Some(group), TOLD).unwrap();
+    let groups = admin.fetch_group_list(Some(group), LOGGED).unwrap();
     groups.groups().iter().map(|it| it.members().len()).sum()
 }
 
@@ -59,7 +59,7 @@ fn text(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_worker_consumes_over_tls_with_a_password_and_gets_in_by_nothing_less() {
+async fn a_worker_consumes_over_tls_with_a_password_and_is_refused_without_either() {
     let world = World::alone().await;
     let stack = world.stack;
     let certificates = stack.inventory_db.certificates();
@@ -92,7 +92,7 @@ async fn a_worker_consumes_over_tls_with_a_password_and_gets_in_by_nothing_less(
         Service::spawn(stack, Binary::InventoryWorker, &settings).unwrap()
     };
 
-    // Whatever is settled from now on came over TLS: the stack's own worker, which does without, stands still.
+    // The stack's own worker, which uses no TLS, is stopped: every order settled from now on came over TLS.
     let frozen = Frozen::new(pid(stack, "inventory-worker").unwrap());
     let product = world.product(5, 5).await;
     let order = world.place(product, 5, 2).await;
@@ -101,17 +101,17 @@ async fn a_worker_consumes_over_tls_with_a_password_and_gets_in_by_nothing_less(
         (&by_number, &right, &password, "certificate verify failed"),
         (&address, &right, &wrong, "SASL authentication error"),
     ] {
-        // A group of its own, whose partitions nobody holds: one that is let in becomes its member at once.
+        // In a group of its own without other members, an accepted worker would become a member at once.
         let group = format!("refused-{}", uuid::Uuid::now_v7().simple());
         let own = ["KAFKA__GROUP", "KAFKA__NAME"].map(|key| (key, group.clone()));
         let refused = spawn(&[&settings(address, authority, password)[..], &own].concat());
-        told(&refused, why).await;
+        logged(&refused, why).await;
         assert_eq!(members(&stack.kafka, &group), 0, "{why}");
         assert_eq!(world.undecided(&[order]).await, 1, "{why}");
     }
     let worker = spawn(&settings(&address, &right, &password));
     let settled = world.settled(order).await;
-    // The one that stands still, and this one.
+    // The stopped worker and this one.
     assert!((1..=2).contains(&members(&stack.kafka, "inventory-worker")));
     assert_eq!(settled["status"], "confirmed");
     let log = fs::read_to_string(&worker.log).unwrap();
@@ -157,7 +157,7 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
     let order = placed["id"].as_str().unwrap().parse().unwrap();
     world.adopt(order);
     assert_eq!(world.settled(order).await["status"], "confirmed");
-    eventually(TOLD, "intake and listener are encrypted", async || {
+    eventually(LOGGED, "intake and listener are encrypted", async || {
         let encrypted: Vec<(String, String)> = sqlx::query_as(
             "select distinct application_name, version from pg_stat_ssl join pg_stat_activity using (pid)
              where ssl and usename = 'order_service' and datname = $1 order by 1",
@@ -172,15 +172,15 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
     .await;
 
     let strange = Service::spawn(stack, Binary::Order, &settings("localhost", &stranger)).unwrap();
-    told(
+    logged(
         &strange,
         "no trusted authority; set `sslrootcert` of `database`",
     )
     .await;
     let other_name = Service::spawn(stack, Binary::Order, &settings("127.0.0.1", &right)).unwrap();
-    told(&other_name, "is for another host; set `host` of `database`").await;
+    logged(&other_name, "is for another host; set `host` of `database`").await;
 
-    // The owner's connections are no less safe.
+    // The owner's connections are verified too.
     for (authority, is_right) in [(&right, true), (&stranger, false)] {
         let migrated = Command::new(stack.binaries.join("order"))
             .arg("migrate")
@@ -202,7 +202,7 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_used_where_the_setting_lets_it_and_refused_elsewhere() {
+async fn a_server_without_tls_is_accepted_only_where_sslmode_allows_it() {
     let world = World::alone().await;
     let stack = world.stack;
     let switch = async |statement: &'static str, now: &str| {
@@ -213,7 +213,7 @@ async fn a_server_without_tls_is_used_where_the_setting_lets_it_and_refused_else
                 .await
                 .unwrap();
         }
-        eventually(TOLD, "the server has its new setting", async || {
+        eventually(LOGGED, "the server has its new setting", async || {
             let mut fresh = stack.inventory_db.superuser().connect().await.unwrap();
             let ssl: String = sqlx::query_scalar("show ssl")
                 .fetch_one(&mut fresh)
@@ -241,8 +241,8 @@ async fn a_server_without_tls_is_used_where_the_setting_lets_it_and_refused_else
     );
     switch("alter system reset ssl", "on").await;
     assert!(prefer.0, "{}", prefer.1);
-    for (is_let_in, said) in [require, verify] {
-        assert!(!is_let_in && said.contains("see `sslmode`"), "{said}");
+    for (accepted, said) in [require, verify] {
+        assert!(!accepted && said.contains("see `sslmode`"), "{said}");
     }
     world.still_flows().await;
 }

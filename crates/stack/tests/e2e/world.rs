@@ -1,8 +1,14 @@
-//! What a test works with: the real stack, products of its own, and the orders that it has placed.
+//! The world of a test: the real stack, products of its own, and the orders that it has placed.
 
-// The path is named since the tests of sessions include this file too.
+// The paths are named because the tests of `session` include this file too.
+#[path = "world/dead_letters.rs"]
+pub(crate) mod dead_letters;
+#[path = "world/health.rs"]
+mod health;
 #[path = "world/kafka.rs"]
-mod kafka;
+pub(crate) mod kafka;
+#[path = "world/memory.rs"]
+pub(crate) mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,23 +28,24 @@ pub(crate) struct World {
     pub(crate) inventory_db: PgPool,
     orders: Mutex<BTreeSet<Uuid>>,
     products: Mutex<BTreeMap<Uuid, i32>>,
-    /// No event of this test is older: milliseconds since 1970. A minute early, since clocks are set.
+    /// The earliest time of this test's events in milliseconds since 1970, less a minute for clocks that are set.
     began: i64,
-    /// Held while the test runs: shared, or alone by one that breaks what others use.
+    /// The lock held while the test runs: shared, or exclusive for a test that breaks shared parts.
     _turn: File,
 }
 
 impl World {
+    /// Shares the stack with other tests.
     pub(crate) async fn new() -> Self {
         Self::on(testing::stack().await, File::lock_shared).await
     }
 
-    /// For a test that breaks what others use: no other runs meanwhile, in this process or in another.
+    /// Has the stack alone, for a test that breaks shared parts. No other test runs meanwhile, in any process.
     pub(crate) async fn alone() -> Self {
         Self::on(testing::stack().await, File::lock).await
     }
 
-    /// On `stack`, once the test's turn is taken.
+    /// Uses `stack` as soon as `take` has locked it.
     pub(crate) async fn on(
         stack: &'static Description,
         take: fn(&File) -> std::io::Result<()>,
@@ -64,7 +71,7 @@ impl World {
             stack,
             http: reqwest::Client::builder()
                 .no_proxy()
-                // A service closes a connection that is idle for some seconds, perhaps just as it is used again.
+                // A service closes idle connections after some seconds, perhaps just when one is used again.
                 .pool_idle_timeout(Duration::from_secs(1))
                 .timeout(Duration::from_secs(30))
                 .build()
@@ -78,7 +85,7 @@ impl World {
         }
     }
 
-    /// A product of this test's own.
+    /// Creates a product of this test.
     pub(crate) async fn product(&self, price: i32, stock: i32) -> Uuid {
         let id = Uuid::now_v7();
         sqlx::query("insert into products (id, name, price, stock) values ($1, $2, $3, $4)")
@@ -96,6 +103,7 @@ impl World {
         id
     }
 
+    /// The products of this test and their initial stocks.
     pub(crate) fn products(&self) -> BTreeMap<Uuid, i32> {
         self.products
             .lock()
@@ -103,7 +111,7 @@ impl World {
             .clone()
     }
 
-    /// More pieces of a product; the invariant knows of them.
+    /// Adds pieces to a product's stock and to its initial stock.
     pub(crate) async fn restock(&self, product: Uuid, pieces: i32) {
         sqlx::query("update products set stock = stock + $2 where id = $1")
             .bind(product)
@@ -119,6 +127,7 @@ impl World {
             .or_default() += pieces;
     }
 
+    /// The orders of this test.
     pub(crate) fn orders(&self) -> BTreeSet<Uuid> {
         self.orders
             .lock()
@@ -126,7 +135,7 @@ impl World {
             .clone()
     }
 
-    /// Counts an order that was placed by other means to this test's.
+    /// Adds an order that was placed by other means to this test's orders.
     pub(crate) fn adopt(&self, order: Uuid) {
         self.orders
             .lock()
@@ -134,7 +143,7 @@ impl World {
             .insert(order);
     }
 
-    /// Holds the products' rows, and with them the worker within its transaction once an order for one comes.
+    /// Locks the products' rows. The next order for one of them blocks the worker in its transaction.
     pub(crate) async fn hold(&self, products: &[Uuid]) -> Transaction<'static, Postgres> {
         let mut holder = self.inventory_db.begin().await.unwrap();
         sqlx::query("select from products where id = any($1) for update")
@@ -145,13 +154,13 @@ impl World {
         holder
     }
 
-    /// Waits until the worker is held by `holder`, and asserts that at least 100 of `orders` wait for it.
+    /// Waits until `holder` blocks the worker, and asserts that at least 100 of `orders` wait for it. Returns how many.
     pub(crate) async fn worker_is_held(
         &self,
         holder: &mut Transaction<'static, Postgres>,
         orders: &[Uuid],
     ) -> i64 {
-        eventually(Duration::from_secs(30), "the worker waits within its transaction", async || {
+        eventually(Duration::from_secs(30), "the worker waits in its transaction", async || {
             let waiting: i64 = sqlx::query_scalar(
                 "select count(*) from pg_stat_activity where usename = 'inventory_worker' and wait_event_type = 'Lock'",
             )
@@ -169,7 +178,7 @@ impl World {
         undecided
     }
 
-    /// Waits until every one of `orders` has its outcome.
+    /// Waits until each of `orders` has its outcome.
     pub(crate) async fn all_settled(&self, within: Duration, orders: &[Uuid]) {
         eventually(within, "all orders are settled", async || {
             match self.unsettled(orders).await {
@@ -180,7 +189,7 @@ impl World {
         .await;
     }
 
-    /// How many of `orders` inventory has not decided yet.
+    /// The number of `orders` that inventory has not decided.
     pub(crate) async fn undecided(&self, orders: &[Uuid]) -> i64 {
         sqlx::query_scalar(
             "select count(*) from unnest($1::uuid[]) as wanted (id)
@@ -192,7 +201,7 @@ impl World {
         .unwrap()
     }
 
-    /// How many of `orders` have no outcome yet.
+    /// The number of `orders` without an outcome.
     pub(crate) async fn unsettled(&self, orders: &[Uuid]) -> i64 {
         sqlx::query_scalar("select count(*) from orders where id = any($1) and status = 'pending'")
             .bind(orders)
@@ -201,6 +210,7 @@ impl World {
             .unwrap()
     }
 
+    /// Posts an order; returns status and body of the answer.
     pub(crate) async fn post(&self, body: impl Into<reqwest::Body>) -> (u16, Value) {
         let answer = self
             .http
@@ -213,7 +223,7 @@ impl World {
         (status, answer.json().await.unwrap())
     }
 
-    /// Places an order that is taken.
+    /// Places an order, which the service must accept.
     pub(crate) async fn place(&self, product: Uuid, estimated_price: i32, quantity: i32) -> Uuid {
         let body = json!({ "product_id": product, "estimated_price": estimated_price, "quantity": quantity });
         let (status, answer) = self.post(body.to_string()).await;
@@ -223,30 +233,34 @@ impl World {
         id
     }
 
-    /// Places an order for one piece however often the service has to be asked; one that was stored without an answer is
-    /// adopted by its product later.
+    /// Places an order for one piece, with retries until the service accepts it. An order that was stored without an answer
+    /// is adopted later, by its product.
     pub(crate) async fn place_in_the_end(&self, product: Uuid, price: i32) {
         let body =
             json!({ "product_id": product, "estimated_price": price, "quantity": 1 }).to_string();
         let url = format!("{}/orders", self.stack.order_url);
-        eventually(Duration::from_secs(60), "the order is taken", async || {
-            let answer = self
-                .http
-                .post(&url)
-                .body(body.clone())
-                .send()
-                .await
-                .map_err(|error| error.to_string())?;
-            if answer.status() == 201 {
-                Ok(())
-            } else {
-                Err(answer.status().to_string())
-            }
-        })
+        eventually(
+            Duration::from_secs(60),
+            "the order is accepted",
+            async || {
+                let answer = self
+                    .http
+                    .post(&url)
+                    .body(body.clone())
+                    .send()
+                    .await
+                    .map_err(|error| error.to_string())?;
+                if answer.status() == 201 {
+                    Ok(())
+                } else {
+                    Err(answer.status().to_string())
+                }
+            },
+        )
         .await;
     }
 
-    /// Counts every stored order for the test's products to this test's.
+    /// Adds every stored order for the test's products to this test's orders, and returns them.
     pub(crate) async fn adopt_all(&self) -> Vec<Uuid> {
         let products: Vec<Uuid> = self.products().into_keys().collect();
         let orders: Vec<Uuid> =
@@ -261,13 +275,14 @@ impl World {
         orders
     }
 
-    /// Places orders for one piece each, several at the same time.
+    /// Places orders for one piece each, 64 at a time.
     pub(crate) async fn place_many(&self, count: usize, product: Uuid, price: i32) -> Vec<Uuid> {
         use futures::{StreamExt, stream};
         let orders = stream::iter(0..count).map(|_| self.place(product, price, 1));
         orders.buffer_unordered(64).collect().await
     }
 
+    /// Gets an order; returns status and body of the answer.
     pub(crate) async fn show(&self, order: &str) -> (u16, Value) {
         let answer = self
             .http
@@ -279,7 +294,7 @@ impl World {
         (status, answer.json().await.unwrap())
     }
 
-    /// The order once it is settled.
+    /// Waits until the order has its outcome; returns the order as clients see it.
     pub(crate) async fn settled(&self, order: Uuid) -> Value {
         let mut last = Value::Null;
         eventually(
@@ -300,7 +315,7 @@ impl World {
         last
     }
 
-    /// How many orders for a product are stored.
+    /// The number of stored orders for a product.
     pub(crate) async fn stored(&self, product: Uuid) -> i64 {
         sqlx::query_scalar("select count(*) from orders where product_id = $1")
             .bind(product)
@@ -309,7 +324,7 @@ impl World {
             .unwrap()
     }
 
-    /// The stock as clients see it.
+    /// The stock of a product as clients see it.
     pub(crate) async fn stock(&self, product: Uuid) -> i64 {
         let products: Vec<Value> = self
             .http
@@ -329,7 +344,7 @@ impl World {
             .unwrap()
     }
 
-    /// The dead letters, kind and error, with exactly this value; of a null value, with this key.
+    /// Kind and error of the dead letters with exactly this value or, if their value is null, with this key.
     pub(crate) async fn dead_letters(
         &self,
         pool: &PgPool,
@@ -347,7 +362,7 @@ impl World {
     }
 }
 
-/// Polls until `holds` says so, or fails the test with its last word.
+/// Polls until `holds` succeeds. After `within` it fails the test with the last error.
 pub(crate) async fn eventually(
     within: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! Everything ends at once, as when the power goes: nobody flushes, says goodbye or finishes a request.
+//! A power failure: every process ends at once, without a flush, a farewell or the end of a request.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,13 +14,13 @@ use crate::home::Home;
 use crate::world::{World, eventually};
 
 const PRICE: i32 = 9;
-/// Clients that place orders at the same time.
+/// Clients that place orders concurrently.
 const CLIENTS: usize = 128;
-/// The most orders of one client.
+/// The maximum number of orders of one client.
 const ORDERS: usize = 200;
-/// Orders that must be unsettled when everything ends, and settled ones before: it is the middle of a flow.
+/// The least number of orders that are settled before the blackout, and of those that are unsettled.
 const UNSETTLED: i64 = 100;
-/// How long everything may take to be settled once it is up again.
+/// How long the orders may take to be settled after the restart.
 const HEALED: Duration = Duration::from_secs(120);
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn every_process_killed_at_once_under_load_loses_no_order_and_doubles_none
     let home = Home::new();
     home.run(&["up"]).await;
     let world = World::on(home.description(), File::lock_shared).await;
-    // Not enough for all: some orders are rejected.
+    // Less than all orders need, so some are rejected.
     let product = world.product(PRICE, 1_000).await;
     let clients = join_all((0..CLIENTS).map(|_| client(&world, product)));
     let (answered, struck) = tokio::join!(clients, blackout(&home, &world, product));
@@ -65,7 +65,7 @@ async fn every_process_killed_at_once_under_load_loses_no_order_and_doubles_none
     world.invariant_holds().await;
 }
 
-/// Places orders one after the other until the service is gone; returns those that were answered.
+/// Places orders one after the other until the service is gone; returns the answered ones.
 async fn client(world: &World, product: Uuid) -> Vec<Uuid> {
     let url = format!("{}/orders", world.stack.order_url);
     let body =
@@ -84,7 +84,7 @@ async fn client(world: &World, product: Uuid) -> Vec<Uuid> {
     answered
 }
 
-/// The moment at which everything ended.
+/// The moment of the blackout.
 struct Blackout {
     at: DateTime<Utc>,
     unsettled: i64,
@@ -111,7 +111,7 @@ async fn blackout(home: &Home, world: &World, product: Uuid) -> Blackout {
             }
             let at = Utc::now();
             for (process, _) in &processes {
-                // One that served a single connection may have ended.
+                // A server process of a single connection may have ended.
                 let _ = kill(*process, Signal::SIGKILL);
             }
             struck = Some(Blackout { at, unsettled, processes: processes.len() });
@@ -122,14 +122,14 @@ async fn blackout(home: &Home, world: &World, product: Uuid) -> Blackout {
     let struck = struck.unwrap();
     // Two servers with a process for each of their tasks, two JVMs, three services, reconciler and supervisor.
     assert!(struck.processes > 9, "only {} processes", struck.processes);
-    // What was being started when the others were counted.
+    // Processes that started while the others were counted.
     for (process, _) in home.processes() {
         let _ = kill(process, Signal::SIGKILL);
     }
     struck
 }
 
-/// How many orders were there at a time and settled only later.
+/// The number of orders that were placed before `at` and settled after it.
 async fn settled_after(world: &World, product: Uuid, at: DateTime<Utc>) -> i64 {
     sqlx::query_scalar(
         "select count(*) from orders where product_id = $1 and placed_at <= $2 and settled_at > $2",

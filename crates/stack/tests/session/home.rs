@@ -1,4 +1,4 @@
-//! A home of its own for one test: what `stack` keeps there, and everything that it starts, is gone at the end.
+//! A home for one test. At its end, its folder and every process that `stack` started are gone.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -19,7 +19,7 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_stack");
 /// How long a command may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The home; dropped, it stops what is up and removes everything.
+/// The home. Dropping it stops the stack and removes everything.
 pub(crate) struct Home {
     parts: Parts,
     keeper: Child,
@@ -31,7 +31,7 @@ impl Home {
         testing::build().unwrap();
         let shared = session::Home::find().unwrap();
         let (parts, own) = (shared.parts().unwrap(), shared.fresh().unwrap());
-        // A stack that is up outlives whoever started it. This process stops it when the test ends, however that comes.
+        // A stack that is up outlives the test's process. This shell stops it when the test ends, even if it is killed.
         let keeper = Command::new("sh")
             .args([
                 "-c",
@@ -50,17 +50,17 @@ impl Home {
         &self.own.folder
     }
 
-    /// What its stacks are made of.
+    /// The parts of its stacks.
     pub(crate) fn parts_mut(&mut self) -> &mut Parts {
         &mut self.parts
     }
 
-    /// The process that cleans up, no part of any stack.
+    /// The process that cleans up; it belongs to no stack.
     pub(crate) fn keeper(&self) -> u32 {
         self.keeper.id()
     }
 
-    /// What `up` and `demo` leave behind between runs.
+    /// The folder that `up` and `demo` keep between runs.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder().join("state")
     }
@@ -88,7 +88,7 @@ impl Home {
         Run { child, log }
     }
 
-    /// Runs the program to its end, which must be a good one, and returns what it said.
+    /// Runs the program, which must succeed, and returns its output.
     pub(crate) async fn run(&self, arguments: &[&str]) -> String {
         let mut run = self.start(arguments);
         let status = run.ended().await;
@@ -97,10 +97,10 @@ impl Home {
         said
     }
 
-    /// What there is to know about the stack that is up.
+    /// The description of the stack that is up.
     pub(crate) fn description(&self) -> &'static Description {
         let file = self.state().join("run/stack.json");
-        // Tests hold it as long as they run.
+        // The tests need a static reference.
         Box::leak(Box::new(Description::read(&file).unwrap()))
     }
 }
@@ -119,21 +119,25 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// What it has said up to now.
+    /// Its output so far.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until it says `what`.
+    /// Waits until its output contains `what`.
     pub(crate) async fn says(&mut self, what: &str) {
-        eventually(PATIENCE, &format!("it says {what:?}"), async || {
-            let (ended, said) = (self.child.try_wait().unwrap(), self.said());
-            if said.contains(what) {
-                return Ok(());
-            }
-            assert!(ended.is_none(), "it ended ({ended:?}):\n{said}");
-            Err(said)
-        })
+        eventually(
+            PATIENCE,
+            &format!("its output contains {what:?}"),
+            async || {
+                let (ended, said) = (self.child.try_wait().unwrap(), self.said());
+                if said.contains(what) {
+                    return Ok(());
+                }
+                assert!(ended.is_none(), "it ended ({ended:?}):\n{said}");
+                Err(said)
+            },
+        )
         .await;
     }
 
@@ -156,7 +160,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // It has mostly ended by itself.
+        // Usually it has ended already, which is an error.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,8 +1,8 @@
-//! The program `stack` as people use it: `up`, `down`, `demo`, each test with a stack of its own on free ports.
+//! The program `stack` as a user runs it: `up`, `down`, `demo`. Each test has its own stack on free ports.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests fail by panicking, and print what they measured"
+    reason = "tests fail by panicking and print their measurements"
 )]
 
 #[path = "../e2e/invariant.rs"]

@@ -1,4 +1,4 @@
-//! The processes of one home, found by what the kernel knows of them.
+//! The processes of one home, found in `/proc`.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 use crate::home::Home;
 use crate::world::eventually;
 
-/// How long what was killed, or has lost its parent, may take to end.
+/// How long processes may take to end after they were killed or lost their parent.
 const GONE: Duration = Duration::from_secs(20);
 
 impl Home {
-    /// Every process that belongs to this home: it has the folder in its command or environment, or works there.
+    /// Every process of this home: one with the folder in its command or environment, or as its current folder.
     pub(crate) fn processes(&self) -> Vec<(Pid, String)> {
         let mut found = Vec::new();
         for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -47,7 +47,7 @@ impl Home {
 fn belongs(process: &Path, folder: &Path) -> bool {
     let wanted = folder.as_os_str().as_encoded_bytes();
     let mentions = |file: &str| {
-        // A process that has ended, or is somebody else's, has nothing to read.
+        // The files of a process that has ended, or is another user's, cannot be read.
         let text = fs::read(process.join(file)).unwrap_or_default();
         text.windows(wanted.len()).any(|window| window == wanted)
     };

@@ -1,4 +1,4 @@
-//! What `up` builds up, `down` keeps, and `down --clean` removes.
+//! The state that `up` creates, `down` keeps and `down --clean` removes.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ async fn orders_and_stock_survive_down_and_up_and_are_gone_after_down_clean() {
     let order = world.place(product, PRICE, 3).await;
     assert_eq!(world.settled(order).await["status"], "confirmed");
     assert_eq!(world.stock(product).await, 7);
-    // A fresh connector may not be seen reading yet, which is a warning.
+    // A new connector may not have read yet, which is a warning.
     let said = home.run(&["status"]).await;
     for line in [
         "order: ready",
@@ -43,7 +43,7 @@ async fn orders_and_stock_survive_down_and_up_and_are_gone_after_down_clean() {
     assert_eq!(
         home.description().addresses(),
         stack.addresses(),
-        "it is found where it was"
+        "the addresses are the same"
     );
     let (status, shown) = world.show(&order.to_string()).await;
     assert_eq!(
@@ -54,7 +54,7 @@ async fn orders_and_stock_survive_down_and_up_and_are_gone_after_down_clean() {
     assert_eq!(world.stock(product).await, 7);
     let another = world.place(product, PRICE, 2).await;
     assert_eq!(world.settled(another).await["status"], "confirmed");
-    assert_eq!(world.stock(product).await, 5, "nothing was applied twice");
+    assert_eq!(world.stock(product).await, 5, "no order was applied twice");
     world.invariant_holds().await;
 
     home.run(&["down", "--clean"]).await;
@@ -62,9 +62,9 @@ async fn orders_and_stock_survive_down_and_up_and_are_gone_after_down_clean() {
     assert!(!home.state().exists(), "the data is removed");
 }
 
-/// Interrupted as with Ctrl-C, or its supervisor killed, when some parts are up and others are not.
+/// `up` is interrupted, as by Ctrl-C, or its supervisor killed while only some parts are up.
 #[tokio::test]
-async fn a_half_finished_up_leaves_no_process_and_the_next_one_works() {
+async fn an_interrupted_up_leaves_no_process_and_the_next_one_works() {
     let home = Home::new();
     let mut up = home.start(&["up"]);
     up.says("PostgreSQL with order_db is ready").await;

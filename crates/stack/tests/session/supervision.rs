@@ -1,4 +1,4 @@
-//! A part that dies under somebody's eyes.
+//! A part that dies while the demo shows its stack.
 
 use std::fs::File;
 
@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::world::{World, eventually};
 
 #[tokio::test]
-async fn a_part_that_dies_under_the_demo_is_started_again_and_the_demo_says_so() {
+async fn a_part_that_dies_under_the_demo_is_restarted_and_the_demo_reports_it() {
     let home = Home::new();
     let mut demo = home.start(&["demo"]);
     demo.says("Everything stays up until Ctrl-C").await;
@@ -23,7 +23,7 @@ async fn a_part_that_dies_under_the_demo_is_started_again_and_the_demo_says_so()
         .await;
         eventually(
             std::time::Duration::from_secs(20),
-            "another process has its place",
+            "another process has replaced it",
             async || match pid(world.stack, part) {
                 Some(now) if now != killed => Ok(()),
                 other => Err(format!("{other:?}")),

@@ -1,4 +1,4 @@
-//! What a test does to topics, and sees there.
+//! Topics: created, written, emptied and read by a test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::{Value, json};
 use stack::services::Topic;
 use stack::topic;
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::{World, eventually};
 
 impl World {
+    /// Creates a topic with six partitions.
     pub(crate) async fn create_topic(&self, name: &str) {
         let topic = Topic {
             name: name.to_owned(),
@@ -24,7 +26,7 @@ impl World {
         topic::create(&self.stack.kafka, &[topic]).await.unwrap();
     }
 
-    /// Waits until the topic carries every order that the test has placed.
+    /// Waits until the topic carries every order of the test.
     pub(crate) async fn orders_are_carried(&self) {
         let orders: Vec<String> = self.orders().iter().map(Uuid::to_string).collect();
         let placed: Vec<Uuid> = sqlx::query_scalar(
@@ -46,7 +48,7 @@ impl World {
         .await;
     }
 
-    /// Deletes every message that `topic` carries.
+    /// Deletes every message of `topic`.
     pub(crate) async fn lose_messages(&self, topic: &str) {
         let admin: AdminClient<_> = ClientConfig::new()
             .set("bootstrap.servers", &self.stack.kafka)
@@ -66,7 +68,7 @@ impl World {
         }
     }
 
-    /// Produces a message as a foreign producer would.
+    /// Produces a message, as any other producer does.
     pub(crate) async fn produce(
         &self,
         topic: &str,
@@ -76,7 +78,7 @@ impl World {
     ) {
         let producer: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.stack.kafka)
-            // As Debezium does it, or the same key lands on another partition.
+            // Debezium's partitioner; another one would send the same key to another partition.
             .set("partitioner", "murmur2_random")
             .create()
             .unwrap();
@@ -97,7 +99,7 @@ impl World {
             .unwrap();
     }
 
-    /// Those of `events` that `topic` carries, by key, in the order in which they came first.
+    /// Those of `events` that `topic` carries, by key, in the order of their first delivery.
     pub(crate) fn carried(
         &self,
         topic: &str,
@@ -118,4 +120,17 @@ impl World {
         }
         carried
     }
+}
+
+/// A message value as the original demo's event router writes it: `JsonConverter` with schemas, and the event id only in
+/// the payload.
+pub(crate) fn original_envelope(payload: &Value) -> String {
+    json!({
+        "schema": { "type": "struct", "optional": false, "fields": [
+            { "type": "string", "optional": false, "name": "io.debezium.data.Json", "version": 1, "field": "payload" },
+            { "type": "string", "optional": true, "field": "event_type" }
+        ] },
+        "payload": { "payload": payload.to_string(), "event_type": "order.placed" }
+    })
+    .to_string()
 }

@@ -1,0 +1,77 @@
+//! The health and the metrics of services, as a test sees them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{World, eventually};
+
+/// How long a service may take to show something.
+const WITHIN: Duration = Duration::from_secs(40);
+
+impl World {
+    /// The answer of a service at `/health/ready`: status and body.
+    pub(crate) async fn readiness(&self, url: &str) -> (u16, Value) {
+        let answer = self
+            .http
+            .get(format!("{url}/health/ready"))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Waits until the service is ready and `holds` is true of one of its checks.
+    pub(crate) async fn shows(
+        &self,
+        url: &str,
+        check: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) {
+        eventually(WITHIN, what, async || {
+            let (status, body) = self.readiness(url).await;
+            if status != 200 {
+                return Err(body.to_string());
+            }
+            let shown = &body["checks"][check];
+            if holds(shown) {
+                Ok(())
+            } else {
+                Err(shown.to_string())
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the check is a warning whose details contain `words`.
+    pub(crate) async fn warns(&self, url: &str, check: &str, words: &str) {
+        let warns = |shown: &Value| {
+            shown["state"] == "warning" && shown["details"].to_string().contains(words)
+        };
+        self.shows(url, check, words, warns).await;
+    }
+
+    /// Waits until the check is without a warning.
+    pub(crate) async fn is_well(&self, url: &str, check: &str) {
+        self.shows(url, check, "no warning is left", |shown| {
+            shown["state"] == "ok"
+        })
+        .await;
+    }
+
+    /// A service's metric, by its name and labels.
+    pub(crate) async fn metric(&self, url: &str, name: &str) -> Option<f64> {
+        let text = self
+            .http
+            .get(format!("{url}/metrics"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+}
