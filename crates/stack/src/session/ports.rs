@@ -95,24 +95,15 @@ mod tests {
 
     #[test]
     fn the_default_ports_are_the_original_demos() {
-        let Ports {
-            inventory_db,
-            order_db,
-            kafka,
-            kafka_internal,
-            connect,
-            order,
-            inventory,
-            ..
-        } = default();
+        let ports = default();
         let ports = [
-            inventory_db,
-            order_db,
-            kafka,
-            kafka_internal,
-            connect,
-            order,
-            inventory,
+            ports.inventory_db,
+            ports.order_db,
+            ports.kafka,
+            ports.kafka_internal,
+            ports.connect,
+            ports.order,
+            ports.inventory,
         ];
         assert_eq!(ports, [5432, 5433, 29092, 9092, 8083, 9000, 8000]);
     }

@@ -128,16 +128,7 @@ async fn an_unknown_order_is_404_and_an_invalid_uuid_is_400() {
 #[tokio::test]
 async fn the_original_demos_products_exist() {
     let world = World::new().await;
-    let url = format!("{}/products", world.stack.inventory_url);
-    let products: Vec<Value> = world
-        .http
-        .get(url)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let products = world.shown_products().await;
     let expected = [
         (
             "550e8400-e29b-41d4-a716-446655440000",

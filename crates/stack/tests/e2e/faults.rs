@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use stack::testing::pid;
 
 use crate::flow::{Flow, HEALED, PRICE};
-use crate::world::eventually;
+use crate::world::{eventually, execute};
 
 /// Sends a signal to a part in mid-flow, and asserts that it is restarted and every order settled.
 async fn survives(part: &str, signal: Signal) {
@@ -87,12 +87,7 @@ async fn kafka_hangs_for_a_minute_while_orders_are_accepted() {
 async fn a_failed_task_is_restarted() {
     let flow = Flow::new().await;
     let client = connect::Client::new(&flow.world.stack.connect_url).unwrap();
-    let set = async |statement: &'static str| {
-        sqlx::query(statement)
-            .execute(&flow.world.order_db)
-            .await
-            .unwrap();
-    };
+    let set = |statement| execute(&flow.world.order_db, statement);
     set("alter role order_cdc nologin").await;
     set("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'order_outbox'").await;
     eventually(Duration::from_secs(60), "the task has failed", async || {

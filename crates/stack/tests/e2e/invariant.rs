@@ -68,8 +68,11 @@ impl World {
         let settled = inbox(&self.order_db, "order", &outcomes).await;
         assert_eq!(settled, outcomes, "settled by order");
 
-        let statuses = statuses(&self.order_db, &orders).await;
-        let decisions = decisions(&self.inventory_db, &orders).await;
+        let statuses = "select id, status = 'confirmed', reason from orders where id = any($1)";
+        let statuses = outcomes_of(&self.order_db, statuses, &orders).await;
+        let decisions =
+            "select order_id, reason is null, reason from reservations where order_id = any($1)";
+        let decisions = outcomes_of(&self.inventory_db, decisions, &orders).await;
         assert_eq!(
             statuses, decisions,
             "the order's status is inventory's decision"
@@ -149,28 +152,15 @@ async fn inbox(pool: &PgPool, listener: &str, ids: &BTreeSet<Uuid>) -> BTreeSet<
 /// For each order, whether it is confirmed, and the reason if not.
 type Outcomes = BTreeMap<Uuid, (bool, Option<String>)>;
 
-async fn statuses(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Outcomes {
-    let rows: Vec<(Uuid, bool, Option<String>)> =
-        sqlx::query_as("select id, status = 'confirmed', reason from orders where id = any($1)")
-            .bind(orders.iter().copied().collect::<Vec<_>>())
-            .fetch_all(pool)
-            .await
-            .unwrap();
+/// The outcomes that `statement` selects for `orders`.
+async fn outcomes_of(pool: &PgPool, statement: &'static str, orders: &BTreeSet<Uuid>) -> Outcomes {
+    let rows: Vec<(Uuid, bool, Option<String>)> = sqlx::query_as(statement)
+        .bind(orders.iter().copied().collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await
+        .unwrap();
     rows.into_iter()
         .map(|(id, confirmed, reason)| (id, (confirmed, reason)))
-        .collect()
-}
-
-async fn decisions(pool: &PgPool, orders: &BTreeSet<Uuid>) -> Outcomes {
-    let rows: Vec<(Uuid, bool, Option<String>)> = sqlx::query_as(
-        "select order_id, reason is null, reason from reservations where order_id = any($1)",
-    )
-    .bind(orders.iter().copied().collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await
-    .unwrap();
-    rows.into_iter()
-        .map(|(id, placed, reason)| (id, (placed, reason)))
         .collect()
 }
 

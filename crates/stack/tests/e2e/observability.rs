@@ -7,7 +7,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use stack::testing::{Binary, Service};
 
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, execute};
 
 /// How long a service may take to show something.
 const WITHIN: Duration = Duration::from_secs(40);
@@ -73,12 +73,7 @@ async fn a_service_that_reaches_no_kafka_stays_ready_and_warns() {
 #[tokio::test]
 async fn a_service_without_its_database_is_unready() {
     let world = World::alone().await;
-    let set = async |statement: &'static str| {
-        sqlx::query(statement)
-            .execute(&world.inventory_db)
-            .await
-            .unwrap();
-    };
+    let set = |statement| execute(&world.inventory_db, statement);
     // For the service, a server that refuses it is like one that is down.
     set("alter role inventory_service nologin").await;
     set("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'inventory_service'").await;
@@ -150,12 +145,7 @@ async fn a_worker_that_lacks_a_grant_retries_until_it_has_it() {
     let mut holder = world.hold(&[product]).await;
     let orders = world.place_many(120, product, 5).await;
     let undecided = world.worker_is_held(&mut holder, &orders).await;
-    let set = async |statement: &'static str| {
-        sqlx::query(statement)
-            .execute(&world.inventory_db)
-            .await
-            .unwrap();
-    };
+    let set = |statement| execute(&world.inventory_db, statement);
     set("revoke insert on reservations from inventory_worker").await;
     holder.rollback().await.unwrap();
     let before = listener().await;
@@ -238,12 +228,7 @@ async fn a_lost_slot_is_a_warning_with_the_statement_that_helps() {
     let client = connect::Client::new(&world.stack.connect_url).unwrap();
     client.stop("order-outbox").await.unwrap();
     let orders = world.place_many(100, product, 5).await;
-    let set = async |statement: &'static str| {
-        sqlx::query(statement)
-            .execute(&world.order_db)
-            .await
-            .unwrap();
-    };
+    let set = |statement| execute(&world.order_db, statement);
     set("alter system set max_slot_wal_keep_size = '16MB'").await;
     set("select pg_reload_conf()").await;
     eventually(WITHIN, "the slot is lost", async || {

@@ -7,6 +7,7 @@ use stack::testing::{Binary, Service};
 use stack::topic;
 use uuid::Uuid;
 
+use crate::world::health::logs;
 use crate::world::kafka::original_envelope;
 use crate::world::{World, eventually};
 
@@ -81,15 +82,7 @@ async fn a_handler_that_fails_for_a_while_loses_nothing() {
         Duration::from_secs(60),
         "the handler has failed",
         async || {
-            let health: Value = world
-                .http
-                .get(format!("{}/health/ready", world.stack.worker_url))
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
+            let (_, health) = world.readiness(&world.stack.worker_url).await;
             let listener = &health["checks"]["listener"];
             if listener["state"] == "warning" {
                 Ok(())
@@ -117,19 +110,7 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
         ("KAFKA__NAME", "early"),
     ];
     let worker = Service::start(world.stack, Binary::InventoryWorker, &settings).await;
-    eventually(
-        Duration::from_secs(30),
-        "the worker has not found its topic",
-        async || {
-            let log = std::fs::read_to_string(&worker.log).unwrap();
-            if log.contains("a topic is not there yet") {
-                Ok(())
-            } else {
-                Err(log)
-            }
-        },
-    )
-    .await;
+    logs(&worker, Duration::from_secs(30), "a topic is not there yet").await;
     world.create_topic(&topic).await;
     let product = world.product(10, 10).await;
     let payload = json!({ "event_id": Uuid::now_v7(), "order_id": Uuid::now_v7(), "item_id": product, "quantity": 3,
@@ -220,15 +201,7 @@ async fn connect_is_distributed_and_keeps_its_offsets_in_kafka() {
     )
     .await;
     let url = format!("{}/connectors/order-outbox/config", world.stack.connect_url);
-    let config: Value = world
-        .http
-        .get(url)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let (_, config) = world.get(&url).await;
     let secret = std::fs::read_to_string(world.stack.order_db.secrets.join("order_cdc")).unwrap();
     assert!(
         !config.to_string().contains(&secret),

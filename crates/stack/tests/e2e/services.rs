@@ -23,15 +23,7 @@ async fn sigterm_finishes_the_work_in_flight_within_seconds() {
             &settings
         };
         let service = Service::start(world.stack, binary, settings).await;
-        let live: Value = world
-            .http
-            .get(format!("{}/health/live", service.url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let (_, live) = world.get(&format!("{}/health/live", service.url)).await;
         assert_eq!(live, json!({ "state": "live" }));
         let began = Instant::now();
         let status = service.terminate();
@@ -70,13 +62,8 @@ async fn a_service_notifies_its_supervisor_when_it_is_ready_and_when_it_stops() 
         )
         .unwrap();
         notified(&socket, "READY=1").await;
-        let ready = world
-            .http
-            .get(format!("{}/health/ready", service.url))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(ready.status(), 200, "{binary:?}");
+        let (ready, _) = world.readiness(&service.url).await;
+        assert_eq!(ready, 200, "{binary:?}");
         let status = tokio::task::spawn_blocking(|| service.terminate());
         notified(&socket, "STOPPING=1").await;
         assert!(status.await.unwrap().success(), "{binary:?}");

@@ -36,15 +36,21 @@ async fn the_slot_is_dropped_while_it_streams() {
         .await;
 }
 
-#[tokio::test]
-async fn the_slot_is_dropped_while_the_connector_is_stopped() {
-    let flow = Flow::new().await;
+/// Stops the connector, drops its slot, and places orders.
+async fn orders_without_slot(flow: &Flow) -> connect::Client {
     let client = connect::Client::new(&flow.world.stack.connect_url).unwrap();
     client.stop("order-outbox").await.unwrap();
-    with_slot(&flow, "select pg_drop_replication_slot('order_outbox')").await;
+    with_slot(flow, "select pg_drop_replication_slot('order_outbox')").await;
     for _ in 0..20 {
         flow.world.place(flow.product, PRICE, 1).await;
     }
+    client
+}
+
+#[tokio::test]
+async fn the_slot_is_dropped_while_the_connector_is_stopped() {
+    let flow = Flow::new().await;
+    let client = orders_without_slot(&flow).await;
     client.resume("order-outbox").await.unwrap();
     flow.heals("slot dropped while stopped", Instant::now())
         .await;
@@ -53,12 +59,7 @@ async fn the_slot_is_dropped_while_the_connector_is_stopped() {
 #[tokio::test]
 async fn the_slot_is_recreated_while_the_connector_is_stopped() {
     let flow = Flow::new().await;
-    let client = connect::Client::new(&flow.world.stack.connect_url).unwrap();
-    client.stop("order-outbox").await.unwrap();
-    with_slot(&flow, "select pg_drop_replication_slot('order_outbox')").await;
-    for _ in 0..20 {
-        flow.world.place(flow.product, PRICE, 1).await;
-    }
+    let client = orders_without_slot(&flow).await;
     with_slot(
         &flow,
         "select pg_create_logical_replication_slot('order_outbox', 'pgoutput')",

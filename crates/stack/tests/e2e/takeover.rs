@@ -10,6 +10,7 @@ use stack::testing::{Binary, Service, pid};
 use uuid::Uuid;
 
 use crate::flow::{Flow, HEALED, PRICE};
+use crate::world::health::logs;
 use crate::world::{World, eventually};
 
 #[tokio::test]
@@ -164,19 +165,7 @@ async fn a_worker_that_resumes_after_the_inbox_is_trimmed_applies_nothing_twice(
     .await
     .unwrap();
     stalled.signal(Signal::SIGCONT);
-    eventually(
-        HEALED,
-        "it discards the messages that it had read",
-        async || {
-            let log = std::fs::read_to_string(&stalled.log).unwrap();
-            if log.contains("the process has stood still for long") {
-                Ok(())
-            } else {
-                Err(log)
-            }
-        },
-    )
-    .await;
+    logs(&stalled, HEALED, "the process has stood still for long").await;
     let order = flow.world.place(flow.product, PRICE, 1).await;
     flow.world.settled(order).await;
     let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = trimmed.into_iter().unzip();

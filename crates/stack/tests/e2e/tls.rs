@@ -14,6 +14,7 @@ use sqlx::ConnectOptions;
 use stack::kafka::KAFKA_CLIENT;
 use stack::testing::{Binary, Service, pid};
 
+use crate::world::health::logs;
 use crate::world::{World, eventually};
 
 /// How long a service may take to log a refusal.
@@ -33,15 +34,6 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         kill(self.0, Signal::SIGCONT).unwrap();
     }
-}
-
-/// Waits until the log of a service contains `what`.
-async fn logged(service: &Service, what: &str) {
-    eventually(LOGGED, what, async || {
-        let log = fs::read_to_string(&service.log).unwrap();
-        if log.contains(what) { Ok(()) } else { Err(log) }
-    })
-    .await;
 }
 
 /// The number of consumers in a group.
@@ -105,7 +97,7 @@ async fn a_worker_consumes_over_tls_with_a_password_and_is_refused_without_eithe
         let group = format!("refused-{}", uuid::Uuid::now_v7().simple());
         let own = ["KAFKA__GROUP", "KAFKA__NAME"].map(|key| (key, group.clone()));
         let refused = spawn(&[&settings(address, authority, password)[..], &own].concat());
-        logged(&refused, why).await;
+        logs(&refused, LOGGED, why).await;
         assert_eq!(members(&stack.kafka, &group), 0, "{why}");
         assert_eq!(world.undecided(&[order]).await, 1, "{why}");
     }
@@ -172,13 +164,19 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
     .await;
 
     let strange = Service::spawn(stack, Binary::Order, &settings("localhost", &stranger)).unwrap();
-    logged(
+    logs(
         &strange,
+        LOGGED,
         "no trusted authority; set `sslrootcert` of `database`",
     )
     .await;
     let other_name = Service::spawn(stack, Binary::Order, &settings("127.0.0.1", &right)).unwrap();
-    logged(&other_name, "is for another host; set `host` of `database`").await;
+    logs(
+        &other_name,
+        LOGGED,
+        "is for another host; set `host` of `database`",
+    )
+    .await;
 
     // The owner's connections are verified too.
     for (authority, is_right) in [(&right, true), (&stranger, false)] {

@@ -4,7 +4,7 @@
 #[path = "world/dead_letters.rs"]
 pub(crate) mod dead_letters;
 #[path = "world/health.rs"]
-mod health;
+pub(crate) mod health;
 #[path = "world/kafka.rs"]
 pub(crate) mod kafka;
 #[path = "world/memory.rs"]
@@ -284,14 +284,14 @@ impl World {
 
     /// Gets an order; returns status and body of the answer.
     pub(crate) async fn show(&self, order: &str) -> (u16, Value) {
-        let answer = self
-            .http
-            .get(format!("{}/orders/{order}", self.stack.order_url))
-            .send()
-            .await
-            .unwrap();
-        let status = answer.status().as_u16();
-        (status, answer.json().await.unwrap())
+        let url = format!("{}/orders/{order}", self.stack.order_url);
+        self.get(&url).await
+    }
+
+    /// Gets `url`; returns status and body of the answer.
+    pub(crate) async fn get(&self, url: &str) -> (u16, Value) {
+        let answer = self.http.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// Waits until the order has its outcome; returns the order as clients see it.
@@ -324,17 +324,17 @@ impl World {
             .unwrap()
     }
 
+    /// All products as clients see them.
+    pub(crate) async fn shown_products(&self) -> Vec<Value> {
+        let url = format!("{}/products", self.stack.inventory_url);
+        let (status, shown) = self.get(&url).await;
+        assert_eq!(status, 200, "{shown}");
+        serde_json::from_value(shown).unwrap()
+    }
+
     /// The stock of a product as clients see it.
     pub(crate) async fn stock(&self, product: Uuid) -> i64 {
-        let products: Vec<Value> = self
-            .http
-            .get(format!("{}/products", self.stack.inventory_url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let products = self.shown_products().await;
         let product = product.to_string();
         products
             .iter()
@@ -360,6 +360,11 @@ impl World {
         .await
         .unwrap()
     }
+}
+
+/// Runs a statement.
+pub(crate) async fn execute(pool: &PgPool, statement: &'static str) {
+    sqlx::query(statement).execute(pool).await.unwrap();
 }
 
 /// Polls until `holds` succeeds. After `within` it fails the test with the last error.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use stack::testing::Service;
 
 use super::{World, eventually};
 
@@ -12,13 +13,7 @@ const WITHIN: Duration = Duration::from_secs(40);
 impl World {
     /// The answer of a service at `/health/ready`: status and body.
     pub(crate) async fn readiness(&self, url: &str) -> (u16, Value) {
-        let answer = self
-            .http
-            .get(format!("{url}/health/ready"))
-            .send()
-            .await
-            .unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        self.get(&format!("{url}/health/ready")).await
     }
 
     /// Waits until the service is ready and `holds` is true of one of its checks.
@@ -74,4 +69,17 @@ impl World {
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
+}
+
+/// Waits until the log of a service contains `words`.
+pub(crate) async fn logs(service: &Service, within: Duration, words: &str) {
+    eventually(within, words, async || {
+        let log = std::fs::read_to_string(&service.log).unwrap();
+        if log.contains(words) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
 }
