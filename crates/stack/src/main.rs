@@ -1,4 +1,4 @@
-//! The command line of the stack.
+//! The program `stack`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Parser;
 use stack::command::Arguments;
 use stack::say;
 
-// One thread, this one: the parts are killed with the thread that started them.
+// One thread, this one: the kernel kills the parts when the thread that started them ends.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     Arguments::parse().run().await.unwrap_or_else(|error| {

@@ -42,8 +42,8 @@ impl Certificates {
 
     /// The certificate of a second authority, which has signed no certificate.
     #[must_use]
-    pub fn stranger(&self) -> PathBuf {
-        self.folder.join("stranger.pem")
+    pub fn untrusted(&self) -> PathBuf {
+        self.folder.join("untrusted.pem")
     }
 
     /// The server certificate for `localhost`.
@@ -83,9 +83,9 @@ impl Certificates {
     pub fn make(&self) -> Result<()> {
         fs::create_dir_all(&self.folder)?;
         // Both have the same name; only their keys differ.
-        let (authority, stranger) = (authority()?, authority()?);
+        let (authority, untrusted) = (authority()?, authority()?);
         fs::write(self.authority(), authority.pem())?;
-        fs::write(self.stranger(), stranger.pem())?;
+        fs::write(self.untrusted(), untrusted.pem())?;
         let (server, server_key) = certificate("localhost", &authority)?;
         fs::write(self.server(), &server)?;
         secret::write(&self.server_key(), &server_key)?;

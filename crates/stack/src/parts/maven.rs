@@ -77,8 +77,8 @@ pub(super) fn copy(pom: &Path, platform: Platform, parts: &Path) -> Result<()> {
     }
     ensure!(
         maven.wait()?.success(),
-        "Maven could not resolve the parts. Is there a network, and does ~/.m2/settings.xml name a mirror if yours \
-         needs one? Run the command again when there is. Maven says:\n{}",
+        "Maven could not resolve the parts; check the network and the mirrors in ~/.m2/settings.xml, then try again. \
+         Maven's errors:\n{}",
         errors.join("\n")
     );
     Ok(())

@@ -55,9 +55,9 @@ async fn a_worker_consumes_over_tls_with_a_password_and_is_refused_without_eithe
     let world = World::alone().await;
     let stack = world.stack;
     let certificates = stack.inventory_db.certificates();
-    let (right, stranger) = (
+    let (right, untrusted) = (
         text(&certificates.authority()),
-        text(&certificates.stranger()),
+        text(&certificates.untrusted()),
     );
     let password = text(&stack.inventory_db.secrets.join(KAFKA_CLIENT));
     let wrong = stack.file.with_file_name("wrong-password");
@@ -89,7 +89,7 @@ async fn a_worker_consumes_over_tls_with_a_password_and_is_refused_without_eithe
     let product = world.product(5, 5).await;
     let order = world.place(product, 5, 2).await;
     for (address, authority, password, why) in [
-        (&address, &stranger, &password, "certificate verify failed"),
+        (&address, &untrusted, &password, "certificate verify failed"),
         (&by_number, &right, &password, "certificate verify failed"),
         (&address, &right, &wrong, "SASL authentication error"),
     ] {
@@ -118,9 +118,9 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
     let world = World::new().await;
     let stack = world.stack;
     let certificates = stack.order_db.certificates();
-    let (right, stranger) = (
+    let (right, untrusted) = (
         text(&certificates.authority()),
-        text(&certificates.stranger()),
+        text(&certificates.untrusted()),
     );
     let group = format!("tls-{}", uuid::Uuid::now_v7().simple());
     let settings = |host: &'static str, authority| {
@@ -163,9 +163,10 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
     })
     .await;
 
-    let strange = Service::spawn(stack, Binary::Order, &settings("localhost", &stranger)).unwrap();
+    let distrustful =
+        Service::spawn(stack, Binary::Order, &settings("localhost", &untrusted)).unwrap();
     logs(
-        &strange,
+        &distrustful,
         LOGGED,
         "no trusted authority; set `sslrootcert` of `database`",
     )
@@ -179,7 +180,7 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
     .await;
 
     // The owner's connections are verified too.
-    for (authority, is_right) in [(&right, true), (&stranger, false)] {
+    for (authority, is_right) in [(&right, true), (&untrusted, false)] {
         let migrated = Command::new(stack.binaries.join("order"))
             .arg("migrate")
             .envs(Binary::Order.settings(stack))
