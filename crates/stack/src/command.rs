@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::background::{self, Found};
 use crate::parts::lock;
 use crate::session::Home;
+use crate::stack::interrupted;
 use crate::status::Status;
 use crate::{demo, home, say};
 
@@ -88,10 +89,16 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Exec { command } => return Ok(home.exec(&command).await?.into()),
         Command::Parts {
             command: PartsCommand::Lock,
-        } => lock::refresh(&home::checkout()?, &home.fresh()?.folder)?,
+        } => lock_parts(&home)?,
         Command::Supervise => background::supervise(&home).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn lock_parts(home: &Home) -> Result<()> {
+    // Ctrl-C ends Maven; this process goes on to remove the folder.
+    let _interrupted = interrupted()?;
+    lock::refresh(&home::checkout()?, &home.fresh()?.folder)
 }
 
 /// Succeeds only if every part is ready.
