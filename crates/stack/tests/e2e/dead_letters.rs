@@ -53,7 +53,7 @@ async fn parked_messages_are_applied_once_an_operator_discards_the_dead_letter_b
         .await;
     assert!(dry.status.success(), "{dry:?}");
     let report: Value = serde_json::from_slice(&dry.stdout).unwrap();
-    let tries = report["dead-letters"].as_array().unwrap().iter();
+    let tries = report["dead_letters"].as_array().unwrap().iter();
     let tries: Vec<&str> = tries.map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(
         (tries, &report["more"]),
@@ -156,7 +156,7 @@ async fn dead_letters_that_are_discarded_together_are_never_applied() {
     let report: Value = serde_json::from_slice(&discarded.stdout).unwrap();
     assert_eq!(report["gone"], json!([]), "{}", discarded.status);
     assert!(discarded.status.success(), "{}", discarded.status);
-    assert_eq!(report["dropped"].as_array().unwrap().len(), 501);
+    assert_eq!(report["discarded"].as_array().unwrap().len(), 501);
     let dead_letters = "select count(*) from dead_letter where key = convert_to($1, 'UTF8')";
     let discarded = "select count(*) from discarded_dead_letter where key = convert_to($1, 'UTF8')";
     assert_eq!(

@@ -34,7 +34,7 @@ impl World {
         assert!(listed.status.success(), "{listed:?}");
         let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
         assert_eq!(listed["more"], false);
-        let dead_letters = listed["dead-letters"].as_array().unwrap();
+        let dead_letters = listed["dead_letters"].as_array().unwrap();
         let text =
             |dead_letter: &Value, field: &str| dead_letter[field].as_str().unwrap().to_owned();
         dead_letters
