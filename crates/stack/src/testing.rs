@@ -76,8 +76,8 @@ pub async fn database(context: Context) -> Database {
     Database { name, ..server }
 }
 
-/// Columns, constraints, indexes and publications of all tables that `database` has, as lines to compare: its schema, however it
-/// came about. An invalid index is marked as such.
+/// The schema of `database` as lines to compare: columns, constraints, indexes and publications of all tables. An invalid
+/// index is marked.
 ///
 /// # Panics
 /// If the database does not answer.
@@ -105,7 +105,7 @@ pub async fn schema(database: &Database) -> Vec<String> {
     .await
 }
 
-/// What each role may do with each table, column and sequence that `database` has, as lines to compare.
+/// The grants of each role on each table, column and sequence of `database`, as lines to compare.
 ///
 /// # Panics
 /// If the database does not answer.
