@@ -262,7 +262,7 @@ mod tests {
             .unwrap();
             client.filter(|_| ssl)
         };
-        let (right, wrong) = (certificates.authority(), certificates.stranger());
+        let (right, wrong) = (certificates.authority(), certificates.untrusted());
         // The server's certificate is for `localhost`.
         for (host, sslmode, authority, is_encrypted) in [
             ("127.0.0.1", SslMode::Disable, None, false),
