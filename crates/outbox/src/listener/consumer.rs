@@ -8,12 +8,12 @@
 //! - Looking up committed offsets, seeking and closing block on the network. They run outside the async runtime's threads, with a
 //!   bound, and closing does not keep the process from ending.
 //! - A consumer may end without a broker that it would still ask, once the only one that it knew was fenced and came back. Only a
-//!   new consumer helps ([`Consumer::recreate`]).
+//!   new consumer helps ([`Consumer::replace`]).
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
@@ -33,12 +33,21 @@ use crate::message::{Message, Position};
 /// How long reading the committed offsets, a seek, or closing may take.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long no broker may be connected before the consumer is replaced.
+const REPLACE_AFTER: Duration = Duration::from_secs(15);
+/// The most consumers that may be closing at the same time; each has its threads.
+const MAX_CLOSING: usize = 4;
+
 /// A member of a consumer group.
 pub(super) struct Consumer {
     inner: Arc<StreamConsumer<Context>>,
     state: Arc<State>,
     config: Config,
     client: ClientConfig,
+    /// When it was created, or was last to be replaced.
+    created: Instant,
+    /// Shared with the consumers that it has replaced and that are still closing.
+    closing: Arc<()>,
 }
 
 impl Consumer {
@@ -56,14 +65,47 @@ impl Consumer {
             state,
             config: config.clone(),
             client,
+            created: Instant::now(),
+            closing: Arc::default(),
         })
     }
 
+    /// Whether no broker has been connected for long, since this consumer was created.
+    pub(super) fn lacks_broker(&self) -> bool {
+        self.time_without_broker().min(self.created.elapsed()) > REPLACE_AFTER
+    }
+
+    /// Takes a new consumer in the place of this one, which closes by itself. Returns whether it could.
+    pub(super) fn replace(&mut self, reason: &str) -> bool {
+        self.created = Instant::now();
+        if Arc::strong_count(&self.closing) > MAX_CLOSING {
+            tracing::warn!(reason, "waiting for earlier Kafka consumers to close");
+            return false;
+        }
+        tracing::warn!(reason, "replacing the Kafka consumer");
+        let mut fresh = match self.recreate() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                // For example a certificate's file that is just being replaced.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "cannot replace the Kafka consumer; keeping the old one"
+                );
+                return false;
+            }
+        };
+        fresh.closing = Arc::clone(&self.closing);
+        let old = std::mem::replace(self, fresh);
+        tokio::spawn(old.close(BTreeMap::new()));
+        true
+    }
+
     /// A new member of the group, to take this one's place.
-    pub(super) fn recreate(&self) -> Result<Self, Error> {
+    fn recreate(&self) -> Result<Self, Error> {
         // A changed secret is read anew. One that cannot be read just now is no reason to stop.
         let client = self.config.client().unwrap_or_else(|error| {
-            tracing::warn!(%error, "recreating the Kafka consumer with its old properties");
+            tracing::warn!(%error, "cannot read a property's file; the new Kafka consumer keeps the old properties");
             self.client.clone()
         });
         let fresh = Self::with_client(&self.config, client)?;
@@ -198,13 +240,12 @@ impl Consumer {
 
     /// Commits offsets and leaves the group. If Kafka is away, librdkafka takes long for both: this returns in time, and the
     /// process may end meanwhile.
-    pub(super) async fn close(self, offsets: BTreeMap<Partition, i64>, closing: Arc<()>) {
+    pub(super) async fn close(self, offsets: BTreeMap<Partition, i64>) {
         let (closed, wait) = oneshot::channel();
         // Not `spawn_blocking`: the runtime would wait for it without bound when it ends.
         std::thread::spawn(move || {
             self.commit(&offsets, CommitMode::Sync);
             drop(self);
-            drop(closing);
             let _ = closed.send(());
         });
         if tokio::time::timeout(CONTROL_TIMEOUT, wait).await.is_err() {

@@ -14,7 +14,6 @@
 //! Offsets are committed after the transaction, and asynchronously: a commit that is lost costs a redelivery, which the inbox
 //! absorbs. A batch never closes by a timer: it starts as soon as the one before it is settled, with what has arrived until then.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,10 +48,6 @@ const BACKOFF: Backoff = Backoff {
 /// How long the buffer may be full before partitions are paused. Pausing discards fetched messages, so it is for trouble, not for
 /// load.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// How long no broker may be reached before the consumer is recreated.
-const RECREATE_AFTER: Duration = Duration::from_secs(15);
-/// The most consumers that may be closing at the same time; each has its threads.
-const MAX_CLOSING: usize = 4;
 /// How long the in-flight batch may take to finish when the listener stops.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -69,11 +64,7 @@ pub(super) struct PollLoop<H: Handler> {
     failures: u32,
     paused: bool,
     last_poll: Instant,
-    /// When the consumer was created, or last tried to be recreated.
-    created: Instant,
     last_iteration: Moment,
-    /// Held by each consumer that is still closing.
-    closing: Arc<()>,
 }
 
 impl<H: Handler> PollLoop<H> {
@@ -89,9 +80,7 @@ impl<H: Handler> PollLoop<H> {
             failures: 0,
             paused: false,
             last_poll: Instant::now(),
-            created: Instant::now(),
             last_iteration: Moment::now(),
-            closing: Arc::default(),
         }
     }
 
@@ -111,7 +100,7 @@ impl<H: Handler> PollLoop<H> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.last_iteration.is_long_ago()
-                && !self.recreate_consumer("the process has stood still for long")
+                && !self.replace_consumer("the process has stood still for long")
             {
                 tokio::select! {
                     () = shutdown.cancelled() => return Ok(()),
@@ -137,9 +126,8 @@ impl<H: Handler> PollLoop<H> {
                 () = self.consumer.assignment_changed() => {}
                 _ = tick.tick() => {
                     self.observe();
-                    let without_broker = self.consumer.time_without_broker().min(self.created.elapsed());
-                    if without_broker > RECREATE_AFTER {
-                        self.recreate_consumer("no broker has been reached for long");
+                    if self.consumer.lacks_broker() {
+                        self.replace_consumer("no broker has been reached for long");
                     }
                 }
             }
@@ -411,31 +399,13 @@ impl<H: Handler> PollLoop<H> {
             .send_modify(|progress| progress.paused = paused);
     }
 
-    /// Recreates the consumer, and drops all that the old one has read. librdkafka can end without a broker that it would still
-    /// ask, once the only one that it knew was fenced and came back. Returns whether it could.
-    fn recreate_consumer(&mut self, reason: &str) -> bool {
-        self.created = Instant::now();
-        if Arc::strong_count(&self.closing) > MAX_CLOSING {
-            tracing::warn!(reason, "waiting for earlier Kafka consumers to close");
+    /// Replaces the consumer, and drops all that the old one has read. Returns whether it could.
+    fn replace_consumer(&mut self, reason: &str) -> bool {
+        if !self.consumer.replace(reason) {
             return false;
         }
-        tracing::warn!(reason, "recreating the Kafka consumer");
-        let fresh = match self.consumer.recreate() {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                // For example a certificate's file that is just being replaced.
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(
-                    error,
-                    "cannot recreate the Kafka consumer; keeping the old one"
-                );
-                return false;
-            }
-        };
-        let old = std::mem::replace(&mut self.consumer, fresh);
         self.set_paused(false);
         self.follow(Change::Lost);
-        tokio::spawn(old.close(BTreeMap::new(), Arc::clone(&self.closing)));
         true
     }
 
@@ -450,7 +420,7 @@ impl<H: Handler> PollLoop<H> {
             }
         }
         let offsets = self.assignment.offsets_to_commit(self.in_flight.messages());
-        self.consumer.close(offsets, self.closing).await;
+        self.consumer.close(offsets).await;
     }
 }
 

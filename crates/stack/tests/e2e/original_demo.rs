@@ -110,7 +110,12 @@ async fn a_worker_started_before_its_topic_exists_receives_the_first_order_withi
         ("KAFKA__NAME", "early"),
     ];
     let worker = Service::start(world.stack, Binary::InventoryWorker, &settings).await;
-    logs(&worker, Duration::from_secs(30), "waiting for a topic that does not exist yet").await;
+    logs(
+        &worker,
+        Duration::from_secs(30),
+        "waiting for a topic that does not exist yet",
+    )
+    .await;
     world.create_topic(&topic).await;
     let product = world.product(10, 10).await;
     let payload = json!({ "event_id": Uuid::now_v7(), "order_id": Uuid::now_v7(), "item_id": product, "quantity": 3,
