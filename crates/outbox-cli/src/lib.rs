@@ -10,7 +10,7 @@ mod discard;
 mod redrive;
 mod shown;
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -111,22 +111,24 @@ impl<W: Write> Output<W> {
 }
 
 impl Command {
-    /// Does what was asked for, and writes the answer to standard output.
+    /// Does what was asked for, and writes the answer to standard output. The future is [`Send`], so it holds no lock of standard
+    /// output or input while it waits: the program may log there meanwhile.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn run<H: Handler>(self, dead_letters: &DeadLetters<H>) -> Result<ExitCode, Error> {
-        let stdin = std::io::stdin();
-        let asks = stdin.is_terminal().then(|| stdin.lock());
-        self.write(dead_letters, std::io::stdout().lock(), asks)
-            .await
+    pub fn run<H: Handler>(
+        self,
+        dead_letters: &DeadLetters<H>,
+    ) -> impl Future<Output = Result<ExitCode, Error>> + Send {
+        let answer = std::io::stdin().is_terminal().then_some(read_answer);
+        self.write(dead_letters, std::io::stdout(), answer)
     }
 
     async fn write<H: Handler>(
         self,
         dead_letters: &DeadLetters<H>,
-        to: impl Write,
-        asks: Option<impl BufRead>,
+        to: impl Write + Send,
+        answer: Option<impl FnOnce() -> std::io::Result<String>>,
     ) -> Result<ExitCode, Error> {
         match self {
             Self::List { which, most, json } => {
@@ -204,7 +206,7 @@ impl Command {
                 if more {
                     return Err(Error::TooMany(most));
                 }
-                if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, asks)? {
+                if !yes && !chosen.is_empty() && !confirmed(&mut output, &chosen, answer)? {
                     output.line(|| "nothing is discarded".to_owned())?;
                     return Ok(STAYS.into());
                 }
@@ -256,7 +258,7 @@ fn counted(count: usize, more: bool) -> String {
     let dead_letters = if count == 1 {
         "dead letter"
     } else {
-        "dead_letters"
+        "dead letters"
     };
     let more = if more {
         " (there are more, see --most)"
@@ -286,9 +288,9 @@ fn would<W: Write>(
 fn confirmed<W: Write>(
     output: &mut Output<W>,
     chosen: &[Chosen],
-    asks: Option<impl BufRead>,
+    answer: Option<impl FnOnce() -> std::io::Result<String>>,
 ) -> Result<bool, Error> {
-    let mut asks = asks
+    let answer = answer
         .filter(|_| !output.json)
         .ok_or(Error::NotAsked(chosen.len()))?;
     for dead_letter in chosen {
@@ -298,9 +300,13 @@ fn confirmed<W: Write>(
         let count = counted(chosen.len(), false);
         format!("Discard {count}? What is discarded is never applied. Type yes:")
     })?;
+    Ok(answer()?.trim() == "yes")
+}
+
+fn read_answer() -> std::io::Result<String> {
     let mut answer = String::new();
-    asks.read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ impl Desk {
     async fn asks(&self, line: &str, answer: Option<&str>) -> (Result<ExitCode, Error>, String) {
         let mut written = Vec::new();
         let command = parse(line).unwrap();
-        let answer = answer.map(str::as_bytes);
+        let answer = answer.map(|text| || Ok(text.to_owned()));
         let done = command
             .write(&self.dead_letters, &mut written, answer)
             .await;

@@ -113,7 +113,11 @@ async fn no_command_waits_for_ever_for_a_database_that_has_fallen_silent() {
         let (dead_letters, told) = desk.by_way_of("dead_letter", Lost::Silent);
         told.store(true, Ordering::SeqCst);
         let done = parse(&line).unwrap();
-        let done = done.write(&dead_letters, Vec::new(), None::<&[u8]>);
+        let done = done.write(
+            &dead_letters,
+            Vec::new(),
+            None::<fn() -> std::io::Result<String>>,
+        );
         let done = tokio::time::timeout(Duration::from_secs(60), done).await;
         let error = done.expect("it ends").unwrap_err();
         assert!(!told.load(Ordering::SeqCst), "{line}");
