@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use inventory_worker::Orders;
 use inventory_worker::config::{Config, PREFIX};
 use outbox::listener::DeadLetters;
+use outbox_cli::dead_letters;
 use service::cli::{self, Options};
 
 /// Applies order events to the stock, exactly once in effect.
@@ -25,7 +26,7 @@ enum Command {
     Serve,
     /// Look after the orders that were dead-lettered
     #[command(subcommand)]
-    DeadLetters(outbox_cli::Command),
+    DeadLetters(dead_letters::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -45,7 +46,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
         }
         Command::DeadLetters(command) => {
             service::database::probe(&config.database).await?;
-            let pool = service::database::pool(&config.database, "inventory-dead letters")?;
+            let pool = service::database::pool(&config.database, "inventory-dead-letters")?;
             let (name, retry) = (&config.kafka.name, config.kafka.retry);
             return Ok(command
                 .run(&DeadLetters::new(name, pool, Orders, retry))

@@ -5,7 +5,10 @@ use clap::{Parser, Subcommand};
 use inventory::config::{Config, PREFIX};
 use inventory::db;
 use inventory::serve;
+use outbox_cli::publisher;
 use service::cli::{self, Options};
+use service::database;
+use sqlx::PgConnection;
 
 /// Shows products and their stock; owns the inventory's tables.
 #[derive(Parser)]
@@ -21,14 +24,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Serve HTTP, until SIGTERM
     Serve,
-    /// Bring the database's tables up to date, as their owner
-    Migrate,
-    /// Print the connector of the outbox, as `connect` takes it: Kafka Connect's JSON, with the `topics` that it needs
-    Connector,
-    /// Hold the database against what the outbox and its connector need
-    CheckOutbox,
-    /// Take the database for the outbox's own, after a restore or a move; read the outbox again first
-    AcceptDatabase,
+    #[command(flatten)]
+    Publisher(publisher::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -46,22 +43,11 @@ impl Arguments {
                 service::telemetry::init(&config.log)?;
                 serve(&config, cli::shutdown()?).await?;
             }
-            Command::Migrate => {
-                let owner = config.database.as_role(&config.owner);
-                let mut owner = service::database::open(&owner).await?;
-                db::migrate(&mut owner, &config.roles()).await?;
-            }
-            Command::Connector => cli::print(&format!("{:#}", config.outbox().to_json())),
-            Command::CheckOutbox => {
-                let mut database = service::database::open(&config.database).await?;
-                config.outbox().check(&mut database).await?;
-                cli::print("the database is as the outbox needs it");
-            }
-            Command::AcceptDatabase => {
-                let mut database =
-                    service::database::open(&config.database.as_role(&config.keeper)).await?;
-                outbox::keeper::accept(&mut database).await?;
-                cli::print("the database is taken for the outbox's own");
+            Command::Publisher(command) => {
+                let connect = async |role| database::open(&config.database_as(role)).await;
+                let roles = config.roles();
+                let migrate = async |owner: &mut PgConnection| db::migrate(owner, &roles).await;
+                command.run(&config.outbox(), connect, migrate).await?;
             }
             Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
         }

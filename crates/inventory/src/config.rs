@@ -5,6 +5,7 @@ use outbox::keeper::Limits;
 use outbox::schema::Roles;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
+use outbox_cli::publisher;
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Files, Http, Log, Role};
 
@@ -58,6 +59,16 @@ impl Config {
         self.owner.check("owner.password_file", files)?;
         self.keeper.check("keeper.password_file", files)?;
         self.log.check()
+    }
+
+    /// The database as one of the roles that the commands of the outbox work under.
+    #[must_use]
+    pub fn database_as(&self, role: publisher::Role) -> Database {
+        match role {
+            publisher::Role::Owner => self.database.as_role(&self.owner),
+            publisher::Role::Service => self.database.clone(),
+            publisher::Role::Keeper => self.database.as_role(&self.keeper),
+        }
     }
 
     /// The service's outbox.

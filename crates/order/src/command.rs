@@ -9,7 +9,10 @@ use order::db;
 use order::outcomes::Outcomes;
 use order::serve;
 use outbox::listener::DeadLetters;
+use outbox_cli::{dead_letters, publisher};
 use service::cli::{self, Options};
+use service::database;
+use sqlx::PgConnection;
 
 /// Takes orders, publishes them through its outbox and learns their outcome.
 #[derive(Parser)]
@@ -25,17 +28,11 @@ pub(crate) struct Arguments {
 enum Command {
     /// Serve HTTP and listen to outcomes, until SIGTERM
     Serve,
-    /// Bring the database's tables up to date, as their owner
-    Migrate,
-    /// Print the connector of the outbox, as `connect` takes it: Kafka Connect's JSON, with the `topics` that it needs
-    Connector,
-    /// Hold the database against what the outbox and its connector need
-    CheckOutbox,
-    /// Take the database for the outbox's own, after a restore or a move; read the outbox again first
-    AcceptDatabase,
+    #[command(flatten)]
+    Publisher(publisher::Command),
     /// Look after the outcomes that were dead-lettered
     #[command(subcommand)]
-    DeadLetters(outbox_cli::Command),
+    DeadLetters(dead_letters::Command),
     /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
@@ -53,26 +50,15 @@ impl Arguments {
                 service::telemetry::init(&config.log)?;
                 serve(&config, cli::shutdown()?).await?;
             }
-            Command::Migrate => {
-                let owner = config.database.as_role(&config.owner);
-                let mut owner = service::database::open(&owner).await?;
-                db::migrate(&mut owner, &config.roles()).await?;
-            }
-            Command::Connector => cli::print(&format!("{:#}", config.outbox().to_json())),
-            Command::CheckOutbox => {
-                let mut database = service::database::open(&config.database).await?;
-                config.outbox().check(&mut database).await?;
-                cli::print("the database is as the outbox needs it");
-            }
-            Command::AcceptDatabase => {
-                let mut database =
-                    service::database::open(&config.database.as_role(&config.keeper)).await?;
-                outbox::keeper::accept(&mut database).await?;
-                cli::print("the database is taken for the outbox's own");
+            Command::Publisher(command) => {
+                let connect = async |role| database::open(&config.database_as(role)).await;
+                let roles = config.roles();
+                let migrate = async |owner: &mut PgConnection| db::migrate(owner, &roles).await;
+                command.run(&config.outbox(), connect, migrate).await?;
             }
             Command::DeadLetters(command) => {
-                service::database::probe(&config.database).await?;
-                let pool = service::database::pool(&config.database, "order-dead letters")?;
+                database::probe(&config.database).await?;
+                let pool = database::pool(&config.database, "order-dead-letters")?;
                 let (name, retry) = (&config.kafka.name, config.kafka.retry);
                 return Ok(command
                     .run(&DeadLetters::new(name, pool, Outcomes, retry))

@@ -6,6 +6,7 @@ use outbox::listener;
 use outbox::schema::Roles;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
+use outbox_cli::publisher;
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Files, Http, Log, Role};
 
@@ -88,6 +89,16 @@ impl Config {
             Files::Elsewhere => self.kafka.check_without_files()?,
         }
         Ok(self.log.check()?)
+    }
+
+    /// The database as one of the roles that the commands of the outbox work under.
+    #[must_use]
+    pub fn database_as(&self, role: publisher::Role) -> Database {
+        match role {
+            publisher::Role::Owner => self.database.as_role(&self.owner),
+            publisher::Role::Service => self.database.clone(),
+            publisher::Role::Keeper => self.database.as_role(&self.keeper),
+        }
     }
 
     /// The service's outbox.

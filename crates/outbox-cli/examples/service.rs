@@ -1,12 +1,17 @@
-//! A service with the commands of its listener. It reaches its database by libpq's variables (`PGHOST`, `PGPASSWORD`, …).
+//! A service with an outbox and a listener. libpq's variables (`PGHOST`, `PGPASSWORD`, …) say where its database is.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use outbox::Outgoing;
 use outbox::listener::{DeadLetters, Failure, Handler, Received, RetryPolicy};
+use outbox::schema::{self, Part, Roles};
+use outbox::specification::{Settings, Specification};
+use outbox::{Outgoing, Retention};
+use outbox_cli::publisher::BoxError;
+use outbox_cli::{dead_letters, publisher};
 use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
+use sqlx::{ConnectOptions, PgConnection};
 use uuid::Uuid;
 
 /// Marks orders as paid.
@@ -18,9 +23,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Publisher(publisher::Command),
     /// Look after the payments that were dead-lettered
     #[command(subcommand)]
-    DeadLetters(outbox_cli::Command),
+    DeadLetters(dead_letters::Command),
 }
 
 #[derive(Deserialize)]
@@ -52,13 +59,50 @@ impl Handler for Payments {
     }
 }
 
+fn outbox() -> Specification {
+    Specification {
+        context: "order".to_owned(),
+        address: ("127.0.0.1".to_owned(), 5432),
+        database: "order_db".to_owned(),
+        writers: vec!["order_service".to_owned()],
+        keeper: "order_keeper".to_owned(),
+        topics: vec!["order".to_owned()],
+        retention: Retention::default(),
+        settings: Settings::of_role("order_cdc"),
+    }
+}
+
+fn database(role: publisher::Role) -> PgConnectOptions {
+    PgConnectOptions::new().username(match role {
+        publisher::Role::Owner => "order_owner",
+        publisher::Role::Service => "order_service",
+        publisher::Role::Keeper => "order_keeper",
+    })
+}
+
+async fn migrate(owner: &mut PgConnection) -> Result<(), BoxError> {
+    let parts = [Part::Publisher, Part::Listener];
+    let roles = Roles::from(&outbox()).listener("order_service");
+    schema::migrate(owner, &parts, &roles).await?;
+    let own = "create table if not exists orders (id uuid primary key, paid boolean not null default false);
+               grant select, update on orders to order_service;";
+    sqlx::raw_sql(own).execute(owner).await?;
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     tracing_subscriber::fmt::init();
     match Arguments::parse().command {
+        Command::Publisher(command) => {
+            let connect = async |role| database(role).connect().await;
+            let migrate = async |owner: &mut PgConnection| migrate(owner).await;
+            command.run(&outbox(), connect, migrate).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::DeadLetters(command) => {
-            let options = PgConnectOptions::new().username("order_owner");
-            let pool = PgPoolOptions::new().connect_lazy_with(options);
+            let service = database(publisher::Role::Service);
+            let pool = PgPoolOptions::new().connect_lazy_with(service);
             let dead_letters = DeadLetters::new("payments", pool, Payments, RetryPolicy::default());
             Ok(command.run(&dead_letters).await?)
         }

@@ -4,42 +4,36 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use outbox::schema::{self, Part, Roles};
-use sqlx::PgPool;
+use sqlx::{ConnectOptions, Connection};
 use stack::testing::{Context, Database, database};
 
 /// A dead letter is applied or discarded within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A database with a dead letter of the example's listener.
+/// A database that the example has migrated, with a dead letter of its listener.
 async fn with_a_dead_letter() -> Database {
     let database = database(Context::Order).await;
-    let pool = PgPool::connect_with(database.options("order_owner"))
-        .await
-        .unwrap();
-    let mut owner = pool.acquire().await.unwrap();
-    let parts = [Part::Publisher, Part::Listener];
-    schema::migrate(&mut owner, &parts, &Roles::default())
-        .await
-        .unwrap();
-    drop(owner);
-    let dead_letter = r#"create table orders (id uuid primary key, paid boolean not null default false);
-         insert into orders (id) values ('00000000-0000-0000-0000-000000000001');
+    written(&database, "order_owner", "migrate");
+    let mut owner = database.options("order_owner").connect().await.unwrap();
+    let dead_letter = r#"insert into orders (id) values ('00000000-0000-0000-0000-000000000001');
          insert into dead_letter (listener, id, kind, error, topic, partition, "offset", header_names, header_values, value)
          values ('payments', '00000000-0000-0000-0000-000000000002', 'poison', 'wrong', 'payment', 0, 0, '{event_type}',
                  array[convert_to('payment.captured', 'UTF8')],
                  convert_to('{"order_id": "00000000-0000-0000-0000-000000000001"}', 'UTF8'))"#;
-    sqlx::raw_sql(dead_letter).execute(&pool).await.unwrap();
-    pool.close().await;
+    sqlx::raw_sql(dead_letter)
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    owner.close().await.unwrap();
     database
 }
 
-/// Runs the example to its end.
-fn run(database: &Database, arguments: &str) -> Output {
+/// Runs the example to its end, with the password of `role`.
+fn run(database: &Database, role: &str, arguments: &str) -> Output {
     // Cargo builds examples for every test, unless it is given `--test` or `--tests`.
     let tests = std::env::current_exe().unwrap();
     let built: PathBuf = tests.ancestors().nth(2).unwrap().join("examples/service");
-    let secret = std::fs::read_to_string(database.secrets.join("order_owner")).unwrap();
+    let secret = std::fs::read_to_string(database.secrets.join(role)).unwrap();
     let mut child = Command::new(&built)
         .args(arguments.split_whitespace())
         .env("PGHOST", "127.0.0.1")
@@ -66,8 +60,8 @@ fn run(database: &Database, arguments: &str) -> Output {
 }
 
 /// What the command and the log have written to standard output.
-fn written(database: &Database, arguments: &str) -> String {
-    let output = run(database, arguments);
+fn written(database: &Database, role: &str, arguments: &str) -> String {
+    let output = run(database, role, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -75,7 +69,7 @@ fn written(database: &Database, arguments: &str) -> String {
 #[tokio::test]
 async fn a_program_that_logs_to_standard_output_redrives() {
     let database = with_a_dead_letter().await;
-    let written = written(&database, "dead-letters redrive --all");
+    let written = written(&database, "order_service", "dead-letters redrive --all");
     assert!(written.contains("order is paid"), "{written}");
     assert!(written.contains("1 applied, 0 failed"), "{written}");
 }
@@ -84,7 +78,21 @@ async fn a_program_that_logs_to_standard_output_redrives() {
 async fn a_program_that_logs_to_standard_output_discards() {
     let database = with_a_dead_letter().await;
     let discard = "dead-letters discard --all --yes --reason refunded";
-    let written = written(&database, discard);
+    let written = written(&database, "order_service", discard);
     assert!(written.contains("discarded a dead letter"), "{written}");
     assert!(written.contains("1 discarded, 0 gone"), "{written}");
+}
+
+#[tokio::test]
+async fn the_commands_of_a_publisher_are_mounted_beside_the_services_own() {
+    let database = database(Context::Order).await;
+    let connector = written(&database, "order_service", "connector");
+    assert!(
+        connector.contains(r#""name": "order-outbox""#),
+        "{connector}"
+    );
+    let unmigrated = run(&database, "order_service", "check-outbox");
+    let why = String::from_utf8(unmigrated.stderr).unwrap();
+    assert!(!unmigrated.status.success(), "{why}");
+    assert!(why.contains("table outbox"), "{why}");
 }

@@ -1,6 +1,6 @@
-//! The service's PostgreSQL: pool, connections, errors that say what to do.
+//! The service's PostgreSQL: its pool, single connections, and errors that say what to do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -48,17 +48,14 @@ pub enum Error {
 /// # Errors
 /// [`Error::Password`], [`Error::Settings`].
 pub fn pool(database: &Database, application: &str) -> Result<PgPool, Error> {
-    let password = database.password_file.as_deref();
-    let options = options(database, &database.user, password)?
-        .application_name(application)
-        .options([
-            ("statement_timeout", database.statement_timeout_ms),
-            ("lock_timeout", database.lock_timeout_ms),
-            (
-                "idle_in_transaction_session_timeout",
-                database.idle_in_transaction_timeout_ms,
-            ),
-        ]);
+    let options = options(database)?.application_name(application).options([
+        ("statement_timeout", database.statement_timeout_ms),
+        ("lock_timeout", database.lock_timeout_ms),
+        (
+            "idle_in_transaction_session_timeout",
+            database.idle_in_transaction_timeout_ms,
+        ),
+    ]);
     Ok(PgPoolOptions::new()
         .max_connections(database.max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -79,31 +76,26 @@ pub async fn probe(database: &Database) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Password`], [`Error::Settings`], [`Error::Connect`].
 pub async fn open(database: &Database) -> Result<PgConnection, Error> {
-    let user = &database.user;
-    let options = options(database, user, database.password_file.as_deref())?;
-    // A server that takes the connection and then says nothing would be waited for without end.
+    let options = options(database)?;
+    // Without it, a server that accepts the connection and falls silent would hang the command.
     tokio::time::timeout(CONNECT_TIMEOUT, options.connect())
         .await
         .unwrap_or_else(|elapsed| Err(sqlx::Error::Io(elapsed.into())))
         .map_err(|source| Error::Connect {
             database: format!("{} at {}:{}", database.name, database.host, database.port),
-            user: user.clone(),
+            user: database.user.clone(),
             hint: hint(&source),
             source: source.into(),
         })
 }
 
-fn options(
-    database: &Database,
-    user: &str,
-    password: Option<&Path>,
-) -> Result<PgConnectOptions, Error> {
+fn options(database: &Database) -> Result<PgConnectOptions, Error> {
     database.check_tls()?;
     let mut options = PgConnectOptions::new_without_pgpass()
         .host(&database.host)
         .port(database.port)
         .database(&database.name)
-        .username(user)
+        .username(&database.user)
         .ssl_mode(database.sslmode.into());
     options = match &database.sslrootcert {
         Some(path) => options.ssl_root_cert(path),
@@ -113,12 +105,12 @@ fn options(
     if let (Some(certificate), Some(key)) = (&database.sslcert, &database.sslkey) {
         options = options.ssl_client_cert(certificate).ssl_client_key(key);
     }
-    let Some(path) = password else {
+    let Some(path) = &database.password_file else {
         return Ok(options);
     };
     let password = config::secret(path).map_err(|source| Error::Password {
-        path: path.to_owned(),
-        user: user.to_owned(),
+        path: path.clone(),
+        user: database.user.clone(),
         source,
     })?;
     Ok(options.password(&password))

@@ -1,12 +1,12 @@
-//! Dead letters as people and programs see them.
+//! Dead letters as operators and programs read them.
 
 use std::fmt::Write as _;
 
 use outbox::listener::dead_letter::DeadLetter;
 use serde_json::{Value, json};
 
-/// How a dead letter is called in one line, without control characters.
-pub(crate) fn name(dead_letter: &DeadLetter) -> String {
+/// A dead letter's id, type and key in one line, without control characters.
+pub(super) fn name(dead_letter: &DeadLetter) -> String {
     let event_type = dead_letter
         .event_type()
         .map_or_else(|| "unreadable".to_owned(), |name| plain(&name));
@@ -18,8 +18,8 @@ pub(crate) fn name(dead_letter: &DeadLetter) -> String {
     format!("{}  {event_type}  {key}", dead_letter.id)
 }
 
-/// One line, without control characters: a dead letter is anybody's bytes.
-pub(crate) fn line(dead_letter: &DeadLetter) -> String {
+/// A dead letter in one line, without control characters: its bytes may come from any producer.
+pub(super) fn line(dead_letter: &DeadLetter) -> String {
     let DeadLetter {
         kind,
         error,
@@ -38,8 +38,8 @@ pub(crate) fn line(dead_letter: &DeadLetter) -> String {
     )
 }
 
-/// All that there is to know.
-pub(crate) fn whole(dead_letter: &DeadLetter) -> String {
+/// A dead letter with its message and its error.
+pub(super) fn whole(dead_letter: &DeadLetter) -> String {
     let DeadLetter {
         kind,
         attempts,
@@ -56,7 +56,7 @@ pub(crate) fn whole(dead_letter: &DeadLetter) -> String {
         let _ = write!(shown, ", again at {at}");
     }
     if !dead_letter.first {
-        shown.push_str("\n  an earlier dead letter of its key is to be tried first");
+        shown.push_str("\n  an earlier dead letter of its key has to be tried first");
     }
     let _ = write!(shown, "\n  error: {}", plain(&dead_letter.error));
     let _ = write!(
@@ -76,7 +76,8 @@ pub(crate) fn whole(dead_letter: &DeadLetter) -> String {
     shown
 }
 
-pub(crate) fn json(dead_letter: &DeadLetter) -> Value {
+/// A dead letter without headers, time and value.
+pub(super) fn json(dead_letter: &DeadLetter) -> Value {
     let DeadLetter {
         id,
         seq,
@@ -97,7 +98,8 @@ pub(crate) fn json(dead_letter: &DeadLetter) -> Value {
     })
 }
 
-pub(crate) fn json_whole(dead_letter: &DeadLetter) -> Value {
+/// A dead letter with its message.
+pub(super) fn json_whole(dead_letter: &DeadLetter) -> Value {
     let mut shown = json(dead_letter);
     let headers = dead_letter.message.headers.iter();
     let headers: Vec<Value> = headers
@@ -109,7 +111,7 @@ pub(crate) fn json_whole(dead_letter: &DeadLetter) -> Value {
     shown
 }
 
-/// Bytes as text, or what is none as `{"hex": …}`.
+/// Bytes as text, or as `{"hex": …}` if they are not UTF-8.
 fn bytes(bytes: &[u8]) -> Value {
     std::str::from_utf8(bytes).map_or_else(|_| json!({ "hex": hex(bytes) }), Value::from)
 }
@@ -125,8 +127,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What would move a terminal's cursor, or colour it, is escaped.
-pub(crate) fn plain(text: &str) -> String {
+/// Escapes control characters, which would move a terminal's cursor or colour it.
+pub(super) fn plain(text: &str) -> String {
     text.chars().fold(String::new(), |mut plain, character| {
         if character.is_control() {
             plain.extend(character.escape_default());

@@ -1,37 +1,47 @@
-//! The commands where a server's answer does not come.
+//! The commands when an answer of the server is lost.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use super::*;
+use outbox::listener::{DeadLetters, RetryPolicy};
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
 
-impl Desk {
-    /// The dead letters by a way that [loses an answer](loses_the_answer).
-    fn by_way_of(&self, word: &'static str, lost: Lost) -> (DeadLetters<Clerk>, Arc<AtomicBool>) {
+use super::fixture::{Fixture, Notes, ids, parse};
+
+impl Fixture {
+    /// The dead letters through a proxy that [loses an answer](proxy).
+    fn through_proxy(
+        &self,
+        word: &'static str,
+        lost: Lost,
+    ) -> (DeadLetters<Notes>, Arc<AtomicBool>) {
         let options = self.pool.connect_options();
         let to = format!("{}:{}", options.get_host(), options.get_port());
-        let (port, told) = loses_the_answer(to, word, lost);
+        let (port, told) = proxy(to, word, lost);
         let pool = PgPool::connect_lazy_with(options.as_ref().clone().host("127.0.0.1").port(port));
-        let clerk = Clerk(pool.clone());
-        let dead_letters = DeadLetters::new("clerk", pool, clerk, RetryPolicy::default());
+        let notes = Notes(pool.clone());
+        let dead_letters = DeadLetters::new("notes", pool, notes, RetryPolicy::default());
         (dead_letters, told)
     }
 }
 
-/// What becomes of a server's answer.
+/// How a server's answer is lost.
 #[derive(Debug, Clone, Copy)]
 enum Lost {
-    /// Its connection is cut.
+    /// The connection is closed.
     Cut,
-    /// It does not come, nor does anything after it, and nobody says so.
+    /// The connection falls silent.
     Silent,
 }
 
-/// A way to the server at `to`, by its port. Once it is told, the answer to the next statement with `word` in it is lost.
-fn loses_the_answer(to: String, word: &'static str, lost: Lost) -> (u16, Arc<AtomicBool>) {
+/// The port of a proxy to the server at `to`. Once the flag is set, the answer to the next statement that contains `word` is lost.
+fn proxy(to: String, word: &'static str, lost: Lost) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let told = Arc::new(AtomicBool::new(false));
@@ -43,7 +53,7 @@ fn loses_the_answer(to: String, word: &'static str, lost: Lost) -> (u16, Arc<Ato
             let loses = Arc::clone(&asked);
             let (from, onto) = (client.try_clone().unwrap(), server.try_clone().unwrap());
             thread::spawn(move || {
-                through(from, onto, |sent| {
+                pass_on(from, onto, |sent| {
                     let asks = sent.windows(word.len()).any(|at| at == word.as_bytes());
                     if asks && next.swap(false, Ordering::SeqCst) {
                         asked.store(true, Ordering::SeqCst);
@@ -52,7 +62,7 @@ fn loses_the_answer(to: String, word: &'static str, lost: Lost) -> (u16, Arc<Ato
                 });
             });
             thread::spawn(move || {
-                through(server, client, |_| match lost {
+                pass_on(server, client, |_| match lost {
                     _ if !loses.load(Ordering::SeqCst) => true,
                     Lost::Cut => false,
                     Lost::Silent => loop {
@@ -65,8 +75,8 @@ fn loses_the_answer(to: String, word: &'static str, lost: Lost) -> (u16, Arc<Ato
     (port, told)
 }
 
-/// Passes on what `passes` lets, until it does not.
-fn through(mut from: TcpStream, mut onto: TcpStream, passes: impl Fn(&[u8]) -> bool) {
+/// Passes on bytes while `passes` says so.
+fn pass_on(mut from: TcpStream, mut onto: TcpStream, passes: impl Fn(&[u8]) -> bool) {
     let mut bytes = [0; 8192];
     while let Ok(count @ 1..) = from.read(&mut bytes)
         && passes(&bytes[..count])
@@ -78,39 +88,45 @@ fn through(mut from: TcpStream, mut onto: TcpStream, passes: impl Fn(&[u8]) -> b
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_went_though_nobody_could_say_so_is_told_to_be_gone() {
-    let mut desk = Desk::new().await;
-    let (dead_letters, told) = desk.by_way_of("COMMIT", Lost::Cut);
-    desk.dead_letters = dead_letters;
+async fn a_dead_letter_whose_commit_was_not_confirmed_is_listed_as_gone() {
+    let mut fixture = Fixture::new().await;
+    let (dead_letters, told) = fixture.through_proxy("COMMIT", Lost::Cut);
+    fixture.dead_letters = dead_letters;
 
-    desk.dead_letters("a", &[(1, "note"), (2, "note")]).await;
+    fixture.dead_letters("a", &[(1, "note"), (2, "note")]).await;
     told.store(true, Ordering::SeqCst);
-    let said = desk.says("redrive --all --json", 0).await;
+    let said = fixture.answer("redrive --all --json", 0).await;
     let none = ids(&[]);
     assert_eq!(
         said,
         json!({ "applied": ids(&[2]), "gone": ids(&[1]), "failed": none, "untried": none, "more": false })
     );
-    assert_eq!(desk.ids("select id from note order by seq").await, [1, 2]);
+    assert_eq!(
+        fixture.ids("select id from note order by seq").await,
+        [1, 2]
+    );
 
-    desk.dead_letters("b", &[(3, "note"), (4, "note")]).await;
+    fixture.dead_letters("b", &[(3, "note"), (4, "note")]).await;
     told.store(true, Ordering::SeqCst);
-    let said = desk.says("discard --all --reason r --yes --json", 3).await;
+    let said = fixture
+        .answer("discard --all --reason r --yes --json", 3)
+        .await;
     assert_eq!(said, json!({ "discarded": ids(&[3]), "gone": ids(&[4]) }));
     assert_eq!(
-        desk.ids("select id from discarded_dead_letter order by seq")
+        fixture
+            .ids("select id from discarded_dead_letter order by seq")
             .await,
         [4, 3]
     );
 }
 
 #[tokio::test]
-async fn no_command_waits_for_ever_for_a_database_that_has_fallen_silent() {
-    let desk = Desk::new().await;
-    desk.dead_letters("a", &[(1, "note")]).await;
+async fn no_command_waits_for_ever_for_a_silent_database() {
+    let fixture = Fixture::new().await;
+    fixture.dead_letters("a", &[(1, "note")]).await;
     let id = Uuid::from_u128(1);
     let run = async |line: String| {
-        let (dead_letters, told) = desk.by_way_of("dead_letter", Lost::Silent);
+        let (dead_letters, told) = fixture.through_proxy("dead_letter", Lost::Silent);
         told.store(true, Ordering::SeqCst);
         let done = parse(&line).unwrap();
         let done = done.write(
@@ -126,7 +142,7 @@ async fn no_command_waits_for_ever_for_a_database_that_has_fallen_silent() {
     };
     // The last one falls silent once the dead letter has been found.
     let discarded = async {
-        let (dead_letters, told) = desk.by_way_of("discarded_dead_letter", Lost::Silent);
+        let (dead_letters, told) = fixture.through_proxy("discarded_dead_letter", Lost::Silent);
         told.store(true, Ordering::SeqCst);
         let discarded = dead_letters.discard(id, "r");
         let discarded = tokio::time::timeout(Duration::from_secs(60), discarded).await;
@@ -140,5 +156,5 @@ async fn no_command_waits_for_ever_for_a_database_that_has_fallen_silent() {
         run(format!("discard {id} --reason r --yes")),
         discarded,
     );
-    assert_eq!(desk.move_to_dead_letter().await, [1]);
+    assert_eq!(fixture.remaining().await, [1]);
 }

@@ -1,79 +1,12 @@
-//! The commands' arguments.
+//! Which dead letters a command is about.
 
-use std::num::NonZeroUsize;
-
-use clap::{Args, Subcommand};
+use clap::Args;
 use outbox::listener::dead_letter::{Filter, Kind};
 use uuid::Uuid;
 
-/// Look after the messages that were dead-lettered.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Command {
-    /// List dead letters, in the order in which they were dead-lettered
-    List {
-        /// Which ones.
-        #[command(flatten)]
-        which: Which,
-        /// At most so many
-        #[arg(long, default_value = "50")]
-        most: NonZeroUsize,
-        /// One JSON object: `dead_letters`, and whether there are `more`
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show a dead letter whole: its message, and what went wrong; exit code 3 if it is not there
-    Show {
-        /// The event's id
-        id: Uuid,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Try dead letters again, each key from its first dead letter on, in order; exit code 3 if one stays, also since --most let
-    /// no more be tried, or there is none
-    #[command(mut_group("Which", |which| which.required(true)))]
-    Redrive {
-        /// Which ones.
-        #[command(flatten)]
-        which: Which,
-        /// At most so many tries
-        #[arg(long, default_value = "1000")]
-        most: NonZeroUsize,
-        /// Only say which, those that follow in their keys included
-        #[arg(long)]
-        dry_run: bool,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Give dead letters up; they are never applied, and kept in the table `discarded_dead_letter`; exit code 3 if one stays or was gone
-    /// before, or there is none
-    #[command(mut_group("Which", |which| which.required(true)))]
-    Discard {
-        /// Which ones.
-        #[command(flatten)]
-        which: Which,
-        /// Why, for the record
-        #[arg(long, required_unless_present = "dry_run", value_parser = reason)]
-        reason: Option<String>,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-        /// At most so many; if there are more, none is discarded
-        #[arg(long, default_value = "1000")]
-        most: NonZeroUsize,
-        /// Only say which
-        #[arg(long)]
-        dry_run: bool,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Which dead letters; several words must all hold. Only a command line makes it, so none that discards lacks a word.
+/// Which dead letters; all that is given must hold. Only a command line makes it, so no discard lacks one.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
+pub struct Selection {
     /// The event's id
     id: Option<Uuid>,
     /// Of this topic
@@ -91,7 +24,7 @@ pub struct Which {
     /// Of this event type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Put aside at least so long ago, such as 90s, 15m, 6h, 2d
+    /// Dead-lettered at least so long ago, such as 90s, 15m, 6h, 2d
     #[arg(long, value_name = "AGE", value_parser = seconds)]
     older_than: Option<u64>,
     /// All of them
@@ -103,8 +36,9 @@ pub struct Which {
 #[derive(Debug, Clone)]
 struct Bytes(Vec<u8>);
 
-impl Which {
-    pub(crate) fn filter(&self) -> Filter {
+impl Selection {
+    /// Matches them.
+    pub(super) fn filter(&self) -> Filter {
         let text = self.key.as_ref().map(|key| key.clone().into_bytes());
         Filter {
             id: self.id,
@@ -117,15 +51,7 @@ impl Which {
     }
 }
 
-/// A record that says nothing is none.
-fn reason(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err("say why".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// A hundred years: more than any dead letter's age, and an interval that PostgreSQL has.
+/// A hundred years, in seconds: more than any dead letter's age, and within PostgreSQL's intervals.
 const OLDEST: u64 = 36_525 * 86_400;
 
 fn seconds(age: &str) -> Result<u64, String> {

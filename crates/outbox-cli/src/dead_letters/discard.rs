@@ -1,0 +1,194 @@
+//! `discard`.
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use outbox::listener::dead_letter::DeadLetter;
+use outbox::listener::{DeadLetters, Handler};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::display;
+use super::error::Error;
+use super::exit::REMAINS;
+use super::output::{Output, count};
+use super::page::page;
+use super::selection::Selection;
+
+/// Discard dead letters: they are never applied, and kept in the table `discarded_dead_letter`; exit code 3 if one remains or was
+/// gone before, or if there is none
+#[derive(Debug, Clone, clap::Args)]
+#[command(mut_group("Selection", |selection| selection.required(true)))]
+pub struct Discard {
+    #[command(flatten)]
+    selection: Selection,
+    /// Why, for the record
+    #[arg(long, required_unless_present = "dry_run", value_parser = reason)]
+    reason: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// At most so many; if there are more, none is discarded
+    #[arg(long, default_value = "1000")]
+    most: NonZeroUsize,
+    /// Only list them
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("say why".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A dead letter to be discarded, without its message: there may be many, each as large as a message.
+struct Chosen {
+    id: Uuid,
+    name: String,
+    line: String,
+}
+
+impl Chosen {
+    fn of(dead_letter: &DeadLetter) -> Self {
+        Self {
+            id: dead_letter.id,
+            name: display::name(dead_letter),
+            line: display::line(dead_letter),
+        }
+    }
+}
+
+impl Discard {
+    pub(super) async fn write<H: Handler>(
+        self,
+        dead_letters: &DeadLetters<H>,
+        to: impl Write,
+        answer: Option<impl FnOnce() -> io::Result<String>>,
+    ) -> Result<ExitCode, Error> {
+        let json = self.json;
+        let mut output = Output { to, json };
+        if self.dry_run {
+            return self.dry_run(dead_letters, &mut output).await;
+        }
+        let (filter, most) = (self.selection.filter(), self.most.get());
+        let chosen = |dead_letter| Some(Chosen::of(&dead_letter));
+        let (chosen, more) = page(dead_letters, &filter, most, chosen).await?;
+        if more {
+            return Err(Error::TooMany(self.most));
+        }
+        if !self.yes && !chosen.is_empty() && !is_confirmed(&mut output, &chosen, answer)? {
+            output.line(|| "nothing is discarded".to_owned())?;
+            return Ok(REMAINS.into());
+        }
+        let reason = self.reason.as_deref().unwrap_or_default();
+        discard_all(dead_letters, &chosen, reason, &mut output).await
+    }
+
+    async fn dry_run<H: Handler, W: Write>(
+        self,
+        dead_letters: &DeadLetters<H>,
+        output: &mut Output<W>,
+    ) -> Result<ExitCode, Error> {
+        let (filter, most) = (self.selection.filter(), self.most.get());
+        let row = |dead_letter| Some(output.row(&dead_letter));
+        let (rows, more) = page(dead_letters, &filter, most, row).await?;
+        let what = if more {
+            "match, and none would be discarded"
+        } else {
+            "would be discarded"
+        };
+        let summary = format!("{} {what}", count(rows.len(), more));
+        output.list(&rows, more, &summary)?;
+        if more {
+            return Err(Error::TooMany(self.most));
+        }
+        Ok(if rows.is_empty() {
+            REMAINS.into()
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// Lists what is to be discarded, and asks.
+fn is_confirmed<W: Write>(
+    output: &mut Output<W>,
+    chosen: &[Chosen],
+    answer: Option<impl FnOnce() -> io::Result<String>>,
+) -> Result<bool, Error> {
+    let answer = answer
+        .filter(|_| !output.json)
+        .ok_or(Error::Unconfirmed(chosen.len()))?;
+    for dead_letter in chosen {
+        output.line(|| dead_letter.line.clone())?;
+    }
+    output.line(|| {
+        let count = count(chosen.len(), false);
+        format!("Discard {count}? What is discarded is never applied. Type yes:")
+    })?;
+    Ok(answer()?.trim() == "yes")
+}
+
+/// Reads a line from the terminal.
+pub(super) fn read_answer() -> io::Result<String> {
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(answer)
+}
+
+/// Discards `chosen`, the first of a key last: once it is gone, the running listener tries the next one of its key.
+async fn discard_all<H: Handler, W: Write>(
+    dead_letters: &DeadLetters<H>,
+    chosen: &[Chosen],
+    reason: &str,
+    output: &mut Output<W>,
+) -> Result<ExitCode, Error> {
+    let (mut discarded, mut gone, mut failed) = (Vec::new(), Vec::new(), None);
+    for dead_letter in chosen.iter().rev() {
+        let (id, name) = (dead_letter.id, &dead_letter.name);
+        match dead_letters.discard(id, reason).await {
+            Ok(true) => {
+                output.line(|| format!("discarded  {name}"))?;
+                discarded.push(id);
+            }
+            // Another process was faster, such as the listener.
+            Ok(false) => {
+                output.line(|| format!("gone       {name}"))?;
+                gone.push(id);
+            }
+            // The connection may have broken after the commit.
+            Err(source) if matches!(dead_letters.find(id).await, Ok(None)) => {
+                output.line(|| {
+                    let source = display::plain(&source.to_string());
+                    format!("gone       {name}, perhaps by this command: {source}")
+                })?;
+                gone.push(id);
+            }
+            // The earlier dead letters of its key must not go before it.
+            Err(source) => {
+                failed = Some(Error::Discard { id, source });
+                break;
+            }
+        }
+    }
+    output.line(|| match (discarded.len(), gone.len()) {
+        _ if chosen.is_empty() => "no dead letters".to_owned(),
+        (discarded, gone) => {
+            format!(
+                "{discarded} discarded, {gone} gone; the discarded ones are kept in discarded_dead_letter"
+            )
+        }
+    })?;
+    output.json(|| json!({ "discarded": discarded, "gone": gone }))?;
+    match failed {
+        Some(error) => Err(error),
+        None if chosen.is_empty() || !gone.is_empty() => Ok(REMAINS.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}

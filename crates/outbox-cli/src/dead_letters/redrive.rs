@@ -1,0 +1,151 @@
+//! `redrive`.
+
+mod queue;
+mod tried;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use outbox::listener::dead_letter::DeadLetter;
+use outbox::listener::{DeadLetters, Handler};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::display;
+use super::error::Error;
+use super::exit::REMAINS;
+use super::output::{Output, count};
+use super::page::page;
+use super::selection::Selection;
+use queue::{Queue, queues};
+use tried::Tried;
+
+/// Try dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because --most left
+/// it untried, or if there is none
+#[derive(Debug, Clone, clap::Args)]
+#[command(mut_group("Selection", |selection| selection.required(true)))]
+pub struct Redrive {
+    #[command(flatten)]
+    selection: Selection,
+    /// At most so many tries
+    #[arg(long, default_value = "1000")]
+    most: NonZeroUsize,
+    /// Only list them, with the earlier ones of their keys
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Redrive {
+    pub(super) async fn write<H: Handler>(
+        self,
+        dead_letters: &DeadLetters<H>,
+        to: impl Write,
+    ) -> Result<ExitCode, Error> {
+        let json = self.json;
+        let mut output = Output { to, json };
+        let most = self.most.get();
+        let (queues, more) = queues(dead_letters, &self.selection.filter(), most).await?;
+        if self.dry_run {
+            dry_run(dead_letters, &queues, more, most, &mut output).await
+        } else {
+            redrive(dead_letters, &queues, more, most, &mut output).await
+        }
+    }
+}
+
+/// Tries `queues`, each from its first dead letter until one fails; at most `most` tries. `more` says whether more queues match.
+async fn redrive<H: Handler, W: Write>(
+    dead_letters: &DeadLetters<H>,
+    queues: &[Queue],
+    more: bool,
+    most: usize,
+    output: &mut Output<W>,
+) -> Result<ExitCode, Error> {
+    let mut tried = Tried::default();
+    let remaining = match tried.queues(dead_letters, queues, most, output).await {
+        Ok(()) => tried.remaining(dead_letters, queues).await,
+        Err(error) => Err(error),
+    };
+    // After an error too: the answer names what was done before it.
+    let Tried {
+        tries,
+        cut,
+        applied,
+        gone,
+        failed,
+        untried,
+    } = tried;
+    let more = more || cut;
+    let failed: Vec<Value> = failed.into_iter().map(|(_, failed)| failed).collect();
+    output.line(|| match (applied.len(), failed.len(), untried.len()) {
+        _ if queues.is_empty() => "no dead letters".to_owned(),
+        (applied, failed, untried) => {
+            format!("{applied} applied, {failed} failed, {untried} could not be tried")
+        }
+    })?;
+    if more {
+        output.line(|| {
+            format!("{tries} tried, and more are left than --most {most} takes: give the command again, or raise it")
+        })?;
+    }
+    output.json(|| {
+        json!({
+            "applied": applied, "gone": gone, "failed": failed, "untried": untried, "more": more,
+        })
+    })?;
+    let remaining = remaining?;
+    if let Some(dead_letter) = &remaining {
+        output.line(|| {
+            format!(
+                "dead letters remain, such as {}",
+                display::name(dead_letter)
+            )
+        })?;
+    }
+    if !untried.is_empty() {
+        return Err(Error::Untried(untried.len()));
+    }
+    Ok(if remaining.is_some() || more || queues.is_empty() {
+        REMAINS.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Lists the dead letters that would be tried if none failed, and whether one that was asked for would be left.
+async fn dry_run<H: Handler, W: Write>(
+    dead_letters: &DeadLetters<H>,
+    queues: &[Queue],
+    more: bool,
+    most: usize,
+    output: &mut Output<W>,
+) -> Result<ExitCode, Error> {
+    let (mut rows, mut cut) = (Vec::new(), false);
+    for queue in queues {
+        if rows.len() == most {
+            cut = true;
+            break;
+        }
+        let row = |dead_letter: DeadLetter| Some((dead_letter.id, output.row(&dead_letter)));
+        let room = most - rows.len();
+        let (of_key, longer) = page(dead_letters, &queue.filter(), room, row).await?;
+        rows.extend(of_key);
+        cut |= longer;
+    }
+    let (ids, rows): (BTreeSet<Uuid>, Vec<Value>) = rows.into_iter().unzip();
+    let left = queues.iter().any(|queue| !ids.contains(&queue.last));
+    let more = more || left && cut;
+    let what = "would be tried, each key until one of its dead letters fails";
+    let summary = format!("{} {what}", count(rows.len(), more));
+    output.list(&rows, more, &summary)?;
+    Ok(if more || rows.is_empty() {
+        REMAINS.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}

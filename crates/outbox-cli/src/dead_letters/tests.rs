@@ -1,0 +1,8 @@
+//! The commands on real PostgreSQL.
+
+mod commands;
+mod discard;
+mod fixture;
+mod list;
+mod lost_answers;
+mod redrive;

@@ -1,0 +1,60 @@
+//! The commands of a service that publishes through an outbox.
+
+mod accept_database;
+mod check_outbox;
+mod connector;
+mod error;
+mod migrate;
+mod print;
+mod role;
+
+use clap::Subcommand;
+use outbox::specification::Specification;
+use sqlx::PgConnection;
+
+pub use accept_database::AcceptDatabase;
+pub use check_outbox::CheckOutbox;
+pub use connector::Connector;
+pub use error::{BoxError, Error};
+pub use migrate::Migrate;
+pub use role::Role;
+
+/// All of them, to be flattened into a service's own subcommands (`#[command(flatten)]`). A service that needs fewer mounts the structs
+/// of its choice as variants of its own.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Bring the database's tables up to date, as their owner
+    Migrate(Migrate),
+    /// Print the connector of the outbox, as `connect` takes it: Kafka Connect's JSON, with the `topics` that it needs
+    Connector(Connector),
+    /// Check the database against what the outbox and its connector need
+    CheckOutbox(CheckOutbox),
+    /// Accept the database as the outbox's own, after a restore or a move; read the outbox again first
+    AcceptDatabase(AcceptDatabase),
+}
+
+impl Command {
+    /// Runs the command, and writes its answer to standard output.
+    ///
+    /// `connect` opens the connection of the one role that the command works under; `connector` opens none. `migrate` applies the
+    /// service's migrations on a connection of the tables' owner.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn run<E: Into<BoxError>, F: Into<BoxError>>(
+        self,
+        specification: &Specification,
+        connect: impl AsyncFnOnce(Role) -> Result<PgConnection, E>,
+        migrate: impl AsyncFnOnce(&mut PgConnection) -> Result<(), F>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Migrate(command) => {
+                let database = &specification.database;
+                command.run(database, connect, migrate).await
+            }
+            Self::Connector(command) => command.run(specification),
+            Self::CheckOutbox(command) => command.run(specification, connect).await,
+            Self::AcceptDatabase(command) => command.run(connect).await,
+        }
+    }
+}
