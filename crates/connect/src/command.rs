@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use connect::{Client, Reconciler, reread};
-use tokio::signal::unix::{SignalKind, signal};
+use program::signals;
 
 /// Keeps Kafka Connect's connectors as they are declared.
 #[derive(Parser)]
@@ -44,12 +44,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = Client::new(&arguments.url)?;
     match arguments.command {
         Command::Reconcile { folder, owner } => {
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                () = Reconciler::new(client, folder, &owner).run() => {}
-                _ = terminate.recv() => {}
-                interrupted = tokio::signal::ctrl_c() => interrupted?,
-            }
+            let shutdown = signals::shutdown()?;
+            let reconciler = Reconciler::new(client, folder, &owner);
+            shutdown.run_until_cancelled(reconciler.run()).await;
         }
         Command::Reread { name, within } => {
             tracing::info!(

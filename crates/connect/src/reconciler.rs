@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -18,10 +19,13 @@ use crate::declared::{self, Connector};
 const OWNER: &str = "reconciler.owner";
 /// How often Kafka Connect is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The wait after the first restart; it doubles up to [`RESTART_MOST`].
-const RESTART_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two restarts. A connector with a wrong password must not hammer its database.
-const RESTART_MOST: Duration = Duration::from_secs(60);
+const RESTART_MAX: Duration = Duration::from_secs(60);
+/// The waits after a restart; they double.
+const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_secs(1))
+    .with_max_delay(RESTART_MAX)
+    .without_max_times();
 /// How long a connector must run until an earlier failure is forgotten.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -73,7 +77,7 @@ pub struct Reconciler {
 /// A connector that failed lately.
 #[derive(Debug)]
 struct Failing {
-    wait: Duration,
+    backoff: ExponentialBackoff,
     again: Instant,
     running_since: Option<Instant>,
 }
@@ -98,7 +102,7 @@ impl Reconciler {
                 Ok(_) => told.clear(),
                 Err(error) => {
                     // Once, not every second.
-                    let error = chain(&error);
+                    let error = program::error::one_line(&error);
                     if error != told {
                         tracing::warn!(error, "connectors could not be looked after; trying again");
                         told = error;
@@ -191,7 +195,7 @@ impl Reconciler {
             return Ok(());
         };
         let failing = self.failures.entry(name.to_owned()).or_insert(Failing {
-            wait: RESTART_FIRST,
+            backoff: RESTART_BACKOFF.build(),
             again: now,
             running_since: None,
         });
@@ -200,9 +204,9 @@ impl Reconciler {
             pass.waiting.push(name.to_owned());
             return Ok(());
         }
-        tracing::warn!(connector = name, error = why, next = ?failing.wait, "connector failed; it is restarted");
-        failing.again = now + failing.wait;
-        failing.wait = (failing.wait * 2).min(RESTART_MOST);
+        let wait = failing.backoff.next().unwrap_or(RESTART_MAX);
+        tracing::warn!(connector = name, error = why, next = ?wait, "connector failed; it is restarted");
+        failing.again = now + wait;
         self.client.restart(name).await?;
         pass.restarted.insert(name.to_owned(), why.to_owned());
         Ok(())
@@ -227,14 +231,4 @@ impl Reconciler {
         }
         Ok(())
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

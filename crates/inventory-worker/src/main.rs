@@ -34,7 +34,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::exit(run(arguments).await)
+    program::exit(run(arguments).await)
 }
 
 async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
@@ -42,7 +42,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
     match command {
         Command::Serve => {
             service::telemetry::init(&config.log)?;
-            inventory_worker::serve(&config, cli::shutdown()?).await?;
+            inventory_worker::serve(&config, program::signals::shutdown()?).await?;
         }
         Command::DeadLetters(command) => {
             service::database::probe(&config.database).await?;

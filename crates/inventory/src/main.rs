@@ -10,5 +10,5 @@ use crate::command::Arguments;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    service::cli::exit(Arguments::parse().run().await)
+    program::exit(Arguments::parse().run().await)
 }

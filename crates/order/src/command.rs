@@ -48,7 +48,7 @@ impl Arguments {
         match command {
             Command::Serve => {
                 service::telemetry::init(&config.log)?;
-                serve(&config, cli::shutdown()?).await?;
+                serve(&config, program::signals::shutdown()?).await?;
             }
             Command::Publisher(command) => {
                 let connect = async |role| database::open(&config.database_as(role)).await;

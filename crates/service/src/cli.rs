@@ -2,10 +2,8 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::{ExitCode, Termination};
 
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Files;
 
@@ -71,55 +69,8 @@ pub enum CheckError<E> {
     NoToml(#[source] toml::ser::Error),
 }
 
-/// Prints what a command was asked for.
-pub fn print(text: &str) {
+/// Prints an answer. A reader may have closed the pipe.
+fn print(text: &str) {
     use std::io::Write as _;
-    // Whoever reads may have seen enough.
     drop(writeln!(std::io::stdout(), "{text}"));
-}
-
-/// The process's exit code, that of what was done; an error is told with all its causes.
-pub fn exit<T: Termination, E: AsRef<dyn Error + Send + Sync>>(result: Result<T, E>) -> ExitCode {
-    let error = match result {
-        Ok(done) => return done.report(),
-        Err(error) => error,
-    };
-    let mut text = format!("error: {}", error.as_ref());
-    let mut cause = error.as_ref().source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        // Some errors repeat their cause in their own text.
-        if !text.ends_with(&said) {
-            text = format!("{text}\n  because: {said}");
-        }
-        cause = error.source();
-    }
-    #[expect(clippy::print_stderr, reason = "the last word of a program")]
-    {
-        eprintln!("{text}");
-    }
-    ExitCode::FAILURE
-}
-
-/// A token that is cancelled by the first SIGTERM or SIGINT. Call it once, within the runtime.
-///
-/// # Errors
-/// If the process cannot listen to signals.
-pub fn shutdown() -> std::io::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let token = CancellationToken::new();
-    let cancelled = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-        cancelled.cancel();
-    });
-    Ok(token)
 }

@@ -1,0 +1,7 @@
+//! What each binary of the workspace needs: the signals that stop it, its exit code, an error with its sources.
+
+pub mod error;
+mod exit;
+pub mod signals;
+
+pub use exit::exit;
