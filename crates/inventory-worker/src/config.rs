@@ -2,21 +2,10 @@
 
 use outbox::listener;
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Files, Http, Log};
+use service::config::{Database, Files, Http, Log, Problem, check_kafka};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "INVENTORY_WORKER";
-
-/// A setting that cannot work, found without connecting anywhere.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// A setting of any service.
-    #[error(transparent)]
-    Setting(#[from] service::config::Problem),
-    /// A setting of the listener.
-    #[error("the section kafka is refused: {0}")]
-    Kafka(#[from] listener::Error),
-}
 
 /// All settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,17 +33,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks all settings over, and every file that they name if it is here, without connecting anywhere.
+    /// Checks all settings, and the files that they name if those are here, without connecting anywhere.
     ///
     /// # Errors
     /// The first [`Problem`].
     pub fn check(&self, files: Files) -> Result<(), Problem> {
         self.database.check(files)?;
-        match files {
-            Files::Here => self.kafka.check()?,
-            Files::Elsewhere => self.kafka.check_without_files()?,
-        }
-        Ok(self.log.check()?)
+        check_kafka(&self.kafka, files)?;
+        self.log.check()
     }
 }
 

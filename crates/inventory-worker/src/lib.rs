@@ -9,7 +9,7 @@ use outbox::Outgoing;
 use outbox::listener::{Failure, Handler, Received, Refusal};
 use sqlx::postgres::PgTransaction;
 
-pub use serve::{Error, serve};
+pub use serve::serve;
 
 /// The handler of topic `order`.
 #[derive(Debug, Clone, Copy)]

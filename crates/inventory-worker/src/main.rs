@@ -6,7 +6,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use inventory_worker::Orders;
 use inventory_worker::config::{Config, PREFIX};
-use outbox::listener::DeadLetters;
 use outbox_cli::dead_letters;
 use service::cli::{self, Options};
 
@@ -45,12 +44,9 @@ async fn run(Arguments { options, command }: Arguments) -> Result<ExitCode> {
             inventory_worker::serve(&config, program::signals::shutdown()?).await?;
         }
         Command::DeadLetters(command) => {
-            service::database::probe(&config.database).await?;
-            let pool = service::database::pool(&config.database, "inventory-dead-letters")?;
-            let (name, retry) = (&config.kafka.name, config.kafka.retry);
-            return Ok(command
-                .run(&DeadLetters::new(name, pool, Orders, retry))
-                .await?);
+            let dead_letters =
+                service::listener::dead_letters(&config.database, &config.kafka, Orders);
+            return Ok(command.run(&dead_letters.await?).await?);
         }
         Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
     }

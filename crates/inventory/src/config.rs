@@ -7,7 +7,7 @@ use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
 use outbox_cli::publisher;
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Files, Http, Log, Role};
+use service::config::{Database, Files, Http, Log, Problem, Role};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "INVENTORY";
@@ -50,11 +50,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks all settings over, and every file that they name if it is here, without connecting anywhere.
+    /// Checks all settings, and the files that they name if those are here, without connecting anywhere.
     ///
     /// # Errors
-    /// The first [`Problem`](service::config::Problem).
-    pub fn check(&self, files: Files) -> Result<(), service::config::Problem> {
+    /// The first [`Problem`].
+    pub fn check(&self, files: Files) -> Result<(), Problem> {
         self.database.check(files)?;
         self.owner.check("owner.password_file", files)?;
         self.keeper.check("keeper.password_file", files)?;

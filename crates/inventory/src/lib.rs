@@ -7,4 +7,4 @@ pub mod http;
 mod serve;
 pub mod stock;
 
-pub use serve::{Error, serve};
+pub use serve::serve;

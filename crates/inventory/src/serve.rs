@@ -1,27 +1,13 @@
 //! The running service.
 
 use outbox::keeper::Keeper;
-use service::health::{Health, Report};
-use service::metrics::{self, Metrics};
-use service::{database, http, supervisor};
+use service::health::Health;
+use service::metrics::Metrics;
+use service::{Error, database, http, supervisor};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http::router;
-
-/// Why the service ended, other than by being told to.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database cannot be used.
-    #[error(transparent)]
-    Database(#[from] database::Error),
-    /// The port cannot be used.
-    #[error(transparent)]
-    Bind(#[from] http::BindError),
-    /// The numbers cannot be collected.
-    #[error(transparent)]
-    Metrics(#[from] metrics::Error),
-}
 
 /// Serves until `shutdown` is cancelled.
 ///
@@ -34,13 +20,9 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     let pool = database::pool(&config.database, "inventory")?;
     let keeper_pool = database::pool(&config.database.as_role(&config.keeper), "inventory-keeper")?;
     let keeper = Keeper::new(config.outbox(), keeper_pool);
-    let (limits, observation) = (config.warnings, keeper.observation());
     let health = Health::default()
         .with_database(pool.clone(), "products")
-        .with("outbox", move || {
-            let observation = observation.borrow().clone();
-            async move { Report::warnings(observation.warnings(&limits)).with_facts(&observation) }
-        });
+        .with_outbox(keeper.observation(), config.warnings);
     let routes = router(pool)
         .merge(health.clone().router())
         .merge(metrics.router());

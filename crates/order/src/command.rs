@@ -8,7 +8,6 @@ use order::config::{Config, PREFIX};
 use order::db;
 use order::outcomes::Outcomes;
 use order::serve;
-use outbox::listener::DeadLetters;
 use outbox_cli::{dead_letters, publisher};
 use service::cli::{self, Options};
 use service::database;
@@ -57,12 +56,9 @@ impl Arguments {
                 command.run(&config.outbox(), connect, migrate).await?;
             }
             Command::DeadLetters(command) => {
-                database::probe(&config.database).await?;
-                let pool = database::pool(&config.database, "order-dead-letters")?;
-                let (name, retry) = (&config.kafka.name, config.kafka.retry);
-                return Ok(command
-                    .run(&DeadLetters::new(name, pool, Outcomes, retry))
-                    .await?);
+                let dead_letters =
+                    service::listener::dead_letters(&config.database, &config.kafka, Outcomes);
+                return Ok(command.run(&dead_letters.await?).await?);
             }
             Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
         }

@@ -8,21 +8,10 @@ use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
 use outbox_cli::publisher;
 use serde::{Deserialize, Serialize};
-use service::config::{Database, Files, Http, Log, Role};
+use service::config::{Database, Files, Http, Log, Problem, Role, check_kafka};
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "ORDER";
-
-/// A setting that cannot work, found without connecting anywhere.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// A setting of any service.
-    #[error(transparent)]
-    Setting(#[from] service::config::Problem),
-    /// A setting of the listener.
-    #[error("the section kafka is refused: {0}")]
-    Kafka(#[from] listener::Error),
-}
 
 /// All settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,7 +65,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks all settings over, and every file that they name if it is here, without connecting anywhere.
+    /// Checks all settings, and the files that they name if those are here, without connecting anywhere.
     ///
     /// # Errors
     /// The first [`Problem`].
@@ -84,11 +73,8 @@ impl Config {
         self.database.check(files)?;
         self.owner.check("owner.password_file", files)?;
         self.keeper.check("keeper.password_file", files)?;
-        match files {
-            Files::Here => self.kafka.check()?,
-            Files::Elsewhere => self.kafka.check_without_files()?,
-        }
-        Ok(self.log.check()?)
+        check_kafka(&self.kafka, files)?;
+        self.log.check()
     }
 
     /// The database as one of the roles that the commands of the outbox work under.

@@ -9,4 +9,4 @@ pub mod outcomes;
 pub mod pending;
 mod serve;
 
-pub use serve::{Error, serve};
+pub use serve::serve;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use outbox::keeper::Keeper;
-use outbox::listener::{self, Listener};
+use outbox::listener::Listener;
 use service::health::{Health, Report};
-use service::metrics::{self, Metrics};
-use service::{database, http, supervisor};
+use service::listener::run_beside;
+use service::metrics::Metrics;
+use service::{Error, database, http, supervisor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,24 +18,7 @@ use crate::intake::Intake;
 use crate::outcomes::Outcomes;
 use crate::pending::{self, Pending};
 
-/// Why the service ended, other than by being told to.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database cannot be used.
-    #[error(transparent)]
-    Database(#[from] database::Error),
-    /// The port cannot be used.
-    #[error(transparent)]
-    Bind(#[from] http::BindError),
-    /// The numbers cannot be collected.
-    #[error(transparent)]
-    Metrics(#[from] metrics::Error),
-    /// The listener cannot go on.
-    #[error(transparent)]
-    Listener(#[from] listener::Error),
-}
-
-/// How long orders in flight may take to finish when the service stops.
+/// How long the orders in flight may take when the service stops.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
 
 /// Serves until `shutdown` is cancelled.
@@ -46,30 +30,23 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     let metrics = Metrics::collect(shutdown.clone())?;
     let socket = http::bind(&config.http).await?;
     let intake_pool = database::pool(&config.database, "order")?;
-    // A pool of its own: orders are taken however long an outcome waits for a connection.
+    // A pool of its own, so that outcomes that wait for a connection delay no order.
     let listener_pool = database::pool(&config.database, "order-listener")?;
     let listener = Listener::new(&config.kafka, listener_pool, Outcomes)?;
 
     let keeper_pool = database::pool(&config.database.as_role(&config.keeper), "order-keeper")?;
     let keeper = Keeper::new(config.outbox(), keeper_pool);
 
-    let (limits, warn_after_s) = (config.warnings, config.pending.warn_after_s);
-    let (observation, progress) = (keeper.observation(), listener.progress());
+    let warn_after_s = config.pending.warn_after_s;
     let (count, counted) = watch::channel(Pending::default());
     let health = Health::default()
         .with_database(intake_pool.clone(), "orders")
-        .with("outbox", move || {
-            let observation = observation.borrow().clone();
-            async move { Report::warnings(observation.warnings(&limits)).with_facts(&observation) }
-        })
+        .with_outbox(keeper.observation(), config.warnings)
         .with("orders", move || {
             let pending = *counted.borrow();
             async move { Report::warnings(pending.warning(warn_after_s)).with_facts(&pending) }
         })
-        .with("listener", move || {
-            let progress = progress.borrow().clone();
-            async move { Report::warnings(progress.warning()).with_facts(&progress) }
-        });
+        .with_listener(listener.progress());
     let tasks = TaskTracker::new();
     tasks.spawn(keeper.run(shutdown.clone()));
     let counting = pending::count(intake_pool.clone(), warn_after_s, count, shutdown.clone());
@@ -83,27 +60,18 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
         .merge(metrics.router());
     tracing::info!(address = %config.http.listen, "order service is up");
 
-    // Whichever ends first takes the other with it.
-    let (stop, guard) = (shutdown.clone(), shutdown.clone().drop_guard());
+    let server = http::serve(socket, routes, &config.http, shutdown.clone());
     let work = async {
-        let (consumed, ()) = tokio::join!(
-            async {
-                let _guard = guard;
-                listener.run(shutdown.clone()).await
-            },
-            http::serve(socket, routes, &config.http, stop),
-        );
-        // The routes held the intake: with them gone, its writers end.
+        let listened = run_beside(server, listener, shutdown.clone()).await;
+        // The routes held the intake; its writers end with them.
         tasks.close();
         if tokio::time::timeout(LAST_ORDERS, tasks.wait())
             .await
             .is_err()
         {
-            tracing::warn!(
-                "orders in flight did not finish in time; their clients know of no answer"
-            );
+            tracing::warn!("orders in flight did not finish in time; their clients got no answer");
         }
-        consumed
+        listened
     };
     Ok(supervisor::told(health, shutdown.clone(), work).await?)
 }

@@ -1,0 +1,53 @@
+//! A setting that cannot work.
+
+use std::path::PathBuf;
+
+use tracing_subscriber::filter::ParseError;
+
+/// A setting that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Its file cannot be read.
+    #[error("the setting {setting} names the file {path}, which cannot be read")]
+    Unreadable {
+        /// The setting.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its file holds something else.
+    #[error("the setting {setting} names the file {path}, which holds no {what}")]
+    Lacks {
+        /// The setting.
+        setting: String,
+        /// The file.
+        path: PathBuf,
+        /// What should be in it.
+        what: &'static str,
+    },
+    /// It contradicts another one.
+    #[error("the setting {setting} {why}")]
+    Contradiction {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong, and what to do.
+        why: &'static str,
+    },
+    /// The log's levels do not parse.
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+    /// The section of the listener.
+    #[cfg(feature = "listener")]
+    #[error("the section kafka is refused: {0}")]
+    Kafka(#[from] outbox::listener::Error),
+}
+
+/// The setting `log.filter` does not parse.
+#[derive(Debug, thiserror::Error)]
+#[error("the setting log.filter is {filter:?}, but must be levels as in `info,sqlx=warn`")]
+pub struct BadFilter {
+    pub(super) filter: String,
+    pub(super) source: ParseError,
+}

@@ -1,0 +1,110 @@
+//! What the checks of settings find.
+#![expect(
+    clippy::result_large_err,
+    reason = "figment's Jail asks for its own error"
+)]
+
+use std::path::PathBuf;
+
+use super::{Database, Files, Log, Role, SslMode};
+
+fn told(change: impl FnOnce(&mut Database)) -> String {
+    let mut database = Database::local(5433, "order_db", "order_service");
+    change(&mut database);
+    let problem = database.check(Files::Here).unwrap_err();
+    let cause = std::error::Error::source(&problem).map(ToString::to_string);
+    format!("{problem} {}", cause.unwrap_or_default())
+}
+
+/// Runs `test` with a way to write files, which are gone after it.
+fn with_files(test: impl Fn(&dyn Fn(&str, &str) -> PathBuf)) {
+    figment::Jail::expect_with(|jail| {
+        let folder = jail.directory().to_owned();
+        test(&|name, text| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        });
+        Ok(())
+    });
+}
+
+#[test]
+fn every_file_that_a_setting_names_is_looked_at() {
+    with_files(|file| {
+        let missing = || Some(PathBuf::from("/nowhere/file"));
+        let certificate = file("certificate", "-----BEGIN CERTIFICATE-----\n");
+        for (told, setting) in [
+            (
+                told(|d| d.password_file = missing()),
+                "database.password_file",
+            ),
+            (
+                told(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, missing())),
+                "database.sslrootcert",
+            ),
+            (
+                told(|d| (d.sslcert, d.sslkey) = (missing(), missing())),
+                "database.sslcert",
+            ),
+            (
+                told(|d| (d.sslcert, d.sslkey) = (Some(certificate.clone()), missing())),
+                "database.sslkey",
+            ),
+        ] {
+            assert!(told.contains(setting), "{told}");
+            assert!(told.contains("/nowhere/file"), "{told}");
+            assert!(told.contains("No such file"), "{told}");
+        }
+        let empty = Some(file("empty", "\n"));
+        assert!(told(|d| d.password_file = empty).contains("holds no password"));
+        let text = Some(file("text", "no PEM\n"));
+        let no_pem = told(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, text));
+        assert!(no_pem.contains("holds no certificate in PEM"), "{no_pem}");
+        let owner = Role {
+            password_file: missing(),
+            ..Role::new("order_owner")
+        };
+        let told = owner.check("owner.password_file", Files::Here).unwrap_err();
+        let told = told.to_string();
+        assert!(told.contains("owner.password_file"), "{told}");
+        owner
+            .check("owner.password_file", Files::Elsewhere)
+            .unwrap();
+    });
+}
+
+#[test]
+fn what_would_not_protect_anything_is_refused() {
+    with_files(|file| {
+        let authority = || Some(file("authority", "-----BEGIN CERTIFICATE-----\n"));
+        for mode in [SslMode::Disable, SslMode::Prefer, SslMode::Require] {
+            let told = told(|d| (d.sslmode, d.sslrootcert) = (mode, authority()));
+            assert!(told.contains("would not be looked at"), "{told}");
+        }
+        let told_of_mode = told(|d| d.sslmode = SslMode::VerifyCa);
+        assert!(
+            told_of_mode.contains("needs database.sslrootcert"),
+            "{told_of_mode}"
+        );
+        assert!(told(|d| d.sslcert = authority()).contains("needs database.sslkey"));
+        let mut good = Database::local(5433, "order_db", "order_service");
+        good.check(Files::Here).unwrap();
+        (good.sslmode, good.sslrootcert) = (SslMode::VerifyFull, authority());
+        good.check(Files::Here).unwrap();
+        good.sslrootcert = Some("/nowhere/file".into());
+        good.check(Files::Elsewhere).unwrap();
+        good.sslmode = SslMode::Require;
+        let told = good.check(Files::Elsewhere).unwrap_err().to_string();
+        assert!(told.contains("would not be looked at"), "{told}");
+    });
+}
+
+#[test]
+fn levels_that_are_none_are_told() {
+    let log = Log {
+        filter: "order=loud".to_owned(),
+        ..Log::default()
+    };
+    assert!(log.check().unwrap_err().to_string().contains("log.filter"));
+}
