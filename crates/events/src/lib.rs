@@ -1,4 +1,4 @@
-//! The published language: the events of both contexts, as they travel, and nothing else.
+//! The published language: the events of both contexts, as they are in Kafka, and nothing else.
 
 use chrono::{DateTime, Utc};
 use outbox::Event;
@@ -45,14 +45,14 @@ impl Event for OrderEvent {
     }
 }
 
-/// Outcomes of an order, on topic `reservation`, keyed by the order's id: one topic, so they keep their order.
+/// Outcomes of an order, on topic `reservation`, keyed by the order's id; of one topic, so that they stay in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
 pub enum ReservationEvent {
     /// Stock was reserved for the order.
     #[serde(rename = "reservation.placed")]
     Placed(ReservationPlaced),
-    /// The order cannot be served: an outcome, not an error.
+    /// The order cannot be served; an outcome, not an error.
     #[serde(rename = "reservation.rejected")]
     Rejected(ReservationRejected),
 }
@@ -107,7 +107,7 @@ pub enum Rejection {
     InsufficientStock {
         /// Pieces ordered.
         requested: i32,
-        /// Pieces there were.
+        /// The pieces in stock.
         available: i32,
     },
 }

@@ -28,7 +28,7 @@ pub struct Config {
     pub keeper: Role,
     /// How long rows and messages stay.
     pub retention: Retention,
-    /// What readiness warns of.
+    /// From where on readiness warns.
     pub warnings: Limits,
     /// What is logged.
     pub log: Log,

@@ -24,7 +24,7 @@ pub async fn migrate(owner: &mut PgConnection, roles: &Roles) -> Result<(), sche
     schema::migrate_own(owner, &MIGRATOR).await
 }
 
-/// A product as clients see it.
+/// A product, as it is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
 pub struct Product {
     /// The product's id.
@@ -33,7 +33,7 @@ pub struct Product {
     pub name: String,
     /// Its price per piece.
     pub price: i32,
-    /// Pieces there are.
+    /// The pieces in stock.
     pub stock: i32,
 }
 
@@ -47,7 +47,7 @@ pub async fn products(pool: &PgPool) -> Result<Vec<Product>, sqlx::Error> {
         .await
 }
 
-/// Locks the products among `ids` in id order, so that two batches never wait for each other in a circle.
+/// Locks the products among `ids` in id order, so that two batches cannot deadlock.
 ///
 /// # Errors
 /// The database's, a lock time-out among them.
@@ -81,8 +81,8 @@ pub async fn decided(
     Ok(ids.into_iter().collect())
 }
 
-/// Records decisions, each under its order's id; one that is placed under its reservation's id too. Returns how many were
-/// recorded: fewer than given, where another transaction has decided one of the orders meanwhile.
+/// Records decisions, each under its order's id, and a placed one also under its reservation's. Returns how many were recorded:
+/// fewer than given if another transaction decided one of the orders at the same time.
 ///
 /// # Errors
 /// The database's.
@@ -125,7 +125,7 @@ pub async fn record_decisions(
 /// Takes pieces off the stock of products whose rows are locked.
 ///
 /// # Errors
-/// The database's; `products_stock`, if more were taken than there are.
+/// The database's; constraint `products_stock`, if more is taken than there is.
 pub async fn take(
     tx: &mut PgTransaction<'_>,
     pieces: &BTreeMap<Uuid, i32>,

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::{OrderPlaced, Rejection};
 use uuid::Uuid;
 
-/// A product as it stands, its row locked.
+/// A product, its row locked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stocked {
     /// Price per piece.
     pub price: i32,
-    /// Pieces there are, at least 0.
+    /// The pieces in stock, at least 0.
     pub stock: i32,
 }
 
@@ -27,13 +27,13 @@ pub struct Request {
     pub estimated_price: i32,
 }
 
-/// An event that no order service publishes.
+/// An event that cannot be decided: poison.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// Nothing, or less than nothing, is ordered.
+    /// Less than one piece is ordered.
     #[error("quantity is {0}, but must be at least 1")]
     Quantity(i32),
-    /// The nil UUID names nothing.
+    /// An id is the nil UUID.
     #[error("{0} is the nil UUID")]
     Nil(&'static str),
 }
@@ -42,7 +42,7 @@ impl Request {
     /// The request in an `order.placed`.
     ///
     /// # Errors
-    /// [`Invalid`], where the event asks for nothing that could be decided.
+    /// [`Invalid`].
     pub fn parse(placed: &OrderPlaced) -> Result<Self, Invalid> {
         if placed.order_id.is_nil() {
             return Err(Invalid::Nil("order_id"));
@@ -62,10 +62,10 @@ impl Request {
     }
 }
 
-/// What becomes of an order.
+/// What inventory decides about an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The pieces are set aside, at this price per piece.
+    /// The pieces are reserved, at this price per piece.
     Placed {
         /// Price per piece.
         price: i32,
@@ -85,7 +85,7 @@ impl Outcome {
     }
 }
 
-/// A request and what becomes of it.
+/// A request and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<'a> {
     /// The request.
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_piece_goes_to_the_first_who_asked() {
+    fn the_last_piece_goes_to_the_first_request() {
         let got = outcomes(1, &[request(1, 1), request(2, 1)]);
         let refused = Rejection::InsufficientStock {
             requested: 1,
@@ -190,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_order_leaves_the_stock_to_the_next() {
+    fn a_rejected_order_leaves_the_stock_to_the_next() {
         let got = outcomes(5, &[request(1, 6), request(2, 5)]);
         assert_eq!(got[1], Outcome::Placed { price: 10 });
     }
 
     #[test]
-    fn a_wrong_price_is_told_before_a_short_stock() {
+    fn a_price_mismatch_wins_over_insufficient_stock() {
         let mut wrong = request(1, 99);
         wrong.estimated_price = 11;
         let mismatch = Rejection::PriceMismatch {

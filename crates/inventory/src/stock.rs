@@ -1,4 +1,4 @@
-//! The stock's part in a transaction: orders in, outcomes out.
+//! Orders applied to the stock, within the caller's transaction.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use uuid::Uuid;
 use crate::db;
 use crate::domain::{self, Decision, Invalid, Outcome, Request};
 
-/// Why orders were not applied; the caller's transaction is to be rolled back.
+/// Orders that were not applied. The caller must roll its transaction back.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The orders at these indexes can never be applied.
-    #[error("{} event(s) ask for what cannot be decided", .0.len())]
+    #[error("{} event(s) cannot be decided", .0.len())]
     Invalid(Vec<(usize, Invalid)>),
     /// Another transaction decided one of the orders at the same time; try again.
     #[error("an order was decided by another transaction at the same time")]
@@ -24,11 +24,11 @@ pub enum Error {
     Database(#[from] sqlx::Error),
 }
 
-/// Decides each order once and for ever, takes its pieces off the stock, and returns the outcomes to publish, in
-/// the orders' order. An order that has been decided before changes nothing and is not answered again.
+/// Decides each order once, takes its pieces off the stock, and returns the outcomes to publish, in the orders' order. An
+/// order that was decided before changes nothing and has no outcome here.
 ///
 /// # Errors
-/// [`Error`]; the transaction is then to be rolled back.
+/// [`Error`]; the caller must roll its transaction back.
 pub async fn apply(
     tx: &mut PgTransaction<'_>,
     orders: &[&OrderPlaced],
@@ -45,7 +45,7 @@ pub async fn apply(
         return Err(Error::Invalid(invalid));
     }
 
-    // The products' locks come first: whoever decided an order that names the same product is then visible.
+    // The products' locks come first: the decisions of earlier transactions over the same products are then visible.
     let products: BTreeSet<Uuid> = requests.iter().map(|request| request.product_id).collect();
     let products = db::lock_products(tx, &products.into_iter().collect::<Vec<_>>()).await?;
     let order_ids: Vec<Uuid> = requests.iter().map(|request| request.order_id).collect();

@@ -31,7 +31,7 @@ pub struct Config {
     pub keeper: Role,
     /// How long rows and messages stay.
     pub retention: Retention,
-    /// What readiness warns of.
+    /// From where on readiness warns.
     pub warnings: Limits,
     /// Orders without an outcome.
     pub pending: Pending,

@@ -8,8 +8,7 @@ use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::domain::{Outcome, Placed};
-use crate::pending::Pending;
+use crate::domain::{Outcome, Pending, Placed};
 use events::Rejection;
 use outbox::schema::{self, Part, Roles};
 
@@ -46,7 +45,7 @@ pub struct Order {
     pub reason: Option<String>,
     /// The price per piece, if that is the reason.
     pub actual_price: Option<i32>,
-    /// Pieces there were, if that is the reason.
+    /// The pieces in stock, if that is the reason.
     pub available: Option<i32>,
 }
 

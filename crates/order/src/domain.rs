@@ -1,14 +1,16 @@
 //! Orders: what a client asks for, parsed, and what becomes of it. Pure: no I/O, no clock.
 
 mod new_order;
+mod pending;
 
 use chrono::{DateTime, Utc};
 use events::{OrderEvent, OrderPlaced, Rejection};
 use uuid::Uuid;
 
 pub use new_order::{NewOrder, Refused};
+pub use pending::Pending;
 
-/// An order that is placed now: identified, dated, not yet stored.
+/// An order that has its id and its time, and is not stored yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The order's id.
@@ -36,7 +38,7 @@ impl Placed {
     }
 }
 
-/// What inventory has decided about an order.
+/// What inventory decided about an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The pieces are reserved.

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 
 use crate::intake::Intake;
 
-/// What requests work on.
+/// What the routes share.
 #[derive(Clone)]
 pub struct State {
     /// Takes new orders.

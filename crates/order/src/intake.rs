@@ -1,15 +1,15 @@
-//! Orders into the database: each with its event in one transaction, many in one where many are waiting.
+//! Stores orders, each with its event in the same transaction.
 //!
-//! A few writers take what is waiting and write it at once, so under load one round trip serves many orders, and
-//! a lone order waits for nobody. A writer is a task of its own: a client that goes away cannot leave its
-//! connection within a transaction.
+//! A few writers take all orders that wait and store them in one transaction, so under load one round trip serves many
+//! orders, and a lone order does not wait. A writer is a task of its own: a client that disconnects leaves no connection
+//! within a transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use outbox::Outgoing;
-use sqlx::{Acquire, PgPool};
+use outbox::{Outgoing, deadline};
+use sqlx::{Acquire, PgConnection, PgPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -17,31 +17,28 @@ use uuid::Uuid;
 use crate::db;
 use crate::domain::{NewOrder, Placed};
 
-/// Transactions at the same time. More are slower: they wait for the same log.
+/// Transactions at the same time. More are slower: they wait for the same write-ahead log.
 const WRITERS: usize = 2;
 /// The most orders in one transaction.
 const MOST: usize = 200;
-/// Orders that may wait; one more is told to come again.
+/// Orders that may wait; one more is refused.
 const WAITING: usize = 4096;
 
 /// How long a transaction may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Why an order was not taken. Nothing of it is stored, unless the answer to a commit was lost.
+/// An order that was not placed. Nothing of it is stored, unless the answer to a commit was lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// As many orders as may wait are waiting.
+    /// The queue is full.
     #[error("too many orders are waiting")]
     Full,
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
-    /// The database did not take the batch that the order was in.
+    /// The database refused the transaction that the order was in, or did not answer in time.
     #[error("the order was not stored")]
     Database(#[source] Arc<sqlx::Error>),
-    /// The database does not answer.
-    #[error("the database does not answer")]
-    TimedOut,
     /// The event of the order cannot be written.
     #[error("the order's event cannot be written")]
     Event(#[source] Arc<outbox::Unpublishable>),
@@ -52,7 +49,7 @@ struct Waiting {
     answer: oneshot::Sender<Result<Uuid, Error>>,
 }
 
-/// Takes orders. Cheap to clone; the writers end when the last one is dropped.
+/// The queue of the writers. Cheap to clone; the writers end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Intake(mpsc::Sender<Waiting>);
 
@@ -86,9 +83,9 @@ impl Intake {
 
 async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut batch = Vec::new();
-    // One writer waits at the queue while another writes; `recv_many` takes all that is there.
+    // One writer waits at the queue while another one stores; `recv_many` takes all that wait.
     while waiting.lock().await.recv_many(&mut batch, MOST).await > 0 {
-        // Who has been told that it took too long will come again: its order would be a second one.
+        // Their requests timed out: a client that tries again would have placed two orders.
         batch.retain(|waiting| !waiting.answer.is_closed());
         if batch.is_empty() {
             continue;
@@ -108,11 +105,11 @@ async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 orders = placed.len(),
-                "orders not stored"
+                "orders could not be stored; their clients are answered 503"
             );
         }
         for (waiting, placed) in batch.drain(..).zip(placed) {
-            // Whoever asked may be gone; the order stands all the same.
+            // The client may be gone; the order stands all the same.
             drop(waiting.answer.send(outcome.clone().map(|()| placed.id)));
         }
     }
@@ -127,16 +124,13 @@ async fn store(pool: &PgPool, placed: &[Placed]) -> Result<(), Error> {
         .map_err(|error| Error::Event(Arc::new(error)))?;
     let database = |error| Error::Database(Arc::new(error));
     let mut connection = pool.acquire().await.map_err(database)?;
-    let stored = async {
+    let store = async |connection: &mut PgConnection| {
         let mut tx = connection.begin().await?;
         db::insert(&mut tx, placed).await?;
         outbox::append(&mut tx, &events).await?;
         tx.commit().await
     };
-    if let Ok(stored) = tokio::time::timeout(STORE_TIMEOUT, stored).await {
-        return stored.map_err(database);
-    }
-    // The server's own time-outs do not help against a connection that died without a word.
-    connection.close_on_drop();
-    Err(Error::TimedOut)
+    deadline::within(STORE_TIMEOUT, &mut connection, store)
+        .await
+        .map_err(database)
 }

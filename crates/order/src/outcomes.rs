@@ -1,4 +1,4 @@
-//! Outcomes into the database: what inventory decided becomes the order's status.
+//! The listener's handler: what inventory decided becomes the order's status.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Handler for Outcomes {
         let mut outcomes: BTreeMap<Uuid, Outcome> = BTreeMap::new();
         for received in batch {
             let (order, outcome) = outcome(&received.event);
-            // An order has one outcome; the first that arrives stands.
+            // An order has one outcome; the first one stands.
             outcomes.entry(order).or_insert(outcome);
         }
         let known = db::lock(tx, &outcomes.keys().copied().collect::<Vec<_>>()).await?;
@@ -34,7 +34,7 @@ impl Handler for Outcomes {
             .iter()
             .filter_map(|received| {
                 let (order, _) = outcome(&received.event);
-                // The order of commits is not the order in which they become visible: it may yet appear.
+                // The outcome may arrive before the order is visible: a commit reaches the log before other transactions see it.
                 (!known.contains(&order))
                     .then(|| Refusal::deferred(received.id, format!("there is no order {order}")))
             })

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::domain::Pending;
 use crate::http::{State, router};
 use crate::intake::Intake;
 use crate::outcomes::Outcomes;
-use crate::pending::{self, Pending};
+use crate::pending;
 
 /// How long the orders in flight may take when the service stops.
 const LAST_ORDERS: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! A bound on what a pooled connection may take.
+//! A bound on the work on a pooled connection, for the library and for a service's own transactions.
 
 use std::io;
 use std::time::Duration;
@@ -12,9 +12,25 @@ use sqlx::{PgConnection, Postgres};
 /// transaction may still be open and an answer may still be on its way. The server's own time-outs do not help here: they do not
 /// reach a client whose connection died without a word.
 ///
+/// ```no_run
+/// use std::time::Duration;
+/// use outbox::deadline;
+/// use sqlx::{Acquire, PgConnection, PgPool};
+///
+/// # async fn place(pool: &PgPool, events: &[outbox::Outgoing]) -> Result<(), sqlx::Error> {
+/// let mut connection = pool.acquire().await?;
+/// let place = async |connection: &mut PgConnection| {
+///     let mut tx = connection.begin().await?;
+///     outbox::append(&mut tx, events).await?;
+///     tx.commit().await
+/// };
+/// deadline::within(Duration::from_secs(12), &mut connection, place).await
+/// # }
+/// ```
+///
 /// # Errors
 /// Those of `work`; [`io::ErrorKind::TimedOut`] within [`sqlx::Error::Io`] when the bound elapses.
-pub(crate) async fn within<T, E: From<sqlx::Error>>(
+pub async fn within<T, E: From<sqlx::Error>>(
     bound: Duration,
     connection: &mut PoolConnection<Postgres>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,

@@ -4,7 +4,7 @@
 
 mod append;
 #[cfg(any(feature = "keeper", feature = "listener"))]
-mod deadline;
+pub mod deadline;
 #[cfg(feature = "listener")]
 mod duration;
 mod event;

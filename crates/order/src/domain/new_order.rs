@@ -1,11 +1,11 @@
-//! What a client asks for.
+//! An order as a client asks for it.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// A well-formed wish for pieces of a product.
+/// A valid request for pieces of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewOrder {
     /// The product; never the nil UUID.
@@ -16,7 +16,7 @@ pub struct NewOrder {
     pub quantity: i32,
 }
 
-/// Why a request body is no order.
+/// A request body that is no valid order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// Not a JSON object, or a field of the wrong type: field (empty: the body itself) and what it should be.
@@ -26,8 +26,8 @@ pub enum Refused {
 }
 
 impl NewOrder {
-    /// Parses a request body. A field's type is judged before its value, and a wrong type in one field wins over
-    /// a missing value in another; either way every bad field is named.
+    /// Parses a request body. A field's type is checked before its value, and a wrong type in one field wins over
+    /// a missing value in another; either way the error names every such field.
     ///
     /// Any whole number is a number, however large and however it is written (`2`, `2.0`, `2e0`).
     ///
@@ -114,7 +114,7 @@ enum Whole {
     Above,
 }
 
-/// Reads JSON text, known to be valid JSON, as a whole number of any size; nothing for whatever else it is.
+/// Reads valid JSON text as a whole number of any size; none if it is something else.
 fn whole_number(raw: &str) -> Option<Whole> {
     if !raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return None;
@@ -130,7 +130,7 @@ fn whole_number(raw: &str) -> Option<Whole> {
     if significant.is_empty() {
         return Some(Whole::Within(0));
     }
-    // An exponent beyond i64 is as good as its sign.
+    // Of an exponent beyond i64 only the sign matters.
     let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') {
         i64::MIN
     } else {

@@ -52,15 +52,15 @@ fn not_taken(error: &intake::Error) -> Problem {
     let why = match error {
         intake::Error::Full => "too many orders are waiting; try again",
         intake::Error::Stopping => "the service is stopping; try again",
-        // Logged once for the whole batch, where it happened.
-        intake::Error::Database(_) | intake::Error::TimedOut | intake::Error::Event(_) => {
+        // The writer has logged it, once for all orders of the transaction.
+        intake::Error::Database(_) | intake::Error::Event(_) => {
             "the order was not stored; try again"
         }
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
-/// An order as clients see it.
+/// An order as it is answered.
 #[derive(Serialize)]
 struct Shown {
     id: Uuid,
