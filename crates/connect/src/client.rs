@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 
 use crate::Status;
 
-/// How long one request may take; a connector's configuration is validated against its database meanwhile.
+/// How long a request may take; Kafka Connect validates a connector's configuration against its database meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long a worker's machine may take to answer at all.
+/// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait before a request that met a rebalance is made again.
+/// The wait before a request that met a rebalance is sent again.
 const REBALANCE_PAUSE: Duration = Duration::from_millis(250);
-/// How many times a request that met a rebalance is made again.
+/// How often a request that met a rebalance is sent again.
 const REBALANCE_TRIES: u32 = 120;
 
 /// A Kafka Connect cluster, by the address of one of its workers.
@@ -26,63 +26,67 @@ pub struct Client {
     base: String,
 }
 
-/// Why Kafka Connect did not do as it was asked.
+/// A request that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address cannot be one of Kafka Connect.
-    #[error("{base:?} is no address of Kafka Connect, which is like http://127.0.0.1:8083: {why}")]
+    /// The address is not one of Kafka Connect.
+    #[error(
+        "{base:?} is not an address of Kafka Connect, which is like http://127.0.0.1:8083: {why}"
+    )]
     Address {
-        /// What was given.
+        /// The address.
         base: String,
         /// What is wrong with it.
         why: String,
     },
-    /// There is no HTTP client.
-    #[error("no HTTP client can be made")]
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be built")]
     Http(#[source] reqwest::Error),
-    /// Nobody answers.
+    /// The worker does not answer.
     #[error("Kafka Connect at {url} does not answer; is it running?")]
     Unreachable {
-        /// What was asked for.
+        /// The request's URL.
         url: String,
         /// Why.
         source: reqwest::Error,
     },
-    /// The answer is not what this version of the interface says.
-    #[error("Kafka Connect at {url} gave an answer that is not understood")]
+    /// The answer cannot be decoded.
+    #[error(
+        "the answer of Kafka Connect at {url} cannot be decoded; is another server listening there?"
+    )]
     Undecodable {
-        /// What was asked for.
+        /// The request's URL.
         url: String,
         /// Why.
         source: reqwest::Error,
     },
-    /// The workers did not agree in time on who does what.
+    /// The workers are still rebalancing.
     #[error("Kafka Connect at {url} is still rebalancing; see its workers' logs, or try again")]
     Rebalancing {
-        /// What was asked for.
+        /// The request's URL.
         url: String,
     },
     /// Kafka Connect refuses.
     #[error("Kafka Connect at {url} refuses ({status}): {message}")]
     Refused {
-        /// What was asked for.
+        /// The request's URL.
         url: String,
         /// The answer's status.
         status: StatusCode,
-        /// What Kafka Connect says about it.
+        /// Kafka Connect's message.
         message: String,
     },
 }
 
 impl Error {
-    /// Whether what was asked for does not exist, or not yet.
+    /// Whether the connector does not exist, or not yet.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 }
 
-/// The body of every refusal.
+/// The body of a refused request.
 #[derive(Deserialize)]
 struct Refusal {
     message: String,
@@ -91,16 +95,16 @@ struct Refusal {
 /// A connector's configuration and status.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Info {
-    /// What it was made of.
+    /// Its configuration.
     pub info: Configured,
-    /// How it is.
+    /// Its status.
     pub status: Status,
 }
 
-/// What a connector was made of.
+/// The configuration that a connector was created with.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Configured {
-    /// Its configuration; secrets stay references.
+    /// Its properties; secrets are references.
     pub config: Map<String, Value>,
 }
 
@@ -138,10 +142,10 @@ impl Client {
         Ok(Self { http, base })
     }
 
-    /// Asks once whether the worker takes requests. A worker that starts opens its port before that.
+    /// Asks once whether the worker takes requests: a worker opens its port before it does.
     ///
     /// # Errors
-    /// [`Error`], while it does not.
+    /// [`Error`], until it does.
     pub async fn ready(&self) -> Result<(), Error> {
         self.list().await.map(drop)
     }
@@ -174,7 +178,7 @@ impl Client {
         self.send(Method::PUT, &path, Some(config)).await.map(drop)
     }
 
-    /// How the connector and its tasks are.
+    /// The status of the connector and its tasks.
     ///
     /// # Errors
     /// [`Error`]; for a moment after its creation a connector is [not found](Error::is_not_found).
@@ -185,7 +189,7 @@ impl Client {
         decode(url, answer).await
     }
 
-    /// Restarts what failed: the connector, its tasks, or both. What runs is left alone.
+    /// Restarts the connector and its tasks, those that FAILED only.
     ///
     /// # Errors
     /// [`Error`].
@@ -194,7 +198,7 @@ impl Client {
         self.send(Method::POST, &path, None).await.map(drop)
     }
 
-    /// Removes the connector. Its replication slot stays in the database and holds back its log.
+    /// Removes the connector. Its replication slot remains, and retains the database's write-ahead log.
     ///
     /// # Errors
     /// [`Error`]; a connector that does not exist is [not found](Error::is_not_found).
@@ -203,7 +207,7 @@ impl Client {
         self.send(Method::DELETE, &path, None).await.map(drop)
     }
 
-    /// Ends the connector's tasks and keeps its configuration and offsets.
+    /// Stops the connector's tasks; its configuration and offsets are kept.
     ///
     /// # Errors
     /// [`Error`].
@@ -213,7 +217,7 @@ impl Client {
             .map(drop)
     }
 
-    /// Lets a stopped connector go on.
+    /// Resumes a stopped connector.
     ///
     /// # Errors
     /// [`Error`].
@@ -223,7 +227,7 @@ impl Client {
             .map(drop)
     }
 
-    /// Forgets how far a stopped connector has come.
+    /// Deletes the offsets of a stopped connector.
     ///
     /// # Errors
     /// [`Error`]; refused while the connector is not stopped.
@@ -233,7 +237,7 @@ impl Client {
             .map(drop)
     }
 
-    /// How far the connector has come, in its own terms.
+    /// The connector's offsets, in its own terms.
     ///
     /// # Errors
     /// [`Error`].
@@ -268,7 +272,7 @@ impl Client {
                 source,
             })?;
             let status = answer.status();
-            // 409: the workers are just agreeing on who does what.
+            // 409: the workers are rebalancing.
             if status == StatusCode::CONFLICT {
                 if tries == REBALANCE_TRIES {
                     return Err(Error::Rebalancing { url });

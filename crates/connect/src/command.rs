@@ -8,11 +8,11 @@ use clap::{Parser, Subcommand};
 use connect::{Client, Reconciler, reread};
 use program::signals;
 
-/// Keeps Kafka Connect's connectors as they are declared.
+/// Keeps Kafka Connect's connectors as they are declared
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 pub(crate) struct Arguments {
-    /// Where Kafka Connect is
+    /// The address of a worker of Kafka Connect
     #[arg(long, global = true, default_value = "http://127.0.0.1:8083")]
     url: String,
     #[command(subcommand)]
@@ -21,11 +21,11 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the connectors what the JSON files of a folder say, and keep them so until SIGTERM
+    /// Keep the connectors as the JSON files of a folder declare them, until SIGTERM
     Reconcile {
         /// The folder; each `*.json` has `name` and `config`
         folder: PathBuf,
-        /// The mark of the connectors that may be changed and removed
+        /// The mark of the reconciler's own connectors; no other is changed or removed
         #[arg(long, default_value = "connect")]
         owner: String,
     },
@@ -39,7 +39,7 @@ enum Command {
     },
 }
 
-/// Does what was asked for.
+/// Runs the command.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let client = Client::new(&arguments.url)?;
     match arguments.command {

@@ -7,7 +7,7 @@ use std::{fs, io};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// A connector as it is to be.
+/// A connector, as its file declares it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Connector {
     /// Its name.
@@ -16,20 +16,20 @@ pub struct Connector {
     pub config: Map<String, Value>,
 }
 
-/// What is declared cannot be known, so nothing is removed.
+/// A folder that cannot be read. What it declares is unknown, so nothing is changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder is missing or closed.
-    #[error("the folder {path} cannot be read; no connector is touched until it can")]
+    /// The folder is missing, or may not be read.
+    #[error("the folder {path} cannot be read; no connector is changed until it can")]
     Folder {
         /// The folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A file is closed, or no connector.
+    /// A file may not be read, or declares no connector.
     #[error(
-        "{path} is no connector (`name` and `config` in JSON); no connector is touched until it is"
+        "{path} declares no connector (`name` and `config` in JSON); no connector is changed until it does"
     )]
     File {
         /// The file.
@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// Two files declare the same name.
     #[error(
-        "{path} declares connector {name} a second time; no connector is touched until it is gone"
+        "{path} declares connector {name} a second time; no connector is changed until it is gone"
     )]
     Twice {
         /// The second file.
@@ -52,7 +52,7 @@ pub enum Error {
 /// Reads every `*.json` of `folder`.
 ///
 /// # Errors
-/// [`Error`]; one unreadable file makes the whole declaration unknown.
+/// [`Error`]; one unreadable file is enough.
 pub fn read(folder: &Path) -> Result<BTreeMap<String, Connector>, Error> {
     let unreadable = |source| Error::Folder {
         path: folder.to_owned(),

@@ -1,8 +1,8 @@
-//! Makes Kafka Connect's connectors what a folder declares, and keeps them so.
+//! Keeps Kafka Connect's connectors as a folder declares them.
 //!
-//! Connectors are created, updated, and removed when their file is gone; a FAILED connector or task is restarted, for
-//! ever, with capped back-off. On a Kafka Connect that others use too, only connectors that bear the owner's mark are
-//! ever changed.
+//! A connector is created or updated when its file says so, and removed when its file is gone. A FAILED connector or task is
+//! restarted, without end, with capped exponential back-off. The reconciler marks its connectors with its owner, and changes no
+//! other: a Kafka Connect may be shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::client::{self, Client, Info};
 use crate::declared::{self, Connector};
 
-/// The property of a connector that names who made it. Kafka Connect keeps what it does not know.
+/// The property that marks a connector with its owner. Kafka Connect keeps properties that it does not know.
 const OWNER: &str = "reconciler.owner";
-/// How often Kafka Connect is looked at.
+/// How often a pass begins.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The longest wait between two restarts. A connector with a wrong password must not hammer its database.
 const RESTART_MAX: Duration = Duration::from_secs(60);
@@ -26,16 +26,16 @@ const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_secs(1))
     .with_max_delay(RESTART_MAX)
     .without_max_times();
-/// How long a connector must run until an earlier failure is forgotten.
+/// How long a connector must run before its back-off starts anew.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Why a pass was not completed.
+/// A pass that was not completed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What is declared is unknown.
+    /// The folder cannot be read.
     #[error(transparent)]
     Declared(#[from] declared::Error),
-    /// Kafka Connect did not do as it was asked.
+    /// Kafka Connect does not answer, or refuses.
     #[error(transparent)]
     Connect(#[from] client::Error),
 }
@@ -47,18 +47,18 @@ pub struct Pass {
     pub put: Vec<String>,
     /// Removed.
     pub removed: Vec<String>,
-    /// Told to restart what failed, and why it had.
+    /// Restarted, and the error that they failed with.
     pub restarted: BTreeMap<String, String>,
-    /// Declared, but made by somebody else: left alone.
+    /// Declared, but of another owner: left unchanged.
     pub foreign: Vec<String>,
-    /// Refused by Kafka Connect, and why.
+    /// Refused by Kafka Connect, and its message.
     pub refused: BTreeMap<String, String>,
-    /// Declared, but not at work yet.
+    /// Declared, but not running yet.
     pub waiting: Vec<String>,
 }
 
 impl Pass {
-    /// Whether every declared connector is as declared and at work.
+    /// Whether every declared connector is as declared and running.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         *self == Self::default()
@@ -74,7 +74,7 @@ pub struct Reconciler {
     failures: BTreeMap<String, Failing>,
 }
 
-/// A connector that failed lately.
+/// A connector that failed not long ago.
 #[derive(Debug)]
 struct Failing {
     backoff: ExponentialBackoff,
@@ -83,7 +83,7 @@ struct Failing {
 }
 
 impl Reconciler {
-    /// A reconciler of the files in `folder`; `owner` marks the connectors that are its own.
+    /// A reconciler of the files in `folder`; it marks its connectors with `owner`.
     #[must_use]
     pub fn new(client: Client, folder: impl Into<PathBuf>, owner: &str) -> Self {
         Self {
@@ -94,18 +94,21 @@ impl Reconciler {
         }
     }
 
-    /// Looks, mends and looks again, until dropped. Whatever goes wrong is logged and tried again.
+    /// Makes a pass each second, until dropped. An error is logged and the pass made again.
     pub async fn run(mut self) {
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             match self.pass().await {
-                Ok(_) => told.clear(),
+                Ok(_) => logged.clear(),
                 Err(error) => {
-                    // Once, not every second.
+                    // Once, not each second.
                     let error = program::error::one_line(&error);
-                    if error != told {
-                        tracing::warn!(error, "connectors could not be looked after; trying again");
-                        told = error;
+                    if error != logged {
+                        tracing::warn!(
+                            error,
+                            "the connectors could not be reconciled; trying again"
+                        );
+                        logged = error;
                     }
                 }
             }
@@ -113,16 +116,16 @@ impl Reconciler {
         }
     }
 
-    /// Looks and mends once.
+    /// Compares all connectors with the folder once, and changes what differs.
     ///
     /// # Errors
-    /// [`Error`]: nothing was removed then.
+    /// [`Error`]; if the folder cannot be read, nothing is changed.
     pub async fn pass(&mut self) -> Result<Pass, Error> {
         let declared = declared::read(&self.folder)?;
         let found = self.client.all().await?;
         let mut pass = Pass::default();
         for (name, connector) in &declared {
-            self.mend(name, connector, found.get(name), &mut pass)
+            self.reconcile(name, connector, found.get(name), &mut pass)
                 .await?;
         }
         let gone: BTreeSet<&String> = found
@@ -143,7 +146,7 @@ impl Reconciler {
         config.get(OWNER).is_some_and(|owner| *owner == self.owner)
     }
 
-    async fn mend(
+    async fn reconcile(
         &mut self,
         name: &str,
         connector: &Connector,
@@ -157,19 +160,23 @@ impl Reconciler {
             Some(found) if !self.is_mine(&found.info.config) => {
                 tracing::warn!(
                     connector = name,
-                    "a connector of this name was made by somebody else; it is left alone"
+                    "another owner made a connector of this name; it is left unchanged: remove it, or give it another name in the folder"
                 );
                 pass.foreign.push(name.to_owned());
                 return Ok(());
             }
-            Some(found) if found.info.config == wanted => self.revive(name, found, pass).await?,
+            Some(found) if found.info.config == wanted => self.restart(name, found, pass).await?,
             _ => match self.client.put_config(name, &wanted).await {
                 Ok(()) => {
-                    tracing::info!(connector = name, "connector is as declared");
+                    tracing::info!(connector = name, "the connector is as declared");
                     pass.put.push(name.to_owned());
                 }
                 Err(client::Error::Refused { message, .. }) => {
-                    tracing::warn!(connector = name, error = message, "connector is refused");
+                    tracing::warn!(
+                        connector = name,
+                        error = message,
+                        "Kafka Connect refuses the connector; correct its file"
+                    );
                     pass.refused.insert(name.to_owned(), message);
                 }
                 Err(error) => return Err(error.into()),
@@ -178,8 +185,8 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Restarts what failed, when its time has come.
-    async fn revive(&mut self, name: &str, found: &Info, pass: &mut Pass) -> Result<(), Error> {
+    /// Restarts a connector that failed, once its back-off has passed.
+    async fn restart(&mut self, name: &str, found: &Info, pass: &mut Pass) -> Result<(), Error> {
         let now = Instant::now();
         if found.status.is_running() {
             if let Some(failing) = self.failures.get_mut(name) {
@@ -205,7 +212,7 @@ impl Reconciler {
             return Ok(());
         }
         let wait = failing.backoff.next().unwrap_or(RESTART_MAX);
-        tracing::warn!(connector = name, error = why, next = ?wait, "connector failed; it is restarted");
+        tracing::warn!(connector = name, error = why, next = ?wait, "the connector failed; restarting it");
         failing.again = now + wait;
         self.client.restart(name).await?;
         pass.restarted.insert(name.to_owned(), why.to_owned());
@@ -222,12 +229,12 @@ impl Reconciler {
                 host = text("database.hostname"),
                 port = text("database.port"),
                 database = text("database.dbname"),
-                "connector is removed; its replication slot stays and holds back the log. If nothing reads it any more: \
+                "the connector is removed; its replication slot remains and retains the write-ahead log. If nothing reads it any more: \
                  select pg_drop_replication_slot('{}');",
                 text("slot.name")
             );
         } else {
-            tracing::info!(connector = name, "connector is removed");
+            tracing::info!(connector = name, "the connector is removed");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Reads an outbox again from its first row: the repair after messages were lost below the write-ahead log.
+//! Reads an outbox again from its first row, after Kafka or Kafka Connect lost messages or a slot lost its log.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use crate::client::{self, Client};
 use crate::status::State;
 
-/// How often Kafka Connect is asked how far it is.
+/// How often Kafka Connect is asked for its progress.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Why an outbox was not read again.
+/// An outbox that was not read again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Kafka Connect did not do as it was asked.
+    /// Kafka Connect does not answer, or refuses.
     #[error(transparent)]
     Connect(#[from] client::Error),
     /// There is no such connector.
@@ -24,12 +24,12 @@ pub enum Error {
         several => format!("are {}", several.join(", ")),
     })]
     Unknown {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// The connectors that there are.
+        /// The connectors that exist.
         names: Vec<String>,
     },
-    /// It took too long. Doing it again does no harm.
+    /// It took too long. It can be done again.
     #[error("connector {name} did not {what} within {within:?}; the command can be given again")]
     Late {
         /// The connector.
@@ -41,12 +41,11 @@ pub enum Error {
     },
 }
 
-/// Stops the connector, forgets its offsets and lets it go on: with `snapshot.mode=when_needed` it then reads its
-/// whole table again. Returns when that is done. Whoever listens sees every event once more, and by its inbox settles
-/// none of them a second time.
+/// Stops the connector, deletes its offsets and resumes it: with `snapshot.mode=when_needed` it then reads its whole table
+/// again. Returns when that is done. Listeners receive every event once more; their inboxes settle none a second time.
 ///
 /// # Errors
-/// [`Error`]. However far it came, the connector goes on.
+/// [`Error`]; the connector is resumed in any case.
 pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + within;
     let names = client.list().await?;
@@ -55,7 +54,7 @@ pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(),
         return Err(Error::Unknown { name, names });
     }
     client.stop(name).await?;
-    let forgotten = async {
+    let deleted = async {
         until(client, name, deadline, within, "stop", async |client| {
             let status = client.status(name).await?;
             Ok(status.connector.state == State::Stopped && status.tasks.is_empty())
@@ -66,7 +65,7 @@ pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(),
     }
     .await;
     client.resume(name).await?;
-    forgotten?;
+    deleted?;
     until(
         client,
         name,
@@ -82,7 +81,7 @@ pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(),
     .await
 }
 
-/// Debezium marks an offset while it reads tables, and takes the mark away when it follows the log again.
+/// Debezium marks its offset during a snapshot, and removes the mark when it streams again.
 fn is_past_snapshot(offset: &Value) -> bool {
     offset.get("snapshot").is_none_or(|mark| mark == false)
         && offset

@@ -1,4 +1,4 @@
-//! What Kafka Connect says of a connector.
+//! A connector's status.
 
 use serde::Deserialize;
 
@@ -37,17 +37,17 @@ pub struct Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum State {
-    /// Not yet given to a worker.
+    /// Not assigned to a worker yet.
     Unassigned,
-    /// At work.
+    /// Running.
     Running,
-    /// Paused by somebody.
+    /// Paused by an operator.
     Paused,
-    /// Stopped by somebody.
+    /// Stopped by an operator.
     Stopped,
-    /// Given up; Kafka Connect never restarts it by itself.
+    /// Failed; Kafka Connect never restarts it by itself.
     Failed,
-    /// On its way up again.
+    /// Restarting.
     Restarting,
     /// A state that later versions may add.
     #[serde(other)]
@@ -55,7 +55,7 @@ pub enum State {
 }
 
 impl Status {
-    /// Whether the connector and at least one task, and no task less than all, are at work.
+    /// Whether the connector and all its tasks are running; it has at least one.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.connector.state == State::Running
@@ -63,7 +63,7 @@ impl Status {
             && self.tasks.iter().all(|task| task.state == State::Running)
     }
 
-    /// The first line of why the connector or one of its tasks failed.
+    /// The first line of the stack trace that the connector or one of its tasks failed with.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         let traces = self.tasks.iter().map(|task| &task.trace);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_unknown_to_us_is_no_error() {
+    fn an_unknown_state_is_no_error() {
         let future = status(r#"[{"id":0,"state":"MUSING","worker_id":"w"}]"#);
         assert_eq!(future.tasks[0].state, State::Unknown);
     }

@@ -1,4 +1,4 @@
-//! The client against a worker that gives the answers it is told to.
+//! The client against a worker with prepared answers.
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// A worker that gives `answers` in turn; its task returns the requests: the first line, then the body.
+/// A worker that gives `answers` one after the other. Its task returns the requests: the first line and the body.
 async fn worker(
     answers: Vec<(&'static str, &'static str)>,
 ) -> (Client, JoinHandle<Vec<(String, String)>>) {
@@ -55,7 +55,7 @@ fn config() -> Map<String, Value> {
 }
 
 #[tokio::test]
-async fn a_request_that_meets_a_rebalance_is_made_again() {
+async fn a_request_that_meets_a_rebalance_is_sent_again() {
     let rebalance = r#"{"error_code":409,"message":"Cannot complete request momentarily due to stale configuration"}"#;
     let (client, requests) = worker(vec![("409 Conflict", rebalance), ("200 OK", "{}")]).await;
     client.put_config("order-outbox", &config()).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_request_that_meets_a_rebalance_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_kafka_connect_says() {
+async fn a_refusal_has_the_message_of_kafka_connect() {
     let refusal =
         r#"{"error_code":400,"message":"Connector configuration is invalid: slot.name is wrong"}"#;
     let (client, _) = worker(vec![
@@ -111,7 +111,7 @@ async fn only_what_failed_is_restarted_and_a_connector_is_removed_by_its_name() 
 }
 
 #[tokio::test]
-async fn a_worker_that_is_not_there_is_named_and_a_strange_answer_is_an_error() {
+async fn an_absent_worker_is_named_and_an_undecodable_answer_is_an_error() {
     let away = Client::new("http://127.0.0.1:1").unwrap();
     let error = away.ready().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }));
@@ -122,7 +122,7 @@ async fn a_worker_that_is_not_there_is_named_and_a_strange_answer_is_an_error() 
 }
 
 #[test]
-fn what_is_no_address_is_refused_at_once() {
+fn an_invalid_address_is_refused() {
     for base in ["", "127.0.0.1:8083", "localhost:8083", "ftp://127.0.0.1"] {
         let error = Client::new(base).unwrap_err();
         assert!(matches!(error, Error::Address { .. }), "{base}");
@@ -131,7 +131,7 @@ fn what_is_no_address_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn to_read_an_unknown_outbox_again_names_the_known_ones_and_changes_nothing() {
+async fn a_reread_of_an_unknown_connector_names_the_known_ones_and_changes_nothing() {
     let (client, requests) =
         worker(vec![("200 OK", r#"["order-outbox","inventory-outbox"]"#)]).await;
     let error = crate::reread(&client, "nope", Duration::from_secs(1))
