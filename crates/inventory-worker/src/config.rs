@@ -11,7 +11,7 @@ pub const PREFIX: &str = "INVENTORY_WORKER";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where health is shown: 127.0.0.1:8001.
+    /// Health and metrics: 127.0.0.1:8001.
     pub http: Http,
     /// `inventory_db` at 127.0.0.1:5432, as `inventory_worker`.
     pub database: Database,

@@ -1,4 +1,4 @@
-//! The Inventory Worker: wires the listener of topic `order` to the stock domain.
+//! The Inventory Worker: applies the events of topic `order` to the stock.
 
 pub mod config;
 mod serve;

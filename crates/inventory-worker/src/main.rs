@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Work, and show health over HTTP, until SIGTERM
+    /// Listen to orders, and answer health over HTTP, until SIGTERM
     Serve,
     /// Look after the orders that were dead-lettered
     #[command(subcommand)]

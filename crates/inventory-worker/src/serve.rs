@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Orders;
 use crate::config::Config;
 
-/// Works, and shows its health, until `shutdown` is cancelled.
+/// Listens to orders, and answers health and metrics, until `shutdown` is cancelled.
 ///
 /// # Errors
 /// [`Error`].
@@ -31,5 +31,5 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
         .merge(metrics.router());
     let server = http::serve(socket, routes, &config.http, shutdown.clone());
     let work = run_beside(server, listener, shutdown.clone());
-    Ok(supervisor::told(health, shutdown, work).await?)
+    Ok(supervisor::supervised(health, shutdown, work).await?)
 }

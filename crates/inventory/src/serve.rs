@@ -33,6 +33,6 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
             http::serve(socket, routes, &config.http, shutdown.clone()),
         )
     };
-    supervisor::told(health, shutdown.clone(), work).await;
+    supervisor::supervised(health, shutdown.clone(), work).await;
     Ok(())
 }

@@ -74,5 +74,5 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
         }
         listened
     };
-    Ok(supervisor::told(health, shutdown.clone(), work).await?)
+    Ok(supervisor::supervised(health, shutdown.clone(), work).await?)
 }

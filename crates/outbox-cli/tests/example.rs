@@ -1,4 +1,5 @@
 //! The example, run as a program: it logs to standard output while its commands write there.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! The command line that all services share.
+//! The part of the command line that all services share.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    /// Where the files are that the settings name.
+    /// Whether the files that the settings name are on this machine.
     #[must_use]
     pub fn files(&self) -> Files {
         if self.without_files {
@@ -37,7 +37,7 @@ impl CheckConfig {
         }
     }
 
-    /// Prints `config` if asked to, then says what was found about it.
+    /// Prints `config` if asked to, and returns `found`.
     ///
     /// # Errors
     /// [`CheckError`].
@@ -58,10 +58,10 @@ impl CheckConfig {
     }
 }
 
-/// Why settings are not good, or not shown.
+/// Settings that are not good, or cannot be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError<E> {
-    /// What was found.
+    /// The problem of a setting.
     #[error(transparent)]
     Found(E),
     /// TOML has no form for a setting.

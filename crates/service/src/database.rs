@@ -13,7 +13,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may take to let a role in, when a command connects by itself.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A database that cannot be used.
+/// A database that cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The password's file cannot be read.
@@ -26,7 +26,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The settings of TLS cannot work.
+    /// The settings for TLS contradict each other, or name a file that is not one.
     #[error(transparent)]
     Settings(#[from] config::Problem),
     /// No connection.
@@ -43,7 +43,7 @@ pub enum Error {
     },
 }
 
-/// A pool that connects when it is first used.
+/// A pool of connections, with the time-outs of the settings. It connects when it is first used.
 ///
 /// # Errors
 /// [`Error::Password`], [`Error::Settings`].
@@ -62,7 +62,7 @@ pub fn pool(database: &Database, application: &str) -> Result<PgPool, Error> {
         .connect_lazy_with(options))
 }
 
-/// Connects once, to say early and clearly what is wrong.
+/// Connects once, for an early error that says what to do.
 ///
 /// # Errors
 /// [`Error::Password`], [`Error::Settings`], [`Error::Connect`].
@@ -99,7 +99,7 @@ fn options(database: &Database) -> Result<PgConnectOptions, Error> {
         .ssl_mode(database.sslmode.into());
     options = match &database.sslrootcert {
         Some(path) => options.ssl_root_cert(path),
-        // No file, rather than that of the variable PGSSLROOTCERT.
+        // Not the file of the variable PGSSLROOTCERT.
         None => options.ssl_root_cert_from_pem(Vec::new()),
     };
     if let (Some(certificate), Some(key)) = (&database.sslcert, &database.sslkey) {
@@ -140,7 +140,7 @@ fn hint(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// What to do about a connection that was not encrypted as the settings want it.
+/// What to do about a connection that could not be encrypted as the settings say.
 fn tls_hint(error: &sqlx::Error) -> Option<&'static str> {
     use rustls::CertificateError::{
         BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_a_database_is_told_with_the_next_step() {
+    async fn an_error_of_a_database_says_what_to_do() {
         let database = testing::database(Context::Order).await;
         let good = settings(&database, "order_service");
         probe(&good).await.unwrap();
@@ -299,8 +299,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_says_nothing_is_not_waited_for_without_end() {
-        // Never accepted: the kernel answers, nobody else does.
+    async fn a_silent_server_is_an_error_in_time() {
+        // Never accepted: only the kernel answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = silent.local_addr().unwrap().port();
         let error = probe(&Database::local(port, "order_db", "order_service"))

@@ -15,7 +15,7 @@ use sqlx::PgPool;
 /// How long one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a part of the service is.
+/// The state of a part of the service.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     state: State,
@@ -34,13 +34,13 @@ enum State {
 }
 
 impl Report {
-    /// As it should be.
+    /// It works.
     #[must_use]
     pub fn ok() -> Self {
         Self::warnings([])
     }
 
-    /// Worth a look, but the service does its work; as it should be where there is nothing to say.
+    /// It works, with warnings for an operator; [`ok`](Self::ok) without any.
     #[must_use]
     pub fn warnings(details: impl IntoIterator<Item = String>) -> Self {
         let details: Vec<String> = details.into_iter().collect();
@@ -57,7 +57,7 @@ impl Report {
         }
     }
 
-    /// The service cannot do its work.
+    /// It does not work; the service is not ready.
     #[must_use]
     pub fn failing(detail: impl Into<String>) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Report {
         }
     }
 
-    /// Adds what there is to know: the fields of a struct or a map.
+    /// Adds facts: the fields of a struct or a map.
     #[must_use]
     pub fn with_facts(mut self, facts: &impl Serialize) -> Self {
         match serde_json::to_value(facts) {
@@ -105,7 +105,7 @@ impl Health {
         self
     }
 
-    /// Adds a check `database`: it answers, and it has been migrated (it has the table `table`).
+    /// Adds a check `database`: it answers, and it is migrated (it has the table `table`).
     #[must_use]
     pub fn with_database(self, pool: PgPool, table: &'static str) -> Self {
         self.with("database", move || {
@@ -122,7 +122,7 @@ impl Health {
                         "there is no table {table}; run the command `migrate`"
                     )),
                     Err(error) => {
-                        tracing::warn!(%error, "the database does not answer");
+                        tracing::warn!(%error, "the database does not answer; readiness fails until it does");
                         Report::failing("the database does not answer")
                     }
                 }
@@ -141,7 +141,7 @@ impl Health {
         join_all(reports).await
     }
 
-    /// Why the service is not ready, one check each; nothing when it is.
+    /// The checks that fail, each with its details; none when the service is ready.
     pub(crate) async fn failures(&self) -> Vec<String> {
         let reports = self.reports().await.into_iter();
         reports
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_warning_is_shown_but_does_not_make_unready() {
+    async fn a_warning_is_shown_and_leaves_the_service_ready() {
         let health = Health::default()
             .with("kafka", async || {
                 Report::warnings(["away".to_owned()]).with_facts(&json!({ "lag": 3 }))
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_check_that_fails_or_hangs_makes_unready() {
+    async fn a_check_that_fails_or_hangs_makes_the_service_unready() {
         let failing = Health::default().with("database", async || Report::failing("gone"));
         assert_eq!(get(failing).await.0, StatusCode::SERVICE_UNAVAILABLE);
         let hanging = Health::default().with("database", std::future::pending::<Report>);

@@ -1,4 +1,4 @@
-//! The HTTP server: bounded in connections, requests, headers, bodies and time, and stopped in order.
+//! The HTTP server: bounded in connections, requests, headers, bodies and time, with a graceful shutdown.
 
 mod answer;
 mod connections;
@@ -27,25 +27,25 @@ use tower_http::timeout::TimeoutLayer;
 
 pub use problem::Problem;
 
-use answer::Taken;
+use answer::ReadInTime;
 use connections::Connections;
 
 use crate::config::Http;
 use crate::metrics;
 
-/// How long requests in flight may take to finish when the server stops.
+/// How long the requests in flight may take when the server stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// The largest request head, in bytes, and the most that is read ahead of a connection.
 const HEAD_LIMIT: usize = 32 * 1024;
-/// What the kernel holds of the answers to a connection, in bytes, before the server notices that nobody reads them. It
-/// would be megabytes. Connections have it from the socket that listens.
+/// The kernel's buffer for the answers of a connection, in bytes, so that the server notices early a client that does not
+/// read. The default is megabytes. Connections inherit it from the listening socket.
 const SEND_BUFFER: u32 = 128 * 1024;
-/// Connections that wait in the kernel, as `TcpListener::bind` has it.
+/// Connections that wait in the kernel, as many as with `TcpListener::bind`.
 const BACKLOG: u32 = 1024;
-/// How long to rest when the process has no file descriptor left for a connection.
+/// The pause when the process has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The address cannot be listened at.
+/// The address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen at {address}; another process may have the port: see `ss -ltnp`, or set http.listen"
@@ -55,7 +55,7 @@ pub struct BindError {
     source: std::io::Error,
 }
 
-/// Takes the port.
+/// Binds the port.
 ///
 /// # Errors
 /// [`BindError`] names the address.
@@ -72,15 +72,15 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // Connections of an earlier run that the kernel still knows do not keep the port.
+    // Connections of an earlier run that linger in the kernel do not block the port.
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves `router` until `shutdown` is cancelled, then finishes what is in flight. What takes longer than five
-/// seconds is cut off: on return nothing holds the router or its state.
+/// Serves `router` until `shutdown` is cancelled, then finishes the requests in flight. Those that take longer than five
+/// seconds are cut off: on return nothing holds the router or its state.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -101,8 +101,8 @@ pub async fn serve(
         .layer(CatchPanicLayer::new())
         .layer(map_response(problem::complete))
         .layer(from_fn(metrics::track));
-    // axum::serve sets no header time-out (axum#2741): a slow client would hold its connection for ever. The time runs
-    // for an idle connection too.
+    // axum::serve sets no header time-out (axum#2741): a slow client would hold its connection for ever. It also bounds an
+    // idle connection.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -124,7 +124,7 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
         };
         let place = Arc::new(place);
-        let stream = Taken::new(stream, http.request_timeout());
+        let stream = ReadInTime::new(stream, http.request_timeout());
         let service = {
             let place = Arc::clone(&place);
             router.clone().map_request(move |mut request: Request<_>| {
@@ -141,7 +141,7 @@ pub async fn serve(
             let connection = place.end().run_until_cancelled(connection);
             match cut.run_until_cancelled(connection).await {
                 Some(Some(Err(error))) => tracing::debug!(error, "connection ended"),
-                Some(None) => tracing::debug!("connection closed: it has waited longest"),
+                Some(None) => tracing::debug!("connection closed: it was idle the longest"),
                 _ => {}
             }
         });
@@ -151,7 +151,7 @@ pub async fn serve(
         .await
         .is_err()
     {
-        tracing::warn!("requests in flight did not finish in time");
+        tracing::warn!("requests in flight did not finish in time; they are cut off");
     }
     cut.cancel();
     tasks.close();
@@ -162,14 +162,14 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> TcpStream 
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Answers are small and one write each: waiting for more only delays them.
+                // Answers are small and one write each: Nagle's algorithm would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "connection without nodelay");
                 }
                 return stream;
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection accepted");
+                tracing::warn!(%error, "a connection could not be accepted; trying again");
                 connections.give_way();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

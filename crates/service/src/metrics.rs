@@ -1,4 +1,4 @@
-//! Numbers for a monitoring system: `GET /metrics`, in Prometheus' text form.
+//! Metrics: `GET /metrics`, in Prometheus' text format.
 
 use std::time::{Duration, Instant};
 
@@ -17,20 +17,20 @@ const SECONDS: [f64; 14] = [
 ];
 /// Upper bounds of histograms of numbers of messages.
 const MESSAGES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
-/// How often what has been recorded is drained: unread, it would take memory without bound.
+/// How often histograms are drained: unread, they would grow without bound.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The numbers cannot be collected.
+/// The metrics cannot be collected.
 #[derive(Debug, thiserror::Error)]
-#[error("numbers for /metrics cannot be collected; they are already, in this process")]
+#[error("the metrics of /metrics cannot be collected; this process collects them already")]
 pub struct Error(#[from] BuildError);
 
-/// The numbers of this process.
+/// The metrics of this process.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Collects what is recorded from now on, until `shutdown` is cancelled. Call it once, within the runtime.
+    /// Collects metrics from now on, until `shutdown` is cancelled. Call it once, within the runtime.
     ///
     /// # Errors
     /// [`Error`].
@@ -59,7 +59,7 @@ impl Metrics {
     }
 }
 
-/// Counts and times a request by its route: paths as clients write them would be numbers without bound.
+/// Counts and times a request by its route: paths as clients write them would be labels without bound.
 pub(crate) async fn track(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("none", MatchedPath::as_str).to_owned();

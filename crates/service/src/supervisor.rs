@@ -1,13 +1,13 @@
-//! What a service tells whoever started it, be it systemd or another that speaks its protocol (`sd_notify`), at the socket
-//! that `NOTIFY_SOCKET` names:
+//! The readiness notification (`sd_notify`) to a service's supervisor, systemd or another one with its protocol, at the socket that
+//! `NOTIFY_SOCKET` names:
 //!
-//! - `READY=1` once `/health/ready` first says so, that is, the service serves and its database answers and is migrated.
-//!   Whatever is started after it (`After=`) can use it. Until then the status says what it waits for.
-//! - `WATCHDOG=1` twice in the time that `WATCHDOG_USEC` gives, from the very task that serves: if that is stuck, it stops. A
-//!   database that is away is no reason to be killed.
+//! - `READY=1` once `/health/ready` first answers 200: the service serves, and its database answers and is migrated. Units after it
+//!   (`After=`) can use it. Until then the status names what it waits for.
+//! - `WATCHDOG=1` twice in each `WATCHDOG_USEC`, from the task that serves: a task that hangs sends none. A database that is down is
+//!   no reason to be killed.
 //! - `STOPPING=1` when the service begins to stop, for whatever reason.
 //!
-//! Without the variable nothing is said, and nothing is looked at.
+//! Without the variable it sends nothing and runs no check.
 
 use std::convert::Infallible;
 use std::env;
@@ -20,22 +20,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 
-/// How often it is looked whether the service is ready, until it is.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often readiness is checked, until the service is ready.
+const PERIOD: Duration = Duration::from_millis(100);
 
-/// Does `work` to its end, and meanwhile tells the supervisor what becomes of it.
-pub fn told<T>(
+/// Runs `work` to its end, and notifies the supervisor meanwhile.
+pub fn supervised<T>(
     health: Health,
     shutdown: CancellationToken,
     work: impl Future<Output = T>,
 ) -> impl Future<Output = T> {
-    // A whole service is large, and would be moved from future to future.
+    // On the heap: the future of a whole service is large, and would be moved several times.
     let work = Box::pin(work);
     async move {
         if env::var_os("NOTIFY_SOCKET").is_none() {
             return work.await;
         }
-        // Also cancelled when the work ends by itself, or so soon after its shutdown that nobody has looked at that.
+        // Also cancelled when the work ends without a shutdown, or right after it.
         let stopping = shutdown.child_token();
         let both = async {
             let work = async {
@@ -43,16 +43,16 @@ pub fn told<T>(
                 stopping.cancel();
                 done
             };
-            tokio::join!(work, tell(health, &stopping)).0
+            tokio::join!(work, notify(health, &stopping)).0
         };
         tokio::select! {
             done = both => done,
-            never = alive() => match never {},
+            never = feed_watchdog() => match never {},
         }
     }
 }
 
-async fn tell(health: Health, stopping: &CancellationToken) {
+async fn notify(health: Health, stopping: &CancellationToken) {
     if stopping.run_until_cancelled(ready(health)).await.is_some() {
         send(&[Ready, Status("ready")]);
         stopping.cancelled().await;
@@ -60,24 +60,24 @@ async fn tell(health: Health, stopping: &CancellationToken) {
     send(&[Stopping, Status("stopping")]);
 }
 
-/// Waits until every check has been passed, saying which ones are not.
+/// Waits until every check passes; the status names those that fail.
 async fn ready(health: Health) {
-    let mut said = String::new();
+    let mut sent = String::new();
     loop {
         let failures = health.failures().await;
         if failures.is_empty() {
             return;
         }
         let status = format!("waiting: {}", failures.join("; "));
-        if status != said {
+        if status != sent {
             send(&[Status(&status)]);
-            said = status;
+            sent = status;
         }
-        sleep(LOOK).await;
+        sleep(PERIOD).await;
     }
 }
 
-async fn alive() -> Infallible {
+async fn feed_watchdog() -> Infallible {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
         return pending().await;
     };
@@ -89,10 +89,10 @@ async fn alive() -> Infallible {
     }
 }
 
-/// A supervisor that does not listen is told nothing; it is its loss, and no reason not to serve.
+/// Sends a notification. A supervisor that cannot be reached is no reason to stop.
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the supervisor cannot be told: see NOTIFY_SOCKET");
+        tracing::warn!(%error, "the supervisor cannot be notified; see that the socket of NOTIFY_SOCKET exists");
     }
 }
 

@@ -1,20 +1,20 @@
-//! The keys that there are, and the nearest one to a key that there is not.
+//! The known keys, and the nearest one to an unknown key.
 
 use std::cmp::Ordering;
 
 use figment::value::{Dict, Value};
 
-/// How much a key counts that has the right name in the wrong section.
+/// The similarity of a key with the right name in the wrong section.
 const MISPLACED: f64 = 0.9;
 
-/// The keys of a configuration, as its defaults show them. A table that is empty there takes any key: it holds properties,
-/// whose names have dots.
+/// The keys of a configuration: those of its defaults. A table that is empty there takes any key: it holds properties, whose
+/// names have dots.
 pub(super) struct Known(Dict);
 
 /// A key as the tables that lead to it, and itself.
 pub(super) type Path = Vec<String>;
 
-/// What a path leads to.
+/// What is at a path.
 pub(super) enum Place<'a> {
     /// A setting or a section, with its default.
     Setting(&'a Value),
@@ -29,7 +29,7 @@ impl Known {
         Self(defaults)
     }
 
-    /// Where a variable's words lead. Below a table of properties an underscore stands for a dot, which variables cannot
+    /// What is at a variable's words. Below a table of properties an underscore stands for a dot, which a variable's name cannot
     /// have: `KAFKA__PROPERTIES__SASL_MECHANISM` is the property `sasl.mechanism`.
     pub(super) fn place(&self, words: &[&str]) -> Place<'_> {
         let mut table = &self.0;
@@ -49,13 +49,13 @@ impl Known {
         Place::Nowhere
     }
 
-    /// Takes the known keys out of `given`, adds the others to `unknown`, and writes properties as they are called: in TOML
+    /// Keeps the known keys of `given`, adds the others to `unknown`, and restores the names of properties: in TOML
     /// `sasl.mechanism = "PLAIN"`, without quotes, is a table in a table.
     pub(super) fn sift(&self, given: Dict, unknown: &mut Vec<(Path, Value)>) -> Dict {
         sift(&self.0, given, &mut Vec::new(), unknown)
     }
 
-    /// The words that variables for this configuration begin with.
+    /// The words that the variables of this configuration begin with.
     pub(super) fn sections(&self) -> impl Iterator<Item = &str> {
         let tables = self.0.iter().filter(|(_, value)| value.as_dict().is_some());
         tables.map(|(key, _)| key.as_str())

@@ -12,16 +12,16 @@ use serde::de::DeserializeOwned;
 
 use super::known::{Known, Place};
 
-/// A configuration that cannot be used.
+/// A configuration that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is of the wrong type, or the file is no TOML; the text names its key and where it was set.
+    /// A setting is of the wrong type, or the file is not TOML; the text names the key and its source.
     #[error("the configuration is refused: {0}")]
     Refused(Box<figment::Error>),
-    /// The file named on the command line is not there.
+    /// The file of `--config` does not exist.
     #[error("there is no configuration file {0}")]
     NoFile(PathBuf),
-    /// Keys that mean nothing.
+    /// Unknown keys.
     #[error("the configuration is refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  and "))]
     Unknown(Vec<Unknown>),
 }
@@ -32,14 +32,14 @@ impl From<figment::Error> for Error {
     }
 }
 
-/// A key that means nothing.
+/// An unknown key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     /// The key, or the variable where it was set.
     pub given: String,
-    /// The file or variable, where `given` does not tell.
+    /// The file or variable, unless `given` is it.
     pub place: Option<String>,
-    /// What looks most like it.
+    /// The most similar known key.
     pub nearest: String,
 }
 
@@ -58,9 +58,9 @@ impl fmt::Display for Unknown {
 
 /// Reads a service's settings: its defaults, then `file`, then variables `PREFIX__SECTION__KEY`.
 ///
-/// The defaults show which keys there are, so every field must be serialized, and no section be optional. A table that is empty by default takes any
-/// key: it holds properties, whose names have dots, for which a variable has underscores –
-/// `PREFIX__KAFKA__PROPERTIES__SASL_MECHANISM` is `sasl.mechanism` – and whose values are the text that they are.
+/// The known keys are those of the defaults, so every field must be serialized, and no section may be optional. A table that is
+/// empty by default takes any key: it holds properties. Their names have dots, for which a variable has underscores
+/// (`PREFIX__KAFKA__PROPERTIES__SASL_MECHANISM` is `sasl.mechanism`), and their values are text.
 ///
 /// # Errors
 /// [`Error`].
@@ -94,8 +94,7 @@ where
     Ok(figment.extract()?)
 }
 
-/// Writes a configuration as a file that [`load`] reads. What the configuration does not serialize, such as a secret, is
-/// not in it.
+/// Writes a configuration as a file that [`load`] reads, without the fields that it does not serialize, such as secrets.
 ///
 /// # Errors
 /// If TOML has no form for it.
@@ -103,7 +102,7 @@ pub fn to_toml(config: &impl Serialize) -> Result<String, toml::ser::Error> {
     toml::to_string(config)
 }
 
-/// What one source sets.
+/// The settings of one source.
 struct Layer {
     metadata: Metadata,
     settings: Dict,
@@ -227,7 +226,7 @@ fn insert(table: &mut Dict, path: &[String], value: Value) {
 }
 
 /// Variables that were meant for this service and would set nothing: `ORDER_HTTP_LISTEN`. Only the service's prefix with one
-/// of its sections counts, so that another program's `ORDER_BY` is nobody's business.
+/// of its sections counts, so that another program's `ORDER_BY` is ignored.
 fn misspelt(known: &Known, prefix: &str, variables: &BTreeMap<String, String>) -> Vec<Unknown> {
     // Kubernetes tells every container of a service `order-database` by variables such as ORDER_DATABASE_SERVICE_HOST.
     let linked: Vec<&str> = variables

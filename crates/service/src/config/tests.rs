@@ -30,7 +30,7 @@ fn with_files(test: impl Fn(&dyn Fn(&str, &str) -> PathBuf)) {
 }
 
 #[test]
-fn every_file_that_a_setting_names_is_looked_at() {
+fn every_file_that_a_setting_names_is_read() {
     with_files(|file| {
         let missing = || Some(PathBuf::from("/nowhere/file"));
         let certificate = file("certificate", "-----BEGIN CERTIFICATE-----\n");
@@ -75,7 +75,7 @@ fn every_file_that_a_setting_names_is_looked_at() {
 }
 
 #[test]
-fn what_would_not_protect_anything_is_refused() {
+fn tls_settings_without_effect_are_refused() {
     with_files(|file| {
         let authority = || Some(file("authority", "-----BEGIN CERTIFICATE-----\n"));
         for mode in [SslMode::Disable, SslMode::Prefer, SslMode::Require] {
@@ -101,7 +101,7 @@ fn what_would_not_protect_anything_is_refused() {
 }
 
 #[test]
-fn levels_that_are_none_are_told() {
+fn levels_that_do_not_parse_are_named() {
     let log = Log {
         filter: "order=loud".to_owned(),
         ..Log::default()

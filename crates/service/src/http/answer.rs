@@ -1,7 +1,7 @@
-//! A stream whose other end has to take what is written.
+//! A stream whose peer has to read what is written.
 //!
-//! A client that asks and does not read, or reads a byte now and then, would hold its connection and the answer's
-//! memory for ever. A time-out for each write alone (tokio-io-timeout) would let the second one go on.
+//! A client that does not read, or reads a byte now and then, would hold its connection and the answer's memory for ever. A
+//! time-out for each write alone (tokio-io-timeout) does not stop the latter.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails when what was written is not taken as a whole within a time.
-pub(super) struct Taken<S> {
+/// Fails when the peer has not read all that was written within a time.
+pub(super) struct ReadInTime<S> {
     stream: S,
     within: Duration,
     /// Set by the first write that has to wait, until everything is flushed.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Taken<S> {
+impl<S> ReadInTime<S> {
     pub(super) fn new(stream: S, within: Duration) -> Self {
         Self {
             stream,
@@ -44,7 +44,7 @@ impl<S> Taken<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReadInTime<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadInTime<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -105,9 +105,9 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(5);
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nobody_takes_fails_in_time() {
+    async fn an_unread_answer_fails_in_time() {
         let (server, _client) = duplex(10);
-        let error = Taken::new(server, WITHIN)
+        let error = ReadInTime::new(server, WITHIN)
             .write_all(&[0; 100])
             .await
             .unwrap_err();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_a_byte_now_and_then_gets_no_longer() {
+    async fn a_client_that_reads_a_byte_now_and_then_gets_no_more_time() {
         let (server, mut client) = duplex(10);
         let reading = tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
@@ -123,7 +123,7 @@ mod tests {
             }
         });
         let began = tokio::time::Instant::now();
-        let error = Taken::new(server, WITHIN)
+        let error = ReadInTime::new(server, WITHIN)
             .write_all(&[0; 100])
             .await
             .unwrap_err();
@@ -141,7 +141,7 @@ mod tests {
                 client.read_exact(&mut [0; 15]).await.unwrap();
             }
         });
-        let mut server = Taken::new(server, WITHIN);
+        let mut server = ReadInTime::new(server, WITHIN);
         for _ in 0..10 {
             server.write_all(&[0; 15]).await.unwrap();
             server.flush().await.unwrap();

@@ -1,6 +1,6 @@
-//! Connections at the same time: bounded, and when there is no room for a new one, the one that has kept the server
-//! waiting longest gives way. So a flood of clients that are slow or silent shuts nobody out: a further one waits at
-//! most [`GRACE`] for each [`Connections::most`] that came before it.
+//! Connections at the same time: bounded. Beyond the bound a new connection closes the one that has been idle or slow the
+//! longest, so a flood of slow or silent clients shuts out no other: a new one waits at most [`GRACE`] for each
+//! [`Connections::most`] that came before it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +11,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// How long a connection may wait in any case: time for an honest client's request to come and be read.
+/// How long a connection may be idle in any case: time for an honest client's request to arrive and be read.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// The connections that are open.
 pub(super) struct Connections {
     most: usize,
     open: Mutex<Open>,
-    /// A connection has ended, or has begun to wait.
+    /// A connection has ended, or has become idle.
     changed: Notify,
 }
 
@@ -27,7 +27,7 @@ struct Open {
     count: usize,
     /// The next number.
     next: u64,
-    /// Those that no request of theirs is at work for, in the order in which that began.
+    /// Those without a request in progress, in the order in which they became so.
     waiting: BTreeMap<u64, Waiting>,
 }
 
@@ -45,8 +45,8 @@ impl Open {
         number
     }
 
-    /// Ends the connection that has waited longest. If it has not waited long enough, says when it will have; if all
-    /// are at work, nothing.
+    /// Ends the connection that has waited the longest. Returns when it will have waited long enough, if it has not; none if
+    /// all have a request in progress.
     fn give_way(&mut self) -> Option<Result<(), Instant>> {
         let longest = self.waiting.first_entry()?;
         let until = longest.get().since + GRACE;
@@ -71,7 +71,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for a connection, if need be by ending another one, and returns its place.
+    /// Makes room for a connection, if necessary by ending another one, and returns its place.
     pub(super) async fn admit(self: &Arc<Self>) -> Place {
         let mut ended = false;
         loop {
@@ -104,16 +104,16 @@ impl Connections {
         }
     }
 
-    /// Ends the connection that has waited longest, if one has waited long enough.
+    /// Ends the connection that has waited the longest, if that is long enough.
     pub(super) fn give_way(&self) {
         let _ = self.open().give_way();
     }
 }
 
-/// A connection's place; free again when it is dropped.
+/// A connection's place; dropping it makes room.
 pub(super) struct Place {
     connections: Arc<Connections>,
-    /// Under which it waits; read and written only while [`Connections::open`] is held.
+    /// Its number among the waiting; read and written only under the lock of [`Connections::open`].
     number: AtomicU64,
     end: CancellationToken,
 }
@@ -124,8 +124,7 @@ impl Place {
         &self.end
     }
 
-    /// A request of the connection's is at work until the value is dropped, and the connection stays; nothing if it
-    /// has given way already.
+    /// Marks a request of the connection as in progress until the value is dropped; none if the connection has given way.
     pub(super) fn work(self: &Arc<Self>) -> Option<Work> {
         let mut open = self.connections.open();
         open.waiting.remove(&self.number.load(Ordering::Relaxed))?;
@@ -143,7 +142,7 @@ impl Drop for Place {
     }
 }
 
-/// A request at work.
+/// A request in progress.
 pub(super) struct Work(Arc<Place>);
 
 impl Drop for Work {
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_at_work_a_moment_ago_has_waited_least() {
+    async fn a_connection_with_a_recent_request_has_waited_the_least() {
         let connections = Connections::new(2);
         let first = Arc::new(connections.admit().await);
         let second = connections.admit().await;
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_every_one_is_at_work_a_further_one_waits() {
+    async fn while_all_have_a_request_in_progress_a_new_one_waits() {
         let connections = Connections::new(1);
         let first = Arc::new(connections.admit().await);
         let work = first.work().unwrap();

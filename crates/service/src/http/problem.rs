@@ -42,7 +42,7 @@ impl Problem {
     }
 }
 
-/// Gives an error that no handler of ours made – a limit, a time-out, a panic – a body of the same form.
+/// Gives an error that no handler answered – a limit, a time-out, a panic – a body of the same form.
 pub(super) async fn complete(response: Response) -> Response {
     let json = HeaderValue::from_static("application/json");
     let status = response.status();
@@ -53,7 +53,7 @@ pub(super) async fn complete(response: Response) -> Response {
     let (mut parts, _) = response.into_parts();
     let error = status.canonical_reason().unwrap_or("error");
     let (body_parts, body) = Problem::new(status, error).into_response().into_parts();
-    // What else the answer says stays, such as which methods a 405 allows.
+    // Other headers are kept, such as the methods that a 405 allows.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.extend(body_parts.headers);
     Response::from_parts(parts, body)

@@ -1,4 +1,4 @@
-//! Requests at work at the same time: bounded, and one more is told at once to come again.
+//! Requests in progress at the same time: bounded. One more is answered 503 at once.
 
 use std::sync::Arc;
 
@@ -12,26 +12,25 @@ use tokio::sync::Semaphore;
 use super::Problem;
 use super::connections::Place;
 
-/// What watches the service: it must be answered under load too, or the load would seem to be a failure.
-const WATCHING: [&str; 2] = ["/health/", "/metrics"];
+/// The routes of a monitoring system: unanswered under load, they would report a failure.
+const MONITORING: [&str; 2] = ["/health/", "/metrics"];
 
-/// Lets the request do its work if there is room for it, its body read before: room is for work, not for waiting on a
-/// slow client.
+/// Passes the request on if there is room for it. Its body is read before: a slow client takes no room.
 pub(super) async fn bounded(
     State(room): State<Arc<Semaphore>>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    if WATCHING.iter().any(|watching| path.starts_with(watching)) {
-        // Its connection does not wait meanwhile, and need not give way.
+    if MONITORING.iter().any(|prefix| path.starts_with(prefix)) {
+        // Its connection is not idle meanwhile, and need not give way.
         let place = request.extensions().get::<Arc<Place>>().cloned();
         let _working = place.as_ref().map(Place::work);
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
     let mut unread = Request::new(body);
-    // The limit of the body is among them.
+    // Among them is the limit of the body.
     unread.extensions_mut().clone_from(&parts.extensions);
     let body = match Bytes::from_request(unread, &()).await {
         Ok(body) => body,
@@ -46,7 +45,7 @@ pub(super) async fn bounded(
 }
 
 fn busy() -> Response {
-    let why = "too many requests are at work; try again";
+    let why = "too many requests are in progress; try again";
     let mut answer = Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     let headers = answer.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -77,7 +77,7 @@ async fn a_body_beyond_the_limit_is_413() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_with_a_body() {
+async fn an_unknown_route_is_404_with_a_body() {
     let server = Server::start(echo(), |_| ()).await;
     let client = server
         .send(b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -90,7 +90,7 @@ async fn what_is_not_there_is_404_with_a_body() {
 }
 
 #[tokio::test]
-async fn an_error_that_no_handler_made_has_a_body_of_the_same_form() {
+async fn an_error_that_no_handler_answered_has_a_body_of_the_same_form() {
     let panics = get(async || -> () { panic!("on purpose") });
     let server = Server::start(echo().route("/panics", panics), |_| ()).await;
     let client = server
@@ -112,7 +112,7 @@ async fn an_error_that_no_handler_made_has_a_body_of_the_same_form() {
 }
 
 #[tokio::test]
-async fn a_stopping_server_finishes_what_is_in_flight_and_takes_nothing_new() {
+async fn a_stopping_server_finishes_requests_in_flight_and_accepts_no_new_one() {
     let (entered, mut inside) = mpsc::channel::<()>(1);
     let (leave, left) = mpsc::channel::<()>(1);
     let left = Arc::new(tokio::sync::Mutex::new(left));
@@ -143,7 +143,7 @@ async fn a_busy_port_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_server_holds_nothing_of_a_request_that_does_not_finish() {
+async fn a_stopped_server_drops_a_request_that_does_not_finish() {
     let (held, mut released) = mpsc::channel::<()>(1);
     let (entered, mut inside) = mpsc::channel::<()>(1);
     let stuck = get(async move || {

@@ -1,4 +1,4 @@
-//! With a real socket, as systemd's.
+//! Notifications at a real socket.
 #![expect(
     clippy::result_large_err,
     reason = "figment's Jail asks for its own error"
@@ -14,18 +14,18 @@ use tokio::time::timeout;
 use super::*;
 use crate::health::Report;
 
-/// How long a word may take on a busy machine.
+/// How long a notification may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn heard(socket: &UnixDatagram) -> String {
+async fn received(socket: &UnixDatagram) -> String {
     let mut bytes = [0; 1024];
     let length = timeout(PATIENCE, socket.recv(&mut bytes)).await;
-    let length = length.expect("nothing was said").unwrap();
+    let length = length.expect("no notification came").unwrap();
     String::from_utf8(bytes[..length].to_vec()).unwrap()
 }
 
 /// Runs `test` with a socket that `NOTIFY_SOCKET` names, and the further `variables`.
-fn supervised(variables: &[(&str, &str)], test: impl AsyncFnOnce(UnixDatagram)) {
+fn with_socket(variables: &[(&str, &str)], test: impl AsyncFnOnce(UnixDatagram)) {
     Jail::expect_with(|jail| {
         let path = jail.directory().join("notify");
         jail.set_env("NOTIFY_SOCKET", path.display());
@@ -57,65 +57,65 @@ fn when(answers: &Arc<AtomicBool>) -> Health {
 }
 
 #[test]
-fn ready_is_said_once_the_checks_are_passed_and_stopping_before_the_end() {
-    supervised(&[], async |socket| {
+fn ready_is_sent_once_the_checks_pass_and_stopping_before_the_end() {
+    with_socket(&[], async |socket| {
         let (answers, shutdown) = (Arc::default(), CancellationToken::new());
-        let work = told(when(&answers), shutdown.clone(), shutdown.cancelled());
+        let work = supervised(when(&answers), shutdown.clone(), shutdown.cancelled());
         tokio::join!(work, async {
-            assert_eq!(heard(&socket).await, "STATUS=waiting: database: away\n");
+            assert_eq!(received(&socket).await, "STATUS=waiting: database: away\n");
             answers.store(true, Ordering::Relaxed);
-            assert_eq!(heard(&socket).await, "READY=1\nSTATUS=ready\n");
-            // Told once: a database that goes away later is for /health/ready.
+            assert_eq!(received(&socket).await, "READY=1\nSTATUS=ready\n");
+            // Sent once: a database that goes down later is for /health/ready.
             answers.store(false, Ordering::Relaxed);
             shutdown.cancel();
         });
-        assert_eq!(heard(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
+        assert_eq!(received(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
     });
 }
 
 #[test]
-fn a_service_that_is_stopped_before_it_is_ready_never_says_that_it_is() {
-    supervised(&[], async |socket| {
+fn a_service_that_is_stopped_before_it_is_ready_never_sends_ready() {
+    with_socket(&[], async |socket| {
         let (answers, shutdown) = (Arc::default(), CancellationToken::new());
         shutdown.cancel();
-        told(when(&answers), shutdown.clone(), shutdown.cancelled()).await;
-        assert_eq!(heard(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
+        supervised(when(&answers), shutdown.clone(), shutdown.cancelled()).await;
+        assert_eq!(received(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
     });
 }
 
 #[test]
-fn stopping_is_said_however_the_work_ends() {
-    supervised(&[], async |socket| {
-        // By itself, and in the very step in which its shutdown is asked for.
+fn stopping_is_sent_however_the_work_ends() {
+    with_socket(&[], async |socket| {
+        // Without a shutdown, and in the same step as one.
         for asked in [false, true] {
             let shutdown = CancellationToken::new();
             let work = async {
-                sleep(LOOK / 2).await;
+                sleep(PERIOD / 2).await;
                 if asked {
                     shutdown.cancel();
                 }
             };
-            told(Health::default(), shutdown.clone(), work).await;
-            assert_eq!(heard(&socket).await, "READY=1\nSTATUS=ready\n");
-            assert_eq!(heard(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
+            supervised(Health::default(), shutdown.clone(), work).await;
+            assert_eq!(received(&socket).await, "READY=1\nSTATUS=ready\n");
+            assert_eq!(received(&socket).await, "STOPPING=1\nSTATUS=stopping\n");
         }
     });
 }
 
 #[test]
 fn the_watchdog_is_fed_until_the_work_ends() {
-    supervised(&[("WATCHDOG_USEC", "20000")], async |socket| {
+    with_socket(&[("WATCHDOG_USEC", "20000")], async |socket| {
         let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
-        let work = told(Health::default(), shutdown.clone(), end.cancelled());
+        let work = supervised(Health::default(), shutdown.clone(), end.cancelled());
         tokio::join!(work, async {
             let mut before = Vec::new();
             while before.iter().filter(|said| *said == "WATCHDOG=1\n").count() < 3 {
-                before.push(heard(&socket).await);
+                before.push(received(&socket).await);
             }
             assert!(before.contains(&"READY=1\nSTATUS=ready\n".to_owned()));
             shutdown.cancel();
-            while !heard(&socket).await.starts_with("STOPPING=1") {}
-            assert_eq!(heard(&socket).await, "WATCHDOG=1\n", "while it stops");
+            while !received(&socket).await.starts_with("STOPPING=1") {}
+            assert_eq!(received(&socket).await, "WATCHDOG=1\n", "while it stops");
             end.cancel();
         });
     });
@@ -124,46 +124,46 @@ fn the_watchdog_is_fed_until_the_work_ends() {
 #[test]
 fn the_watchdog_of_another_process_is_not_fed() {
     let variables = [("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")];
-    supervised(&variables, async |socket| {
+    with_socket(&variables, async |socket| {
         let shutdown = CancellationToken::new();
-        let work = told(Health::default(), shutdown.clone(), shutdown.cancelled());
+        let work = supervised(Health::default(), shutdown.clone(), shutdown.cancelled());
         tokio::join!(work, async {
-            assert_eq!(heard(&socket).await, "READY=1\nSTATUS=ready\n");
-            let next = timeout(Duration::from_millis(50), heard(&socket)).await;
-            assert!(next.is_err(), "nothing more is said");
+            assert_eq!(received(&socket).await, "READY=1\nSTATUS=ready\n");
+            let next = timeout(Duration::from_millis(50), received(&socket)).await;
+            assert!(next.is_err(), "nothing more is sent");
             shutdown.cancel();
         });
     });
 }
 
 #[test]
-fn a_supervisor_that_is_gone_is_no_reason_not_to_serve() {
-    supervised(&[], async |socket| {
+fn a_supervisor_that_is_gone_does_not_end_the_work() {
+    with_socket(&[], async |socket| {
         drop(socket);
         std::fs::remove_file(env::var_os("NOTIFY_SOCKET").unwrap()).unwrap();
         assert_eq!(
-            told(Health::default(), CancellationToken::new(), async { 7 }).await,
+            supervised(Health::default(), CancellationToken::new(), async { 7 }).await,
             7
         );
     });
 }
 
 #[test]
-fn without_a_supervisor_nothing_is_looked_at() {
+fn without_a_supervisor_no_check_runs() {
     Jail::expect_with(|jail| {
         jail.clear_env();
-        let looks = Arc::new(AtomicUsize::default());
-        let counted = Arc::clone(&looks);
+        let checks = Arc::new(AtomicUsize::default());
+        let counted = Arc::clone(&checks);
         let health = Health::default().with("database", move || {
             counted.fetch_add(1, Ordering::Relaxed);
             async { Report::ok() }
         });
         let work = async {
-            sleep(LOOK / 2).await;
+            sleep(PERIOD / 2).await;
             7
         };
-        let done = runtime().block_on(told(health, CancellationToken::new(), work));
-        assert_eq!((done, looks.load(Ordering::Relaxed)), (7, 0));
+        let done = runtime().block_on(supervised(health, CancellationToken::new(), work));
+        assert_eq!((done, checks.load(Ordering::Relaxed)), (7, 0));
         Ok(())
     });
 }

@@ -155,7 +155,7 @@ fn a_variable_that_was_meant_for_the_service_is_not_ignored_in_silence() {
 }
 
 #[test]
-fn what_other_programs_are_told_is_nobodys_business() {
+fn variables_of_other_programs_are_ignored() {
     Jail::expect_with(|jail| {
         for variable in [
             "ORDER",
