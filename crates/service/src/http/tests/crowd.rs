@@ -23,7 +23,7 @@ const POST: &[u8] =
 const HEALTH: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn one_request_more_than_may_be_at_work_is_503_at_once_and_health_is_answered() {
+async fn one_request_too_many_is_503_at_once_and_health_is_answered() {
     let (router, mut begins, end) = held();
     let server = Server::start(router, |http| http.max_requests = 2).await;
     let working = [server.send(POST).await, server.send(POST).await];
@@ -34,7 +34,7 @@ async fn one_request_more_than_may_be_at_work_is_503_at_once_and_health_is_answe
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
     assert!(text.contains("retry-after: 1"), "{text}");
     assert!(
-        text.ends_with(r#"{"error":"too many requests are at work; try again"}"#),
+        text.ends_with(r#"{"error":"too many requests are in progress; try again"}"#),
         "{text}"
     );
     let text = answer(server.send(HEALTH).await).await;
