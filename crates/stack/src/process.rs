@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use tokio::process::Child;
@@ -22,10 +23,13 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// How often readiness is probed.
 const LOOK: Duration = Duration::from_millis(50);
-/// The first wait before a dead part is restarted; it doubles up to [`RESTART_MOST`].
-const RESTART_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait before a dead part is restarted.
-const RESTART_MOST: Duration = Duration::from_secs(5);
+const RESTART_MAX: Duration = Duration::from_secs(5);
+/// The waits before a dead part is restarted; they double.
+const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(RESTART_MAX)
+    .without_max_times();
 
 /// The process ids of the running parts, by name.
 pub type Pids = Arc<watch::Sender<BTreeMap<String, u32>>>;
@@ -130,7 +134,7 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(mut self, mut child: Child) {
-        let mut pause = RESTART_FIRST;
+        let mut backoff = RESTART_BACKOFF.build();
         loop {
             self.show(child.id());
             let started = Instant::now();
@@ -150,16 +154,16 @@ impl Keeper {
                 return;
             }
             say!("{} ended ({status}); it is restarted", self.program.name);
-            if started.elapsed() > RESTART_MOST {
-                pause = RESTART_FIRST;
+            if started.elapsed() > RESTART_MAX {
+                backoff = RESTART_BACKOFF.build();
             }
             child = loop {
+                let pause = backoff.next().unwrap_or(RESTART_MAX);
                 let stopped =
                     tokio::time::timeout(pause, self.stopped.wait_for(|stopped| *stopped)).await;
                 if stopped.is_ok() {
                     return;
                 }
-                pause = (pause * 2).min(RESTART_MOST);
                 match self.program.spawn() {
                     Ok(child) => break child,
                     Err(error) => say!("{} does not start: {error:#}", self.program.name),
