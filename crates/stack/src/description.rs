@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::ports::Ports;
+use crate::replace::{Readers, replace};
 use crate::tls::Certificates;
 
 /// A running stack.
@@ -115,10 +116,11 @@ impl Description {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self) -> Result<()> {
-        let fresh = self.file.with_extension("new");
-        fs::write(&fresh, serde_json::to_vec_pretty(self)?)
-            .and_then(|()| fs::rename(&fresh, &self.file))
-            .with_context(|| format!("cannot write {}", self.file.display()))
+        replace(
+            &self.file,
+            &serde_json::to_vec_pretty(self)?,
+            Readers::Everyone,
+        )
     }
 
     /// The addresses, formatted for a terminal.

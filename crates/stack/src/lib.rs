@@ -18,6 +18,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod program;
+mod replace;
 mod secret;
 pub mod services;
 pub mod session;

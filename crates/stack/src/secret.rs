@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::replace::{Readers, replace};
+
 /// The password in the file `name`, generated if the file is missing.
 ///
 /// # Errors
@@ -17,12 +19,8 @@ pub(crate) fn password(folder: &Path, name: &str) -> Result<String> {
         return Ok(password);
     }
     // Version 4 is 122 bits from the system's generator. The rename keeps half a password from being read later.
-    let (password, fresh) = (
-        uuid::Uuid::new_v4().simple().to_string(),
-        path.with_extension("new"),
-    );
-    write(&fresh, &password)?;
-    fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))?;
+    let password = uuid::Uuid::new_v4().simple().to_string();
+    replace(&path, password.as_bytes(), Readers::Owner)?;
     Ok(password)
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::maven::{self, Platform};
 use crate::digest::sha256;
+use crate::replace::{Readers, replace};
 use crate::say;
 
 /// The lock at build time: a line `SHA-256  FOLDER/FILE` per file, in the order of their names.
@@ -99,10 +100,7 @@ pub(crate) fn refresh(checkout: &Path, scratch: &Path) -> Result<()> {
         say!("{FOLDER}/parts.sha256 is current: {} files", sums.len());
         return Ok(());
     }
-    let fresh = lock.with_extension("new");
-    fs::write(&fresh, &new)
-        .and_then(|()| fs::rename(&fresh, &lock))
-        .with_context(|| format!("cannot write {}", lock.display()))?;
+    replace(&lock, new.as_bytes(), Readers::Everyone)?;
     show(&difference(&old, &new));
     say!("{FOLDER}/parts.sha256 is written: {} files", sums.len());
     Ok(())

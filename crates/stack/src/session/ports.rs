@@ -13,6 +13,7 @@ use self::owner::owner;
 use crate::home::command;
 use crate::parts::routes::ROUTES;
 use crate::ports::Ports;
+use crate::replace::{Readers, replace};
 
 /// How long the processes of a killed stack may take to release a port.
 const GRACE: Duration = Duration::from_secs(2);
@@ -46,10 +47,8 @@ fn stored(file: &Path) -> Result<Ports> {
             format!("{} names no ports; remove it and try again", file.display())
         });
     }
-    let (ports, fresh) = (Ports::free()?, file.with_extension("new"));
-    fs::write(&fresh, serde_json::to_vec_pretty(&ports)?)
-        .and_then(|()| fs::rename(&fresh, file))
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    let ports = Ports::free()?;
+    replace(file, &serde_json::to_vec_pretty(&ports)?, Readers::Everyone)?;
     Ok(ports)
 }
 
