@@ -1,4 +1,7 @@
 //! Durations as settings: whole numbers, whose unit is the end of the setting's name.
+//!
+//! Settings come from TOML and from environment variables, where `30` has no unit; so the name has it (`pause_s`). In Rust the type
+//! has it, and the field's name is the plain one (`pause`).
 
 use std::time::Duration;
 

@@ -1,4 +1,16 @@
 //! The transactional outbox and its other half, the inbox, over PostgreSQL, Debezium and Kafka.
+//!
+//! | a service that | uses | feature |
+//! | --- | --- | --- |
+//! | publishes | [`append`], [`Event`], [`Outgoing`] | – |
+//! | creates its tables and grants | [`schema::migrate`], [`schema::Roles`] | – |
+//! | declares its connector | [`specification::Specification`] | – |
+//! | watches and trims its outbox | `keeper::Keeper` | `keeper` |
+//! | listens | `listener::Listener`, `listener::Handler` | `listener` |
+//! | looks after dead letters | `listener::DeadLetters` | `listener` |
+//! | reads messages by means of its own | [`message::Message`] | – |
+//!
+//! Without a feature the crate links neither Kafka's client nor a metrics facade.
 // For rustdoc alone, so that an edit of the document compiles nothing.
 #![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 

@@ -1,4 +1,7 @@
 //! How many rows of an outbox the connector has not confirmed.
+//!
+//! PostgreSQL has no such number: a slot confirms positions of the log, and a row does not know its own. Counting rows would read the
+//! table at every look. So the keeper samples pairs of position and last `seq`, and subtracts.
 
 use std::collections::VecDeque;
 
@@ -44,6 +47,7 @@ impl Backlog {
         Some(seq - known)
     }
 
+    /// Takes a sample, or skips it while the connector is far behind: memory is bounded, precision gives way.
     fn sample(&mut self, position: i64, seq: i64) {
         self.skipped += 1;
         if self.skipped < self.stride {

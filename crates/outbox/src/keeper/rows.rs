@@ -1,4 +1,12 @@
 //! Retention: outbox rows that have reached Kafka, and inbox rows that no message can need again.
+//!
+//! An outbox row is the only copy of an event until Kafka has it, and the source from which a lost slot is healed. So it is removed
+//! in two steps. Old rows are *marked* together with a position of the log that was read after they had become visible. Only once
+//! one and the same reader of the slot has confirmed a later position are they removed. If the slot is missing, lost, or read by
+//! another process than before, the mark is void.
+//!
+//! Deletes run in small transactions with pauses, so that they neither hold locks for long nor fill the log faster than the
+//! connector reads it.
 
 use std::time::{Duration, Instant};
 

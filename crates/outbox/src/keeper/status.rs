@@ -1,4 +1,7 @@
 //! The status of an outbox, its replication slot and its server, as one query reports it.
+//!
+//! One query, so that its parts are of one moment: a slot's position means something only beside the position of the log, and the
+//! reader of a slot only beside what the slot has confirmed.
 
 use sqlx::PgConnection;
 
@@ -13,17 +16,23 @@ pub(super) type Sender = (i32, i64);
 #[derive(Debug, Default, sqlx::FromRow)]
 #[expect(clippy::struct_field_names, reason = "wal_status is PostgreSQL's name")]
 pub(super) struct Status {
+    /// The position at which the server writes next.
     pub(super) position: i64,
     /// The position up to which the log is on disk: a crash loses what follows.
     pub(super) flushed: i64,
+    /// The last `outbox.seq` that was drawn; none if the role may not read the sequence.
     pub(super) last_seq: Option<i64>,
     /// The age of the oldest outbox row, in seconds.
     pub(super) oldest: Option<i64>,
+    /// Whether the service of this database listens too.
     pub(super) has_inbox: bool,
+    /// `pg_replication_slots.wal_status`; none without a slot.
     pub(super) wal_status: Option<String>,
     pub(super) invalidation_reason: Option<String>,
     pub(super) active: Option<bool>,
+    /// The position that the slot has confirmed: everything before it has reached Kafka.
     pub(super) confirmed: Option<i64>,
+    /// The position from which the server keeps the log for the slot.
     pub(super) restart: Option<i64>,
     pub(super) sender_pid: Option<i32>,
     pub(super) sender_start: Option<i64>,
@@ -31,6 +40,7 @@ pub(super) struct Status {
     pub(super) timeline: i32,
     pub(super) remembered_identifier: Option<i64>,
     pub(super) remembered_timeline: Option<i32>,
+    /// The difference from the recorded server that an operator has not accepted yet.
     pub(super) changed: Option<String>,
 }
 

@@ -1,4 +1,7 @@
 //! A batch of messages, and what becomes of it.
+//!
+//! A [`Batch`] is the unit of the poll loop, a [`Part`] the unit of a transaction: mostly they are the same, and where something
+//! fails a batch is settled in several parts. [`Settled`] adds up what its parts have committed, [`Unsettled`] says what is left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

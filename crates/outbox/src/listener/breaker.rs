@@ -1,4 +1,13 @@
 //! The circuit breaker: a burst of dead letters stops the listener before a whole topic ends in `dead_letter`.
+//!
+//! | state | permits | leaves it when |
+//! | --- | --- | --- |
+//! | closed | the dead letters that are left in the window | they are used up: open |
+//! | open | nothing | the pause has passed: half-open |
+//! | half-open | one message, or one dead letter | a message is applied: closed; one becomes a dead letter, or a batch fails: open again, for twice as long |
+//!
+//! It counts dead letters that say something about the topic or the handler: not deferred ones, whose time has not come, and not
+//! those behind an earlier one of their key, which would be parked whatever they are.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

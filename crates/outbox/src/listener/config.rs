@@ -1,4 +1,7 @@
 //! A listener's configuration.
+//!
+//! It is serializable, so that a service takes it as a section of its own settings; the names of the settings are those of the
+//! fields, durations with their unit (`retry.max_backoff_s`).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,7 @@
 //! Why a listener cannot start, or cannot go on.
+//!
+//! There are few reasons to stop: a configuration that can never work, and an error that librdkafka calls fatal. Everything else is
+//! retried, and shows in [`Progress`](super::Progress).
 
 use std::path::PathBuf;
 

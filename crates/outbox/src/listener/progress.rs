@@ -1,4 +1,7 @@
 //! A listener's progress: for readiness, and as metrics.
+//!
+//! Both come from the same records, so that a dashboard and a readiness check never disagree. Counters exist from the start with
+//! value 0; gauges of a partition are set to 0 once the partition is revoked, since another worker reports it now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,4 +1,8 @@
 //! The Debezium connector of an outbox.
+//!
+//! Its configuration is derived, never written by hand: names and addresses from the [`Specification`], everything on which
+//! delivery depends from `derived`, and the operator's further properties last. The two forms on the wire differ in the value's
+//! converter and in where the router puts the event's type.
 
 use std::time::Duration;
 
@@ -59,6 +63,7 @@ impl Specification {
         [self.retention.topic(), segment].map(|time| time.as_millis().to_string())
     }
 
+    /// The configuration that Kafka Connect takes. Kafka Connect stores every value as a string, so every value is one.
     fn config(&self) -> Map<String, Value> {
         let context = &self.context;
         let settings = &self.settings;

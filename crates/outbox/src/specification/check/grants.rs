@@ -1,4 +1,7 @@
 //! What roles are granted.
+//!
+//! The check asks `has_table_privilege`, not the grants' own rows: so it sees what a role may do by whatever way, as an owner, a
+//! member or by `PUBLIC`.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +9,7 @@ use sqlx::PgConnection;
 
 use super::drift::{Drift, MIGRATE, compare};
 
+/// The privileges that are compared; the others say nothing about data.
 const PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];
 
 /// Compares the keeper's grant on the sequence of the outbox, by which it counts the rows that are behind.

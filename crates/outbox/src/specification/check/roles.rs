@@ -1,4 +1,7 @@
 //! Roles: that they exist, what they are, and what they are granted.
+//!
+//! Least privilege is checked from both sides: a missing grant stops a service, and a needless one is a difference too. What a role
+//! has by membership in another counts as its own, as it does for PostgreSQL.
 
 use sqlx::PgConnection;
 
@@ -71,6 +74,7 @@ async fn debezium(
     Ok(true)
 }
 
+/// Whether a role exists; a missing one is a difference.
 async fn exists(
     database: &mut PgConnection,
     drifts: &mut Vec<Drift>,

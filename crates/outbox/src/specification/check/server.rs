@@ -1,4 +1,8 @@
 //! Settings of the server.
+//!
+//! Three of them stop a connector or lose its slot: `wal_level`, a bound on idle slots, and the number of slots. A fourth,
+//! `max_slot_wal_keep_size`, is the operator's choice between a full disk and a lost slot; it is only logged, since a lost slot heals
+//! by reading the outbox again.
 
 use sqlx::PgConnection;
 

@@ -1,4 +1,8 @@
 //! Tables, keys and the publication.
+//!
+//! The check asks for what the router, the connector, the keeper and `append` use, and for nothing else: a column that a newer
+//! release has added, or a service for purposes of its own, is no difference as long as `append` may leave it out. The texts that
+//! it compares are those of PostgreSQL's own catalog functions, so that they read as `\d outbox` prints them.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +54,7 @@ pub(super) async fn check(
     publication(database, drifts).await
 }
 
+/// Compares the columns. A missing one comes with the next migration; one of another type was altered by hand.
 async fn columns(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<(), sqlx::Error> {
     let rows: Vec<(String, String, String)> = sqlx::query_as(
         "select relname::text, attname::text,
@@ -91,6 +96,8 @@ async fn columns(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result
     Ok(())
 }
 
+/// Compares the primary key, on which the inbox relies, and the bound of the payload: a message that is larger than Kafka takes
+/// stops the connector for good.
 async fn keys(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<(), sqlx::Error> {
     let found: Vec<String> = sqlx::query_scalar(
         "select pg_get_constraintdef(oid) from pg_constraint
@@ -110,6 +117,8 @@ async fn keys(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<()
     Ok(())
 }
 
+/// Compares the publication: inserts alone, of these two tables alone. With updates or deletes, each run of retention would send
+/// its rows to the router, which warns about every one.
 async fn publication(
     database: &mut PgConnection,
     drifts: &mut Vec<Drift>,
