@@ -11,6 +11,14 @@ use crate::Outgoing;
 /// aggregate's row, or insert it, before: the column `seq`, drawn here, is then the order of the aggregate's events, in which Kafka
 /// delivers them.
 ///
+/// # Cost
+/// One round trip for any number of events, and for none at all no statement. A transaction that appends holds no lock that another
+/// one waits for: two services append side by side, and the identity column hands out numbers without waiting for commits.
+///
+/// # Order
+/// Two transactions that do not lock the same row may become visible in another order than that of their `seq`. Debezium publishes
+/// in the order of commits, so events of different aggregates have no order among each other, on any partition.
+///
 /// ```no_run
 /// use outbox::{Event, Outgoing};
 ///
