@@ -14,9 +14,12 @@ macro_rules! unit {
         pub(crate) mod $name {
             use super::*;
 
+            /// Refuses what the setting cannot hold: a fraction of the unit, or more than `u32::MAX` of it.
             pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-                let number = u64::try_from($to(duration)).map_err(S::Error::custom)?;
-                to.serialize_u64(number)
+                match u32::try_from($to(duration)) {
+                    Ok(number) if $from(number.into()) == *duration => to.serialize_u32(number),
+                    _ => Err(S::Error::custom(format!("{duration:?} is no whole number of the unit, or too large"))),
+                }
             }
 
             pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
@@ -34,3 +37,36 @@ unit!(
     /// Settings whose names end in `_ms`.
     milliseconds, Duration::from_millis, Duration::as_millis
 );
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Settings {
+        #[serde(with = "seconds")]
+        pause_s: Duration,
+        #[serde(with = "milliseconds")]
+        wait_ms: Duration,
+    }
+
+    #[test]
+    fn a_duration_is_a_whole_number_of_its_unit_or_refused() {
+        let settings = Settings {
+            pause_s: Duration::from_secs(30),
+            wait_ms: Duration::from_millis(200),
+        };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(text, r#"{"pause_s":30,"wait_ms":200}"#);
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        for pause_s in [Duration::from_millis(500), Duration::MAX] {
+            let settings = Settings {
+                pause_s,
+                ..settings
+            };
+            assert!(serde_json::to_string(&settings).is_err());
+        }
+    }
+}

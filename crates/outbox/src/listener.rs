@@ -47,6 +47,8 @@ mod retry;
 mod settle;
 mod sqlstate;
 mod stop;
+#[cfg(test)]
+mod testing;
 mod transaction;
 
 use std::sync::Arc;
@@ -133,7 +135,10 @@ impl<H: Handler> Listener<H> {
         drop(guard);
         match tokio::time::timeout(STOP_TIMEOUT, retries).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "automatic retries of dead letters ended"),
+            Ok(Err(error)) => tracing::error!(
+                %error,
+                "the task of automatic retries failed; restart the listener to retry dead letters"
+            ),
             Err(_) => tracing::warn!(
                 "the last automatic retry did not finish in time; it will be repeated"
             ),

@@ -10,6 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use stack::testing::{self, Context, Database, database};
 use uuid::Uuid;
 
+const GOLDEN: &str = include_str!("golden/schema.txt");
+
 const BOTH: [Part; 2] = [Part::Publisher, Part::Listener];
 
 /// Sessions that wait for a lock.
@@ -117,6 +119,18 @@ fn own(sql: &'static str) -> Migrator {
     let migration =
         sqlx::migrate::Migration::new(1, "own".into(), MigrationType::Simple, sql, false);
     Migrator::with_migrations(vec![migration])
+}
+
+/// What the migrations and the grants make, as a text of its own: a lost index or a further grant shows here.
+#[tokio::test]
+async fn a_migrated_database_has_the_tables_and_grants_of_the_golden_file() {
+    let database = fresh().await;
+    let lines = [
+        testing::schema(&database).await,
+        testing::grants(&database).await,
+    ];
+    let found = lines.concat().join("\n");
+    assert_eq!(found, GOLDEN.trim_end(), "found is\n{found}");
 }
 
 #[tokio::test]

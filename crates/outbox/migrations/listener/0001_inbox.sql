@@ -1,4 +1,4 @@
--- The events that a listener has settled: applied, dead-lettered or parked.
+-- The events that a listener has settled: applied, ignored, dead-lettered or parked.
 create table inbox (
     listener varchar(63) not null,
     id uuid not null,

@@ -1,6 +1,6 @@
 //! The status of an outbox, its replication slot and its server, as one query reports it.
 //!
-//! One query, so that its parts are of one moment: a slot's position means something only beside the position of the log, and the
+//! One query, so that its parts are close together: a slot's position means something only beside the position of the log, and the
 //! reader of a slot only beside what the slot has confirmed.
 
 use sqlx::PgConnection;

@@ -89,7 +89,7 @@ impl<H: Handler> Applier<H> {
                             listener = self.transactions.listener,
                             error,
                             messages = next.messages.len(),
-                            "a transaction takes too long; retrying with fewer messages"
+                            "a transaction takes too long; retrying, with fewer messages if there are several"
                         );
                     }
                     bisection.record_stop(next, stop)?;
@@ -118,7 +118,8 @@ impl<H: Handler> Applier<H> {
         let settle = async |connection: &mut PgConnection| {
             self.transactions.settle(connection, part, permitted).await
         };
-        self.transactions.run(connection, settle).await?
+        let (outcome, _) = self.transactions.run(connection, settle).await;
+        outcome?
     }
 
     /// Records a committed part at once: a batch that fails later has settled it all the same.

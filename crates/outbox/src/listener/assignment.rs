@@ -113,13 +113,15 @@ impl Assignment {
         offsets
     }
 
-    /// Records that another consumer has claimed a partition; it is to be read again, and claimed again.
-    pub(super) fn supersede(&mut self, partition: Partition) {
-        if self.is_ours(&partition) {
-            self.epochs.remove(&partition);
-            self.positions.remove(&partition);
-            self.to_rewind.insert(partition);
+    /// Records that another consumer has claimed a partition. Returns whether it is still ours, and so to be read again.
+    pub(super) fn supersede(&mut self, partition: &Partition) -> bool {
+        let is_ours = self.is_ours(partition);
+        if is_ours {
+            self.epochs.remove(partition);
+            self.positions.remove(partition);
+            self.to_rewind.insert(partition.clone());
         }
+        is_ours
     }
 
     /// The partitions that must be read again from their committed offsets.

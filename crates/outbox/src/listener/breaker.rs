@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | closed | the dead letters that are left in the window | they are used up: open |
 //! | open | nothing | the pause has passed: half-open |
-//! | half-open | one message, or one dead letter | a message is applied: closed; one becomes a dead letter, or a batch fails: open again, for twice as long |
+//! | half-open | one message, or one dead letter | a message is applied: closed; one becomes a dead letter, or fails for an unknown reason: open again, for twice as long |
 //!
 //! It counts dead letters that say something about the topic or the handler: not deferred ones, whose time has not come, and not
 //! those behind an earlier one of their key, which would be parked whatever they are.
@@ -18,7 +18,7 @@ use crate::duration;
 
 /// When the circuit breaker opens, and for how long.
 ///
-/// Once it is open, the listener applies nothing for `pause`. It is then half-open: messages are tried one by one. The first
+/// Once it is open, the listener takes no message from Kafka for `pause`; automatic retries of dead letters go on. It is then half-open: messages are tried one by one. The first
 /// one that is applied closes it; one that becomes a dead letter opens it again, for twice as long.
 ///
 /// ```
@@ -44,6 +44,9 @@ pub struct BreakerPolicy {
 
 /// The longest time that the circuit breaker stays open.
 pub const MAX_PAUSE: Duration = Duration::from_secs(600);
+
+/// The longest pause that a policy can have: what its setting holds, 136 years.
+const LONGEST_PAUSE: Duration = Duration::from_secs(u32::MAX as u64);
 
 impl Default for BreakerPolicy {
     /// 100 dead letters within 60 s; open for 30 s.
@@ -81,7 +84,7 @@ impl Breaker {
             policy,
             state: State::Closed,
             recent: VecDeque::new(),
-            pause: policy.pause,
+            pause: policy.pause.min(LONGEST_PAUSE),
         }
     }
 
@@ -240,6 +243,17 @@ mod tests {
         );
         assert!(!breaker.is_closed());
         assert_eq!(breaker.permits(later + seconds(19)), 0);
+    }
+
+    #[test]
+    fn an_endless_pause_is_cut_to_the_longest_one() {
+        let endless = BreakerPolicy {
+            pause: Duration::MAX,
+            ..POLICY
+        };
+        let (mut breaker, start) = (Breaker::new(endless), Instant::now());
+        let opened = breaker.record(0, 3, start);
+        assert_eq!(opened, Some(Transition::Opened(LONGEST_PAUSE)));
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub(super) struct Consumer {
     state: Arc<State>,
     config: Config,
     client: ClientConfig,
-    /// When it was created, or was last to be replaced.
-    created: Instant,
+    /// When it joined the group, or when its replacement was last attempted.
+    joined: Instant,
     /// Shared with the consumers that it has replaced and that are still closing.
     closing: Arc<()>,
 }
@@ -65,21 +65,24 @@ impl Consumer {
             state,
             config: config.clone(),
             client,
-            created: Instant::now(),
+            joined: Instant::now(),
             closing: Arc::default(),
         })
     }
 
-    /// Whether no broker has been connected for long, since this consumer was created.
+    /// Whether no broker has been connected for long, since this consumer joined the group.
     pub(super) fn lacks_broker(&self) -> bool {
-        self.time_without_broker().min(self.created.elapsed()) > REPLACE_AFTER
+        self.time_without_broker().min(self.joined.elapsed()) > REPLACE_AFTER
     }
 
     /// Takes a new consumer in the place of this one, which closes by itself. Returns whether it could.
     pub(super) fn replace(&mut self, reason: &str) -> bool {
-        self.created = Instant::now();
+        self.joined = Instant::now();
         if Arc::strong_count(&self.closing) > MAX_CLOSING {
-            tracing::warn!(reason, "waiting for earlier Kafka consumers to close");
+            tracing::warn!(
+                reason,
+                "cannot replace the Kafka consumer while earlier ones are still closing; trying again"
+            );
             return false;
         }
         tracing::warn!(reason, "replacing the Kafka consumer");
@@ -108,7 +111,7 @@ impl Consumer {
             tracing::warn!(%error, "cannot read a property's file; the new Kafka consumer keeps the old properties");
             self.client.clone()
         });
-        let fresh = Self::with_client(&self.config, client)?;
+        let mut fresh = Self::with_client(&self.config, client)?;
         fresh.state.inherit(&self.state);
         fresh.subscribe()?;
         Ok(fresh)
@@ -130,7 +133,8 @@ impl Consumer {
     }
 
     /// Joins the group. Topics that do not exist yet are found by the refresh of the metadata, within seconds.
-    pub(super) fn subscribe(&self) -> Result<(), Error> {
+    pub(super) fn subscribe(&mut self) -> Result<(), Error> {
+        self.joined = Instant::now();
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         self.inner.subscribe(&topics).map_err(Error::Config)
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Why a [`Listener`](super::Listener) cannot start, or cannot go on.
 ///
-/// All but [`Error::Fatal`] are found before the listener connects anywhere:
+/// A configuration that cannot work is found before the listener connects anywhere:
 ///
 /// ```
 /// use outbox::listener::{Config, Error};

@@ -37,8 +37,8 @@ pub enum Failure {
     #[error("poison: {0}")]
     Poison(#[source] BoxError),
     /// Any other error. The listener bisects the batch until the event stands alone, and retries that one with back-off. After
-    /// five attempts it becomes a dead letter, provided that other events were applied meanwhile, or that so many messages wait
-    /// behind it that no other fits in. Otherwise it is retried; messages of its key wait, others wait for 2 s at most.
+    /// five attempts it becomes a dead letter, provided that other events were applied meanwhile, or that the messages
+    /// behind it fill the batch. Otherwise it is retried; messages of its key wait, others wait for 2 s at most.
     #[error("unknown: {0}")]
     Unknown(#[source] BoxError),
 }

@@ -14,8 +14,8 @@ use crate::message::Position;
 ///
 /// # Guarantees
 /// Each event is handed over in exactly one transaction that commits. A transaction that does not commit leaves nothing behind,
-/// and its batch is delivered again. Events of one key arrive in the order of their offsets; a batch may hold events of several
-/// partitions and topics.
+/// and its batch is delivered again. Events of one key arrive in the order of their offsets, as long as the key stays in its
+/// partition; a batch may hold events of several partitions and topics.
 ///
 /// # Concurrency
 /// The listener calls one handler from several tasks at once: for the in-flight batch, and for a dead letter that is retried

@@ -1,7 +1,7 @@
 //! Partitions and keys: what the listener holds and locks.
 //!
-//! Both belong to a topic: a listener reads several, and two topics may use the same key for different things. Their order is that of
-//! the locks in the database, so that two transactions never wait for each other in a circle.
+//! Both belong to a topic: a listener reads several, and two topics may use the same key for different things. Where
+//! they are locked, the SQL orders them itself, so that two transactions never wait for each other in a circle.
 
 use crate::message::Message;
 

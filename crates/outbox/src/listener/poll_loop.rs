@@ -100,7 +100,9 @@ impl<H: Handler> PollLoop<H> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.last_iteration.is_long_ago()
-                && !self.replace_consumer("the process has stood still for long")
+                && !self.replace_consumer(
+                    "the process stood still for longer than messages may be held",
+                )
             {
                 tokio::select! {
                     () = shutdown.cancelled() => return Ok(()),
@@ -127,7 +129,7 @@ impl<H: Handler> PollLoop<H> {
                 _ = tick.tick() => {
                     self.observe();
                     if self.consumer.lacks_broker() {
-                        self.replace_consumer("no broker has been reached for long");
+                        self.replace_consumer("no broker has been reached for 15 s");
                     }
                 }
             }
@@ -284,13 +286,13 @@ impl<H: Handler> PollLoop<H> {
             Step::OffsetsSent.reached();
         }
         for partition in settled.superseded {
+            let rereads = self.assignment.supersede(&partition);
             tracing::warn!(
                 topic = partition.topic,
                 partition = partition.number,
-                "reading the partition again from its committed offset: another consumer has claimed it since, or its messages \
-                 were held for too long"
+                rereads,
+                "wrote nothing of a partition that another consumer has claimed, or whose messages were held for too long"
             );
-            self.assignment.supersede(partition);
         }
         self.progress
             .send_modify(|progress| progress.record_batch(messages));

@@ -1,6 +1,6 @@
 //! A listener's progress: for readiness, and as metrics.
 //!
-//! Both come from the same records, so that a dashboard and a readiness check never disagree. Counters exist from the start with
+//! Both come from the same records. Counters exist from the start with
 //! value 0; gauges of a partition are set to 0 once the partition is revoked, since another worker reports it now.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +42,8 @@ pub struct Progress {
     /// How many partitions are assigned to it.
     pub partitions: usize,
     /// Messages that are not settled yet: in the partitions assigned, in the buffer and in the in-flight batch. Those not fetched
-    /// yet are counted by their offsets, of which the end of a Kafka transaction takes one, and as of the last fetch: while back-
-    /// pressure pauses fetching, newer ones are not counted.
+    /// yet are counted by their offsets, of which the end of a Kafka transaction takes one, and as of the last fetch: while the
+    /// listener is so far behind that it fetches no more, newer ones are not counted.
     pub lag: u64,
     /// Whether back-pressure pauses fetching: the buffer is full, and the database is slower than Kafka.
     pub paused: bool,

@@ -6,7 +6,7 @@
 //! 2. **Inbox**: insert the ids of the remaining messages; those that were there already are left out, and so are duplicates.
 //! 3. **Blocked keys**: lock those of the fresh messages' keys that have dead letters. If another transaction has one of them, the
 //!    part stops and its other messages are settled without that key.
-//! 4. **Handler**: apply the fresh messages that are neither undecodable, nor isolated by the bisection, nor of a blocked key.
+//! 4. **Handler**: apply the fresh messages that decode, unless the bisection has isolated them or their key is blocked.
 //! 5. **Dead letters**: write the others, which blocks their keys in turn.
 //! 6. **Outbox**: append the handler's events.
 //! 7. **Commit**. Nothing was visible to others before.

@@ -69,9 +69,9 @@ fn advice_for(code: &str) -> Option<&'static str> {
             Some("grant the privilege to the database user; `migrate` grants the library's own")
         }
         // Table, column, function, type, schema.
-        "42P01" | "42703" | "42883" | "42704" | "3F000" => {
-            Some("run `migrate`: the database's schema is older than this program")
-        }
+        "42P01" | "42703" | "42883" | "42704" | "3F000" => Some(
+            "the database lacks a table, column, function or schema: run `migrate`, or correct the handler's SQL",
+        ),
         "3D000" => Some("create the database, then run `migrate`"),
         _ => None,
     }

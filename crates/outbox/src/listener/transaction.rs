@@ -1,8 +1,8 @@
 //! A listener's transactions: begin, time-out, panic guard, commit.
 //!
 //! [`Transactions::run`] is the one way in which the listener and a redrive run a transaction that calls the handler. A handler is
-//! foreign code: it may panic, never return, swallow an error of the database, or return an error whose `Display` panics. Whatever
-//! it does, the transaction ends within [`TIMEOUT`], its outcome is typed, and a connection whose state is unknown is discarded
+//! foreign code: it may panic, never return, swallow an error of the database, or return an error whose `Display` panics. Unless
+//! it blocks its thread, the transaction ends within [`TIMEOUT`]; its outcome is typed, and a connection whose state is unknown is discarded
 //! instead of returning to the pool.
 
 use std::panic::AssertUnwindSafe;
@@ -41,13 +41,13 @@ impl<H> Transactions<H> {
         connection.map_err(|error| Failure::Transient(error.into()))
     }
 
-    /// Runs a transaction on `connection` within [`TIMEOUT`], and catches a panic of the handler. The connection returns to the
-    /// pool, or is discarded if it cannot be reused.
+    /// Runs a transaction on `connection` within [`TIMEOUT`], and catches a panic of the handler. Returns the connection too, unless
+    /// it must be discarded.
     pub(super) async fn run<T>(
         &self,
         mut connection: PoolConnection<Postgres>,
         transaction: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Aborted>,
-    ) -> Result<T, Aborted> {
+    ) -> (Result<T, Aborted>, Option<PoolConnection<Postgres>>) {
         let began = Instant::now();
         let guarded = async |connection: &mut PgConnection| {
             let transaction = AssertUnwindSafe(async {
@@ -62,7 +62,7 @@ impl<H> Transactions<H> {
                 let name = "outbox_listener_transaction_seconds";
                 progress::record_duration(name, &self.listener, began.elapsed());
                 match outcome {
-                    Ok(done) => return Ok(done),
+                    Ok(done) => return (Ok(done), Some(connection)),
                     Err((discards, aborted)) => (aborted, discards),
                 }
             }
@@ -75,10 +75,11 @@ impl<H> Transactions<H> {
                 (Aborted::TooSlow(why.into()), true)
             }
         };
-        if discards {
-            connection.close_on_drop();
+        if !discards {
+            return (Err(aborted), Some(connection));
         }
-        Err(aborted)
+        connection.close_on_drop();
+        (Err(aborted), None)
     }
 }
 

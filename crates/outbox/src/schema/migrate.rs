@@ -30,16 +30,14 @@ const OWN_VERSION_TABLE: &str = "_sqlx_migrations";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A session holds a lock that the migration needs.
+    /// A session holds a lock that a migration or a grant needs.
     #[error(
-        "migration {version} of {table} got no lock within {waited} s, {attempts} times; end the transactions that use its tables \
+        "{what} got no lock within {waited} s, {attempts} times; end the transactions that use its tables \
          (select pid, usename, query from pg_stat_activity where xact_start is not null order by xact_start), then migrate again"
     )]
     Locked {
-        /// The version table of the migrations.
-        table: String,
-        /// The migration.
-        version: i64,
+        /// The migration and its version table, or `the grants`.
+        what: String,
         /// `lock_timeout`, in seconds.
         waited: u64,
         /// How often it was tried.
@@ -166,12 +164,35 @@ async fn parts_and_grants(
         run(database, version_table, part.migrator()).await?;
     }
     let grants: String = parts.iter().map(|part| roles.grants(*part)).collect();
-    let mut tx = database.begin().await?;
-    sqlx::raw_sql(AssertSqlSafe(grants))
-        .execute(&mut *tx)
-        .await
-        .map_err(Error::Grants)?;
-    tx.commit().await.map_err(Error::Grants)
+    grant(database, &grants).await
+}
+
+/// Runs the grants in one transaction, again if it does not get its locks.
+async fn grant(database: &mut PgConnection, grants: &str) -> Result<(), Error> {
+    let mut attempts = 1;
+    loop {
+        let granted = async {
+            let mut tx = database.begin().await?;
+            let grants = sqlx::raw_sql(AssertSqlSafe(grants.to_owned()));
+            grants.execute(&mut *tx).await?;
+            tx.commit().await
+        };
+        match granted.await {
+            Ok(()) => return Ok(()),
+            Err(source) if !is_lock(&source) => return Err(Error::Grants(source)),
+            Err(source) if attempts == ATTEMPTS => {
+                return Err(Error::Locked {
+                    what: "the grants".to_owned(),
+                    waited: session::LOCK_TIMEOUT.as_secs(),
+                    attempts,
+                    source,
+                });
+            }
+            Err(_) => tracing::warn!("the grants got no lock; trying again"),
+        }
+        attempts += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Applies what `table` does not have yet.
@@ -274,8 +295,7 @@ fn failed(
             if is_lock(&source) =>
         {
             Error::Locked {
-                table,
-                version,
+                what: format!("migration {version} of {table}"),
                 waited: waited.as_secs(),
                 attempts,
                 source,

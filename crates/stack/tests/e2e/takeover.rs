@@ -165,7 +165,12 @@ async fn a_worker_that_resumes_after_the_inbox_is_trimmed_applies_nothing_twice(
     .await
     .unwrap();
     stalled.signal(Signal::SIGCONT);
-    logs(&stalled, HEALED, "the process has stood still for long").await;
+    logs(
+        &stalled,
+        HEALED,
+        "the process stood still for longer than messages may be held",
+    )
+    .await;
     let order = flow.world.place(flow.product, PRICE, 1).await;
     flow.world.settled(order).await;
     let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = trimmed.into_iter().unzip();

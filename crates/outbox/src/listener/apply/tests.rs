@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgPool;
-use sqlx::postgres::{PgPoolOptions, PgTransaction};
-use stack::testing::{Context, database};
+use sqlx::postgres::PgTransaction;
 
 use uuid::Uuid;
 
@@ -14,8 +13,8 @@ use crate::listener::failure::Refusal;
 use crate::listener::handler::Received;
 use crate::listener::partition::Partition;
 use crate::listener::retry::RetryPolicy;
+use crate::listener::testing::{self, migrated};
 use crate::message::{Message, Position};
-use crate::schema::{self, Part, Roles};
 use crate::{Event, Outgoing};
 
 const LISTENER: &str = "ledger";
@@ -84,25 +83,8 @@ struct Fixture {
 
 impl Fixture {
     async fn new(ledger: Ledger) -> Self {
-        let database = database(Context::Order).await;
-        let pool = PgPoolOptions::new()
-            .max_connections(4)
-            .connect_with(database.options("order_owner"))
-            .await
-            .unwrap();
-        let mut owner = pool.acquire().await.unwrap();
-        schema::migrate(
-            &mut owner,
-            &[Part::Publisher, Part::Listener],
-            &Roles::default(),
-        )
-        .await
-        .unwrap();
-        drop(owner);
-        sqlx::raw_sql("create table ledger (cents bigint not null); insert into ledger values (0)")
-            .execute(&pool)
-            .await
-            .unwrap();
+        let table = "create table ledger (cents bigint not null); insert into ledger values (0)";
+        let pool = migrated(4, table).await;
         let applier = applier(LISTENER, &pool, ledger);
         Self { pool, applier }
     }
@@ -117,13 +99,8 @@ impl Fixture {
 }
 
 fn applier(listener: &str, pool: &PgPool, handler: Ledger) -> Applier<Ledger> {
-    let transactions = Transactions {
-        listener: listener.to_owned(),
-        pool: pool.clone(),
-        handler,
-        retry: RetryPolicy::default(),
-    };
-    Applier::new(transactions, BreakerPolicy::default())
+    let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
+    testing::applier(listener, pool.clone(), handler, breaker, retry)
 }
 
 fn id(number: u128) -> Uuid {

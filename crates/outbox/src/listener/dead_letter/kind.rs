@@ -23,7 +23,7 @@ pub enum Kind {
     Poison,
     /// The handler deferred it, since what it refers to was not visible. The listener retries it by itself for a while.
     Deferred,
-    /// It failed alone, again and again, for an unknown reason. The listener retries it by itself for a while.
+    /// It failed alone in each of five attempts, for an unknown reason. The listener retries it by itself for a while.
     Unknown,
     /// It waits behind an earlier dead letter of its key, and is retried as soon as it is the first.
     Parked,

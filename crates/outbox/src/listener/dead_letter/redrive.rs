@@ -5,10 +5,12 @@
 //! apply it once, and a crash at any step leaves either the dead letter or its effects.
 //!
 //! If the attempt fails, its transaction is rolled back, and the failure is recorded in a second one, which checks under the same
-//! locks that no other process has attempted, applied or discarded the dead letter in between.
+//! locks that no other process has attempted, applied or discarded the dead letter in between. It runs on the same connection if
+//! that can be reused: waiting for another one could lose the failure to an exhausted pool.
 
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::kind::Kind;
@@ -51,7 +53,7 @@ pub enum Outcome {
     Gone,
     /// An earlier dead letter of its key must be redriven first.
     Behind,
-    /// Another process is just retrying it.
+    /// Another process has locked it or its key, or has just retried it.
     Busy,
 }
 
@@ -67,7 +69,8 @@ impl From<NotLocked> for Outcome {
 /// What an attempt has come to before its failure is recorded.
 enum Attempt {
     Ended(Outcome),
-    Failed(Box<DeadLetter>, Failure),
+    /// With the connection of the attempt, if it can be reused.
+    Failed(Box<DeadLetter>, Failure, Option<PoolConnection<Postgres>>),
 }
 
 impl<H: Handler> Transactions<H> {
@@ -79,8 +82,8 @@ impl<H: Handler> Transactions<H> {
     ) -> Result<Outcome, Failed> {
         match self.attempt(id, mode).await? {
             Attempt::Ended(outcome) => Ok(outcome),
-            Attempt::Failed(dead_letter, failure) => {
-                self.record_failure(&dead_letter, failure).await
+            Attempt::Failed(dead_letter, failure, connection) => {
+                self.record_failure(&dead_letter, failure, connection).await
             }
         }
     }
@@ -95,7 +98,8 @@ impl<H: Handler> Transactions<H> {
             self.apply_dead_letter(connection, id, mode, &mut locked)
                 .await
         };
-        let aborted = match self.run(connection, apply).await {
+        let (outcome, connection) = self.run(connection, apply).await;
+        let aborted = match outcome {
             Ok(outcome) => return Ok(Attempt::Ended(outcome)),
             Err(aborted) => aborted,
         };
@@ -104,12 +108,14 @@ impl<H: Handler> Transactions<H> {
                 Err(failed)
             }
             (Aborted::Failed(failed), Some(dead_letter)) => {
-                Ok(Attempt::Failed(dead_letter, failed.failure))
+                Ok(Attempt::Failed(dead_letter, failed.failure, connection))
             }
             // Retried as a transient failure for ever, it would keep its key locked most of the time.
-            (Aborted::TooSlow(error), Some(dead_letter)) => {
-                Ok(Attempt::Failed(dead_letter, Failure::Unknown(error)))
-            }
+            (Aborted::TooSlow(error), Some(dead_letter)) => Ok(Attempt::Failed(
+                dead_letter,
+                Failure::Unknown(error),
+                connection,
+            )),
             (Aborted::Failed(failed), None) => {
                 Err(Failure::Transient(failed.failure.into()).into())
             }
@@ -162,6 +168,7 @@ impl<H: Handler> Transactions<H> {
         &self,
         dead_letter: &DeadLetter,
         failure: Failure,
+        connection: Option<PoolConnection<Postgres>>,
     ) -> Result<Outcome, Failed> {
         let attempts = dead_letter.attempts + 1;
         let (kind, error) = classify(dead_letter.id, failure);
@@ -185,14 +192,17 @@ impl<H: Handler> Transactions<H> {
             tx.commit().await?;
             Ok::<_, sqlx::Error>(None)
         };
-        let mut connection = self.connection().await?;
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => self.connection().await?,
+        };
         if let Some(outcome) = deadline::within(TIMEOUT, &mut connection, record).await? {
             return Ok(outcome);
         }
         if retry_in.is_none() {
             tracing::warn!(
                 listener = self.listener, id = %dead_letter.id, kind = kind.as_str(), error, attempts,
-                "automatic retries of a dead letter have ended; fix its cause and run `dead-letters redrive`, or run \
+                "the listener does not retry this dead letter; fix its cause and run `dead-letters redrive`, or run \
                  `dead-letters discard`"
             );
         }

@@ -3,9 +3,9 @@
 //! Every worker of a listener runs this loop. They do not divide the work among them: each takes what is due and not locked, and
 //! checks under the lock that it is still due, so that no dead letter is attempted twice as often with twice as many workers.
 //!
-//! A pass is bounded in number and in time. What becomes due during a long pass comes first in the next one, so that slow dead
-//! letters delay nothing but their own keys. Passes follow each other at once while they make progress, and every half second
-//! otherwise.
+//! A pass is bounded in number and in time: it ends after a second, or with its second attempt if that is later. What becomes due
+//! during a pass comes first in the next one, so that many slow dead letters delay others by two attempts at most. Passes follow
+//! each other at once while they make progress, every half second otherwise, and after an error every two seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

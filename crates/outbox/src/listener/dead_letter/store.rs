@@ -1,9 +1,10 @@
-//! The tables `dead_letter`, `blocked_key` and `discarded_dead_letter`: all of their SQL, and their protocol of locks.
+//! The tables `dead_letter`, `blocked_key` and `discarded_dead_letter`: all of the listener's SQL on them, and their protocol of
+//! locks. (The keeper reads `dead_letter` too: it keeps the inbox row of every dead letter.)
 //!
 //! # Locks
 //! A key that has dead letters has a row in `blocked_key`. Every transaction that parks a message behind them, retries or discards
-//! one of them locks that row first, then the dead letter, so that all of them see the same state until they commit. A key is
-//! stored as its SHA-256 digest: Kafka's keys may be longer than an index entry.
+//! one of them locks that row first, then the dead letter, so that all of them see the same state until they commit. Only
+//! [`postpone`] needs no lock of the key: it changes a time and an error, and nothing that others decide by. A key is stored as its SHA-256 digest: Kafka's keys may be longer than an index entry.
 //!
 //! A listener does not wait for such a lock: a redrive may hold it for as long as a transaction may take. It leaves the key's
 //! messages over, and waits only where no other message could be settled instead ([`lock_blocked_keys`]).

@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::{PgPoolOptions, PgTransaction};
-use stack::testing::{Context, database};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +26,8 @@ use crate::listener::clock::Moment;
 use crate::listener::failure::Refusal;
 use crate::listener::handler::Received;
 use crate::listener::partition::Partition;
+use crate::listener::testing::{applier, migrated};
 use crate::message::{Message, Position};
-use crate::schema::{self, Part, Roles};
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", content = "payload")]
@@ -206,30 +205,15 @@ impl Fixture {
     }
 
     async fn with(breaker: BreakerPolicy, retry: RetryPolicy) -> Self {
-        let database = database(Context::Order).await;
-        let pool = PgPoolOptions::new()
-            .max_connections(6)
-            .connect_with(database.options("order_owner"))
-            .await
-            .unwrap();
-        let mut owner = pool.acquire().await.unwrap();
-        schema::migrate(
-            &mut owner,
-            &[Part::Publisher, Part::Listener],
-            &Roles::default(),
-        )
-        .await
-        .unwrap();
-        drop(owner);
-        for ddl in [
+        let pool = migrated(
+            6,
             "create table note (seq bigint generated always as identity, id uuid unique, cents integer default 0 check (cents >= 0));
              create function unknown_error(uuid) returns void language plpgsql as 'begin raise exception ''no known reason''; end'",
-        ] {
-            sqlx::raw_sql(ddl).execute(&pool).await.unwrap();
-        }
+        )
+        .await;
         let script = Arc::new(Script::default());
         let handler = Scripted(Arc::clone(&script));
-        let applier = applier(LISTENER, &pool, handler.clone(), breaker, retry);
+        let applier = applier(LISTENER, pool.clone(), handler.clone(), breaker, retry);
         let dead_letters = DeadLetters::new(LISTENER, pool.clone(), handler, retry);
         Self {
             pool,
@@ -356,22 +340,6 @@ impl Fixture {
         stop.cancel();
         retrying.await.unwrap();
     }
-}
-
-fn applier(
-    listener: &str,
-    pool: &PgPool,
-    handler: Scripted,
-    breaker: BreakerPolicy,
-    retry: RetryPolicy,
-) -> Applier<Scripted> {
-    let transactions = Transactions {
-        listener: listener.to_owned(),
-        pool: pool.clone(),
-        handler,
-        retry,
-    };
-    Applier::new(transactions, breaker)
 }
 
 fn partition(topic: &str) -> Partition {

@@ -11,7 +11,7 @@ use crate::listener::breaker::BreakerPolicy;
 use crate::listener::config::Config;
 use crate::listener::handler::Received;
 use crate::listener::retry::RetryPolicy;
-use crate::listener::transaction::Transactions;
+use crate::listener::testing::applier;
 use crate::message::Position;
 
 struct NoEffect;
@@ -40,13 +40,8 @@ fn assigned() -> ManuallyDrop<PollLoop<NoEffect>> {
     // No broker and no database listen there.
     let config = Config::new("127.0.0.1:1", "payments", "payment");
     let pool = PgPool::connect_lazy_with(PgConnectOptions::new().host("127.0.0.1").port(1));
-    let transactions = Transactions {
-        listener: config.name.clone(),
-        pool,
-        handler: NoEffect,
-        retry: RetryPolicy::default(),
-    };
-    let applier = Arc::new(Applier::new(transactions, BreakerPolicy::default()));
+    let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
+    let applier = Arc::new(applier(&config.name, pool, NoEffect, breaker, retry));
     let consumer = Consumer::new(&config).unwrap();
     let mut poll_loop = PollLoop::new(consumer, applier, config.max_batch);
     poll_loop.follow(Change::Assigned([partition()].into()));

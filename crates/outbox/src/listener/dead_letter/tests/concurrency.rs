@@ -113,6 +113,37 @@ async fn a_dead_letter_that_another_process_removes_after_a_failed_attempt_is_go
 }
 
 #[tokio::test]
+async fn a_failed_attempt_is_recorded_although_another_task_waits_for_the_only_connection() {
+    let fixture = Fixture::new().await;
+    fixture.set(1, Some(Behaviour::ViolatesConstraint));
+    fixture.apply(None, &notes("a", &[1])).await;
+    let only = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_secs(2))
+        .connect_with(fixture.pool.connect_options().as_ref().clone())
+        .await
+        .unwrap();
+    let mut other = fixture.pool.begin().await.unwrap();
+    sqlx::query("select from dead_letter for update")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let dead_letters = fixture.operator(only.clone());
+    let attempt = tokio::spawn(async move { dead_letters.redrive(id(1)).await });
+    fixture.a_lock_is_awaited().await;
+    // It gets the connection as soon as the attempt returns it, and keeps it.
+    let mut waits = Box::pin(only.acquire());
+    assert!(futures::poll!(&mut waits).is_pending());
+    other.rollback().await.unwrap();
+    let outcome = attempt.await.unwrap().unwrap();
+    assert!(
+        matches!(outcome, Outcome::Failed { attempts: 2, .. }),
+        "{outcome:?}"
+    );
+    waits.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_worker_that_takes_over_waits_for_one_that_stalls_while_it_parks() {
     let fixture = Fixture::new().await;
     fixture.set(1, Some(Behaviour::Poison));
@@ -178,7 +209,7 @@ async fn a_partition_that_is_claimed_during_a_bisection_is_finished_by_the_new_o
     let loses = tokio::spawn({
         let handler = Scripted(Arc::clone(&fixture.script));
         let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
-        let applier = applier(LISTENER, &only, handler, breaker, retry);
+        let applier = applier(LISTENER, only.clone(), handler, breaker, retry);
         let batch = batch_of(None, &batch);
         async move { applier.apply(&batch).await }
     });
@@ -217,7 +248,7 @@ async fn two_listeners_do_not_park_each_others_keys() {
     fixture.apply(None, &notes("a", &[1])).await;
     let handler = Scripted(Arc::clone(&fixture.script));
     let (breaker, retry) = (BreakerPolicy::default(), RetryPolicy::default());
-    let other = applier("other", &fixture.pool, handler, breaker, retry);
+    let other = applier("other", fixture.pool.clone(), handler, breaker, retry);
     let settled = other
         .apply(&batch_of(None, &notes("a", &[2])))
         .await
