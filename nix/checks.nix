@@ -44,8 +44,10 @@ packages
       '';
     }
   );
-  # The tests that compare the README with the code.
-  readme = craneLib.cargoTest (documented // { cargoTestExtraArgs = "--lib the_readme"; });
+  # The test that compares the documents with the code.
+  architecture = craneLib.cargoTest (
+    documented // { cargoTestExtraArgs = "--lib the_architecture_page"; }
+  );
   doctest = craneLib.cargoDocTest documented;
   doc = craneLib.cargoDoc (
     documented

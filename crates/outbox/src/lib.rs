@@ -33,3 +33,8 @@ pub mod specification;
 pub use append::append;
 pub use event::{Event, Outgoing, Unpublishable};
 pub use retention::{Retention, UnsafeRetention};
+
+/// The repository's README, whose example compiles as those of this crate do.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -129,10 +129,10 @@ mod tests {
     use super::*;
 
     /// The document that shows the outbox table.
-    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/architecture.md");
 
     #[test]
-    fn the_readme_shows_the_outbox_table_as_it_is() {
+    fn the_architecture_page_shows_the_outbox_table_as_it_is() {
         let document = std::fs::read_to_string(DOCUMENT).unwrap();
         let shown = document
             .split("```sql\n")
