@@ -88,6 +88,16 @@ impl<H: Handler> DeadLetters<H> {
         &self,
         filter: &Filter,
         max: usize,
+        map: impl FnMut(DeadLetter) -> Option<T>,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        // On the heap: the future is large, and callers hold it within futures of their own.
+        Box::pin(self.read_pages(filter, max, map)).await
+    }
+
+    async fn read_pages<T>(
+        &self,
+        filter: &Filter,
+        max: usize,
         mut map: impl FnMut(DeadLetter) -> Option<T>,
     ) -> Result<Vec<T>, sqlx::Error> {
         let Transactions { pool, listener, .. } = &*self.transactions;
@@ -117,8 +127,7 @@ impl<H: Handler> DeadLetters<H> {
                 TIMEOUT,
                 each,
             );
-            // On the heap: the query is large, and callers hold it within futures of their own.
-            let read = Box::pin(read).await.inspect_err(|_| {
+            let read = read.await.inspect_err(|_| {
                 // Its answer may still be on its way.
                 connection.close_on_drop();
             })?;
