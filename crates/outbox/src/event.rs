@@ -78,6 +78,21 @@ pub struct Outgoing {
 ///
 /// A service whose clients write the content should check for U+0000 where it parses a request, since this error comes too late for a
 /// client's own mistake to be told from the service's.
+///
+/// ```
+/// use outbox::{Outgoing, Unpublishable};
+/// # #[derive(serde::Serialize)]
+/// # #[serde(tag = "type", content = "payload")]
+/// # enum NoteEvent { #[serde(rename = "note.taken")] Taken { text: &'static str } }
+/// # impl outbox::Event for NoteEvent {
+/// #     const AGGREGATE_TYPE: &'static str = "note";
+/// #     fn id(&self) -> uuid::Uuid { uuid::Uuid::from_u128(7) }
+/// #     fn aggregate_id(&self) -> String { "1".to_owned() }
+/// # }
+///
+/// let refused = Outgoing::new(&NoteEvent::Taken { text: "a\0b" });
+/// assert!(matches!(refused, Err(Unpublishable::Nul(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Unpublishable {
     /// `Serialize` of the event's type fails, such as on a map whose keys are no strings.

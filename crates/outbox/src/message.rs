@@ -10,7 +10,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The position of a message in Kafka.
+/// The position of a message in Kafka. Log it as Kafka's own tools do:
+///
+/// ```
+/// use outbox::message::Position;
+///
+/// let at = Position { topic: "order".to_owned(), partition: 3, offset: 42 };
+/// assert_eq!(format!("{}-{}@{}", at.topic, at.partition, at.offset), "order-3@42");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The topic's name.
@@ -61,6 +68,20 @@ pub struct Message {
 }
 
 /// The event that a message carries, its payload not typed yet.
+///
+/// ```
+/// use outbox::message::{Decoded, Message, Position};
+///
+/// let message = Message {
+///     at: Position { topic: "note".to_owned(), partition: 0, offset: 0 },
+///     timestamp: None,
+///     key: None,
+///     headers: vec![("event_type".to_owned(), Some(b"note.taken".to_vec()))],
+///     value: Some(br#"{"text": "hi"}"#.to_vec()),
+/// };
+/// let Decoded { event_type, payload, .. } = message.decode().unwrap();
+/// assert_eq!((event_type.as_str(), &payload["text"]), ("note.taken", &"hi".into()));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
     /// The event's id: the header `id`, else the payload's `event_id`, else a UUID hashed from the message's position, timestamp and

@@ -45,6 +45,14 @@ struct Days {
 }
 
 /// Days by which an event could be applied twice, or would not be kept at all.
+///
+/// ```
+/// use outbox::{Retention, UnsafeRetention};
+///
+/// // An inbox must outlive outbox, topic and a segment: 3 + 7 + 1 days.
+/// assert_eq!(Retention::new(3, 7, 11), Err(UnsafeRetention::InboxForgets { least: 11 }));
+/// assert!(Retention::new(3, 7, 12).is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsafeRetention {
     /// Zero days in the outbox or on the topic.

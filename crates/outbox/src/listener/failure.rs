@@ -4,7 +4,14 @@ use uuid::Uuid;
 
 use super::sqlstate::{self, Class};
 
-/// Any error, boxed.
+/// Any error, boxed; `?` and `into` make one of any error, and of a text.
+///
+/// ```
+/// use outbox::listener::{BoxError, Failure};
+///
+/// let reason: BoxError = "the pricing service does not answer".into();
+/// assert!(matches!(Failure::Transient(reason), Failure::Transient(_)));
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a batch was not applied. Its transaction is rolled back in every case, and no message is skipped.

@@ -105,6 +105,17 @@ pub enum Error {
 ///
 /// Pass a connection of the database's owner, outside a transaction, and not through a pooler in transaction mode: it sets session
 /// settings and holds a session's advisory lock.
+///
+/// ```no_run
+/// # async fn run(owner: &mut sqlx::PgConnection) -> Result<(), outbox::schema::Error> {
+/// use outbox::schema::{Part, Roles, migrate};
+///
+/// let roles = Roles::default().listener("payment_service");
+/// migrate(owner, &[Part::Listener], &roles).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// The tables go into the first schema of its `search_path`; the connector reads them in `public`. If the future is dropped before it
 /// ends, close the connection: it still holds the lock.
 ///

@@ -21,6 +21,14 @@ use crate::property::{bears_secret, is_reference};
 pub struct Properties(BTreeMap<String, String>);
 
 /// A property that an operator cannot set.
+///
+/// ```
+/// use outbox::specification::{Properties, Reserved};
+///
+/// let trusting = [("offset.mismatch.strategy".to_owned(), "trust_slot".to_owned())];
+/// let refused = Properties::new(trusting.into()).unwrap_err();
+/// assert_eq!(refused, Reserved::LosesEvents("trust_slot".to_owned()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reserved {
     /// It follows from the specification.

@@ -91,7 +91,14 @@ pub enum WireForm {
 #[serde(try_from = "String")]
 pub struct PasswordReference(String);
 
-/// The text is no reference to a config provider; it may be a password.
+/// The text is no reference to a config provider; it may be a password, so the error does not repeat it.
+///
+/// ```
+/// use outbox::specification::PasswordReference;
+///
+/// let refused = PasswordReference::parse("hunter2").unwrap_err();
+/// assert!(!refused.to_string().contains("hunter2"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the connector's password must be a reference to a config provider of Kafka Connect, such as ${{dir:/run/secrets:order_cdc}}"

@@ -46,6 +46,19 @@ impl fmt::Display for Drift {
 }
 
 /// A database that does not fit, or does not answer.
+///
+/// ```
+/// use outbox::specification::Error;
+///
+/// /// What an operator has to do, a line for each difference.
+/// fn remedies(error: &Error) -> Vec<String> {
+///     match error {
+///         Error::Drifted(drifts) => drifts.iter().map(|drift| format!("{}: {}", drift.what, drift.remedy)).collect(),
+///         error => vec![format!("try again: {error}")],
+///     }
+/// }
+/// # assert!(remedies(&Error::Drifted(Vec::new())).is_empty());
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Every difference.
