@@ -94,7 +94,7 @@ impl Reconciler {
         }
     }
 
-    /// Makes a pass each second, until dropped. An error is logged and the pass made again.
+    /// Makes a pass each second, until dropped. An error is logged, and the next pass follows.
     pub async fn run(mut self) {
         let mut logged = String::new();
         loop {

@@ -1,7 +1,7 @@
 //! The tables `epoch` and `inbox`: which consumer may write, and which events are settled.
 //!
 //! Both are locked in a fixed order, epochs by topic and partition, then inbox rows by id, so that listeners that share a database
-//! do not deadlock. The epoch is locked first of all: whoever waits for it reads the inbox only after the transaction before it
+//! do not deadlock. The epoch is locked first of all: a transaction that waits for it reads the inbox only after the one before it
 //! has committed, and so sees what that one has settled.
 //!
 //! The inbox knows what is *settled*: applied, ignored, dead-lettered or parked. A dead letter stays in the inbox, so that a
