@@ -8,6 +8,10 @@ use std::time::Duration;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
+/// The longest duration that a setting in seconds holds: 136 years. A policy that is built in Rust is cut to it, so that neither adding
+/// it to a time nor an interval of PostgreSQL overflows.
+pub(crate) const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 macro_rules! unit {
     ($(#[$doc:meta])* $name:ident, $from:path, $to:path) => {
         $(#[$doc])*

@@ -18,10 +18,9 @@ use super::bisect::Bisection;
 use super::breaker::{Breaker, BreakerPolicy, Transition};
 use super::decode::identity;
 use super::failpoint::Step;
-use super::failure::Failure;
 use super::handler::Handler;
 use super::progress::Progress;
-use super::stop::{Aborted, Blocker, Failed, Stop};
+use super::stop::{Aborted, Blocker, Stop};
 use super::transaction::Transactions;
 
 /// Applies batches with one handler in one database.
@@ -58,11 +57,7 @@ impl<H: Handler> Applier<H> {
     pub(super) async fn apply(&self, batch: &Batch) -> Result<Settled, Box<Unsettled>> {
         let mut bisection = Bisection::new(batch, identity);
         let outcome = self.apply_parts(&mut bisection).await;
-        if let Err(Blocker::Failed(Failed {
-            failure: Failure::Unknown(_),
-            ..
-        })) = outcome
-        {
+        if outcome.as_ref().is_err_and(Blocker::is_unknown) {
             let transition = self.breaker().record_failure(Instant::now());
             self.log(transition);
         }

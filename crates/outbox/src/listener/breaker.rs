@@ -45,9 +45,6 @@ pub struct BreakerPolicy {
 /// The longest time that the circuit breaker stays open.
 pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 
-/// The longest pause that a policy can have: what its setting holds, 136 years.
-const LONGEST_PAUSE: Duration = Duration::from_secs(u32::MAX as u64);
-
 impl Default for BreakerPolicy {
     /// 100 dead letters within 60 s; open for 30 s.
     fn default() -> Self {
@@ -84,7 +81,7 @@ impl Breaker {
             policy,
             state: State::Closed,
             recent: VecDeque::new(),
-            pause: policy.pause.min(LONGEST_PAUSE),
+            pause: policy.pause.min(duration::LONGEST),
         }
     }
 
@@ -253,7 +250,7 @@ mod tests {
         };
         let (mut breaker, start) = (Breaker::new(endless), Instant::now());
         let opened = breaker.record(0, 3, start);
-        assert_eq!(opened, Some(Transition::Opened(LONGEST_PAUSE)));
+        assert_eq!(opened, Some(Transition::Opened(duration::LONGEST)));
     }
 
     #[test]

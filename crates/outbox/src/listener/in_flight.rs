@@ -11,9 +11,8 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use super::batch::{Batch, Settled, Unsettled};
-use super::failure::Failure;
 use super::partition::Key;
-use super::stop::{Blocker, Failed};
+use super::stop::Blocker;
 use crate::message::Message;
 
 /// How many messages the in-flight batch grows to while it waits. Among so many, one that can be applied is looked for before a
@@ -45,14 +44,7 @@ pub(super) enum InFlight {
 impl InFlight {
     /// Messages that are left, and attempted again after `until`.
     pub(super) fn waiting(messages: Vec<Message>, until: Instant, blocker: &Blocker) -> Self {
-        let is_unknown = matches!(
-            blocker,
-            Blocker::Failed(Failed {
-                failure: Failure::Unknown(_),
-                ..
-            })
-        );
-        let window = if is_unknown && has_few_keys(&messages) {
+        let window = if blocker.is_unknown() && has_few_keys(&messages) {
             WIDE_WINDOW
         } else {
             WINDOW

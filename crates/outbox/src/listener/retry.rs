@@ -44,9 +44,6 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The longest wait that a policy can have: what its setting holds, 136 years.
-const LONGEST_WAIT: Duration = Duration::from_secs(u32::MAX as u64);
-
 /// The shortest wait that counts: how often the listener looks for dead letters that are due.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -67,8 +64,10 @@ impl RetryPolicy {
     }
 
     fn wait(self, attempt: u32) -> Duration {
-        // PostgreSQL's intervals have a bound, too.
-        let (initial, max) = (self.initial_backoff, self.max_backoff.min(LONGEST_WAIT));
+        let (initial, max) = (
+            self.initial_backoff,
+            self.max_backoff.min(duration::LONGEST),
+        );
         Backoff { initial, max }.after(attempt)
     }
 }

@@ -74,6 +74,13 @@ pub(super) enum Blocker {
     KeyLocked,
 }
 
+impl Blocker {
+    /// Whether nothing shows yet which message is to blame.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Failed(failed) if matches!(failed.failure, Failure::Unknown(_)))
+    }
+}
+
 impl<F: Into<Failure>> From<F> for Blocker {
     fn from(failure: F) -> Self {
         Self::Failed(failure.into().into())

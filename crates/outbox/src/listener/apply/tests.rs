@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::listener::clock::Moment;
-use crate::listener::failure::Refusal;
+use crate::listener::failure::{Failure, Refusal};
 use crate::listener::handler::Received;
 use crate::listener::partition::Partition;
 use crate::listener::retry::RetryPolicy;

@@ -32,10 +32,6 @@ fn partition() -> Partition {
     }
 }
 
-fn is_unknown(blocker: &Blocker) -> bool {
-    matches!(blocker, Blocker::Failed(failed) if matches!(failed.failure, Failure::Unknown(_)))
-}
-
 fn by_offset(message: &Message) -> Uuid {
     Uuid::from_u128(message.at.offset.try_into().unwrap())
 }
@@ -223,7 +219,7 @@ fn a_message_that_is_too_slow_alone_is_dead_lettered_if_others_are_applied() {
     rig = Rig::new("ab");
     rig.slow = [0, 1].into();
     let unsettled = rig.run().unwrap_err();
-    assert!(is_unknown(&unsettled.blocker));
+    assert!(unsettled.blocker.is_unknown());
 }
 
 #[test]
@@ -261,7 +257,7 @@ fn nothing_is_dead_lettered_if_nothing_can_be_applied() {
     for full in [false, true] {
         rig.batch.is_full = full;
         let unsettled = rig.run().unwrap_err();
-        assert!(is_unknown(&unsettled.blocker));
+        assert!(unsettled.blocker.is_unknown());
         assert_eq!(unsettled.left, [0, 1, 2]);
     }
     assert!(rig.log.is_empty());
@@ -359,7 +355,7 @@ fn an_isolated_message_whose_part_fails_again_is_not_to_blame() {
         let poison = Failure::Poison("disk full of NULs".into());
         let outcome = bisection.record_stop(part, Stop::Failed(poison.into()));
         if let Err(blocker) = outcome {
-            assert!(is_unknown(&blocker));
+            assert!(blocker.is_unknown());
             return;
         }
     }
