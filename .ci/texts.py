@@ -16,12 +16,6 @@ from blocks import blocks, documents, table
 SERVICES = ("order", "inventory", "inventory-worker")
 PROGRAMS = (*SERVICES, "connect", "bench", "stack")
 OPERATIONS, CONFIGURATION = Path("docs/operations.md"), Path("docs/configuration.md")
-# Words of earlier states, and stand-ins for a role. CHANGELOG.md names what has changed.
-OLD_WORDS = (
-    r"(?<!dead )(?<!dead-)letters?", r"(?<!dead-)lettered", r"put aside", r"deferrals?", r"passed[ _]over", r"spoilt",
-    r"(?:the |original )seed", r"made again", r"begins again", r"in hand", r"somebody", r"nobody", r"whoever", r"rights",
-    r"(?:dropped|discarded)_letter", r"dead_letters (?:list|show|redrive|drop)",
-)
 wrong = []
 
 
@@ -234,18 +228,8 @@ def tables():
                 fail(document, f"line {line}: no migration has this statement; a statement to execute begins with its database and role")
 
 
-def words():
-    for document in [*documents(), *Path("crates").glob("*/README.md")]:
-        if document.name == "CHANGELOG.md":
-            continue
-        text = re.sub(r"\s+", " ", document.read_text())
-        for word in OLD_WORDS:
-            for found in re.finditer(rf"\b{word}\b", text, re.I):
-                fail(document, f"an old word: …{text[max(0, found.start() - 30):found.end() + 20]}…")
-
-
 source = sources()
-for check in (commands, every_command, settings, configurations, tables, words):
+for check in (commands, every_command, settings, configurations, tables):
     check()
 quoted_texts(source)
 metric_names(source)

@@ -10,7 +10,7 @@ let
   debezium-connector-postgres = pkgs.callPackage ./debezium.nix {
     inherit (parts.debezium) version hash;
   };
-  # Tells `stack` where the third-party parts are.
+  # Where `stack` finds the third-party parts.
   environment = {
     STACK_KAFKA = "${kafka}/libs";
     STACK_PLUGINS = "${debezium-connector-postgres}";

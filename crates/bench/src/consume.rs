@@ -1,4 +1,4 @@
-//! What it costs that the library applies messages. By turns, the same messages are counted by a consumer, applied by
+//! What it costs that the library applies messages. Alternately, the same messages are counted by a consumer, applied by
 //! set-based SQL written by hand, applied by the library's listener, and applied by hand with a transaction for each.
 
 mod database;
@@ -64,8 +64,8 @@ async fn measure(stack: Description) -> Result<Vec<Round>> {
     let mut rounds = Vec::new();
     for (round, topic) in topics.iter().enumerate() {
         let mut rates = Round::new();
-        for turn in 0..Way::ALL.len() {
-            let way = Way::ALL[(round + turn) % Way::ALL.len()];
+        for shift in 0..Way::ALL.len() {
+            let way = Way::ALL[(round + shift) % Way::ALL.len()];
             database.clear().await?;
             let rate = way.take(&stack.kafka, &topic.name, &database.pool).await;
             rates.insert(way, rate.with_context(|| format!("by {way:?}"))?);

@@ -1,5 +1,5 @@
 //! What it costs that a single broker flushes every batch to disk before it acknowledges it
-//! (`log.flush.interval.messages=1`): a producer alone and Debezium write by turns to topics with and without it.
+//! (`log.flush.interval.messages=1`): a producer alone and Debezium write alternately to topics with and without it.
 
 mod debezium;
 mod producer;

@@ -1,4 +1,4 @@
-//! Benchmarks. Each measures its alternatives by turns in one run, on a stack of its own, and prints ratios.
+//! Benchmarks. Each measures its alternatives alternately in one run, on a stack of its own, and prints ratios.
 
 pub mod command;
 pub mod consume;

@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The wait before a request that met a rebalance is sent again.
 const REBALANCE_PAUSE: Duration = Duration::from_millis(250);
 /// How often a request that met a rebalance is sent again.
-const REBALANCE_TRIES: u32 = 120;
+const REBALANCE_ATTEMPTS: u32 = 120;
 
 /// A Kafka Connect cluster, by the address of one of its workers.
 #[derive(Debug, Clone)]
@@ -260,7 +260,7 @@ impl Client {
         body: Option<&Map<String, Value>>,
     ) -> Result<(String, reqwest::Response), Error> {
         let url = format!("{}{path}", self.base);
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
             let request = self.http.request(method.clone(), &url);
             let request = match body {
@@ -274,10 +274,10 @@ impl Client {
             let status = answer.status();
             // 409: the workers are rebalancing.
             if status == StatusCode::CONFLICT {
-                if tries == REBALANCE_TRIES {
+                if attempts == REBALANCE_ATTEMPTS {
                     return Err(Error::Rebalancing { url });
                 }
-                tries += 1;
+                attempts += 1;
                 tokio::time::sleep(REBALANCE_PAUSE).await;
                 continue;
             }

@@ -9,7 +9,7 @@ use crate::client::{self, Client};
 use crate::status::State;
 
 /// How often Kafka Connect is asked for its progress.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// An outbox that was not read again.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ async fn until(
             let name = name.to_owned();
             return Err(Error::Late { name, what, within });
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

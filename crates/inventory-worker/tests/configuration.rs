@@ -10,8 +10,8 @@ fn print(configure: impl FnOnce(&mut Command) -> &mut Command) -> String {
     let mut command = Command::new(program);
     command.args(["check-config", "--print"]);
     let output = configure(&mut command).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -31,8 +31,8 @@ pub enum Command {
     List(List),
     /// Show a dead letter whole: its message and its error; exit code 3 if there is none of this id
     Show(Show),
-    /// Try dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because --most left
-    /// it untried, or if there is none
+    /// Attempt dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because
+    /// --most was reached before it, or if there is none
     Redrive(Redrive),
     /// Discard dead letters: they are never applied, and kept in the table `discarded_dead_letter`; exit code 3 if one remains or was
     /// gone before, or if there is none

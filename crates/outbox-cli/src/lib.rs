@@ -1,6 +1,6 @@
 //! The commands of an outbox and of a listener, for the command line of any service.
 //!
-//! A service mounts them under its own [clap] command and tells them how to connect:
+//! A service mounts them under its own [clap] command and gives them the connection:
 //!
 //! - [`publisher::Command`], for a service with an outbox: `migrate`, `connector`, `check-outbox`, `accept-database`.
 //! - [`dead_letters::Command`], for a service with a listener: `list`, `show`, `redrive`, `discard`. The service names their parent,
@@ -16,7 +16,7 @@
 //! - 0: all that was asked for is done; also when `list` finds no dead letter.
 //! - 1: an error.
 //! - 2: a command line that cannot be parsed.
-//! - 3: a dead letter remains, also because `--most` left it untried; another process took one before it was discarded; or `show`,
+//! - 3: a dead letter remains, also because `--most` was reached before it; another process took one before it was discarded; or `show`,
 //!   `redrive` or `discard` finds none.
 //!
 //! # A whole program

@@ -77,7 +77,7 @@ pub struct Outgoing {
 /// An event that cannot be written as a row of the outbox. It never can: the fault is in the program or in the event's content.
 ///
 /// A service whose clients write the content should check for U+0000 where it parses a request, since this error comes too late for a
-/// client's own mistake to be told from the service's.
+/// client's mistake to be distinguished from the service's.
 ///
 /// ```
 /// use outbox::{Outgoing, Unpublishable};

@@ -114,7 +114,7 @@ fn a_worker_blocked_until_after_the_retention_of_the_inbox_writes_nothing() {
 }
 
 #[test]
-fn an_unknown_failure_holds_up_no_other_key_however_many_messages_wait_behind_it() {
+fn an_unknown_failure_holds_up_no_other_key_however_many_messages_of_its_key_wait() {
     Runtime::new()
         .unwrap()
         .block_on(unknown_failure::holds_up_no_other(false))
@@ -130,7 +130,7 @@ fn an_unknown_failure_holds_up_no_other_key_however_many_duplicates_follow_it() 
 }
 
 #[test]
-fn unknown_failures_of_two_keys_hold_up_no_other_key_however_many_messages_wait_behind_them() {
+fn unknown_failures_of_two_keys_hold_up_no_other_key_however_many_messages_of_them_wait() {
     Runtime::new()
         .unwrap()
         .block_on(unknown_failure::two_keys_hold_up_no_other())

@@ -237,7 +237,7 @@ async fn an_older_release_migrates_checks_and_appends_beside_a_newer_additive_sc
 }
 
 #[tokio::test]
-async fn processes_that_migrate_a_database_at_once_take_turns() {
+async fn processes_that_migrate_a_database_at_once_wait_for_each_other() {
     let database = database(Context::Order).await;
     let migrating = (0..4).map(|_| {
         let database = database.clone();

@@ -211,27 +211,27 @@ mod tests {
         let database = testing::database(Context::Order).await;
         let good = settings(&database, "order_service");
         probe(&good).await.unwrap();
-        let told = async |settings: Database| probe(&settings).await.unwrap_err().to_string();
+        let answer = async |settings: Database| probe(&settings).await.unwrap_err().to_string();
         let missing = Database {
             name: "nowhere".to_owned(),
             ..good.clone()
         };
-        assert!(told(missing).await.contains("run the command `migrate`"));
+        assert!(answer(missing).await.contains("run the command `migrate`"));
         let wrong = Database {
             password_file: Some(database.secrets.join("order_owner")),
             ..good.clone()
         };
-        assert!(told(wrong).await.contains("the password is wrong"));
+        assert!(answer(wrong).await.contains("the password is wrong"));
         let away = Database {
             port: 1,
             ..good.clone()
         };
-        assert!(told(away).await.contains("is the server running there?"));
+        assert!(answer(away).await.contains("is the server running there?"));
         let no_file = Database {
             password_file: Some("/nowhere/secret".into()),
             ..good
         };
-        assert!(told(no_file).await.contains("/nowhere/secret"));
+        assert!(answer(no_file).await.contains("/nowhere/secret"));
     }
 
     #[tokio::test]
@@ -270,7 +270,7 @@ mod tests {
                 "{sslmode:?}"
             );
         }
-        let told = async |settings: Database| probe(&settings).await.unwrap_err().to_string();
+        let answer = async |settings: Database| probe(&settings).await.unwrap_err().to_string();
         for (host, sslmode, authority, advice) in [
             (
                 "127.0.0.1",
@@ -287,8 +287,8 @@ mod tests {
             ("localhost", SslMode::VerifyFull, None, "`sslrootcert`"),
             ("127.0.0.1", SslMode::VerifyFull, Some(&right), "`host`"),
         ] {
-            let told = told(with(host, sslmode, authority.cloned())).await;
-            assert!(told.contains(advice), "{host} {sslmode:?}: {told}");
+            let answer = answer(with(host, sslmode, authority.cloned())).await;
+            assert!(answer.contains(advice), "{host} {sslmode:?}: {answer}");
         }
         let known = Database {
             sslcert: Some(certificates.client()),

@@ -18,7 +18,7 @@ use crate::{home, say, services};
 /// How long a stack may take to stop, or one that starts to become ready.
 const SETTLES_WITHIN: Duration = Duration::from_secs(90);
 /// How often another process is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The state of the kept stack.
 pub enum Found {
@@ -40,8 +40,8 @@ pub async fn up(home: &Home) -> Result<Description> {
     let run = home.state().join("run");
     fs::create_dir_all(&run)?;
     // A second `up` waits for the outcome of the first.
-    let turn = File::create(run.join("up.lock"))?;
-    turn.lock()?;
+    let lock = File::create(run.join("up.lock"))?;
+    lock.lock()?;
     if let Some(stack) = already(home).await? {
         say!("the stack is up already");
         return Ok(stack);
@@ -91,7 +91,7 @@ async fn follow(home: &Home, supervisor: &mut Child, log: &Path) -> Result<Descr
         if ready {
             return Description::read(&home.description());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -103,7 +103,7 @@ async fn already(home: &Home) -> Result<Option<Description>> {
             && services::ready(&stack.order_url).await.is_ok()
         {
             // The supervisor may have been killed together with the parts and end a little later.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             if held(&home.state())? {
                 return Ok(Some(stack));
             }
@@ -113,7 +113,7 @@ async fn already(home: &Home) -> Result<Option<Description>> {
             "the stack does not become ready; stop it with `{} down`",
             home::command()
         );
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(None)
 }
@@ -153,7 +153,7 @@ pub fn down(home: &Home, clean: bool) -> Result<()> {
         let deadline = Instant::now() + SETTLES_WITHIN;
         while lock.is_none() {
             ensure!(Instant::now() < deadline, "process {id} does not stop");
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
             lock = take(&home.state())?;
         }
         say!("everything is stopped");

@@ -14,7 +14,7 @@ const ASKED_WITHIN: Duration = Duration::from_millis(20);
 /// How long killed processes may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// How often the removal of a folder is tried.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The lock of a folder, held until this is dropped. The file holds the id of this process.
 pub(crate) struct Lock(#[expect(dead_code, reason = "the lock ends when the file is closed")] File);
@@ -46,7 +46,7 @@ impl Drop for Ephemeral {
         while let Err(error) = fs::remove_dir_all(&self.folder) {
             // A process that was killed just now may still have written to it.
             if error.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < deadline {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
                 continue;
             }
             say!("cannot remove {}: {error}", self.folder.display());

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The range of free ports, below the ephemeral ports (from 32768) that the kernel gives to outgoing connections. One
 /// of those could be taken before its part is up, and a client that waits for it could even connect to itself.
 const FREE: Range<u16> = 10_000..29_000;
-/// How many ports are tried.
-const TRIES: usize = 1000;
+/// How many ports are attempted.
+const ATTEMPTS: usize = 1000;
 
 /// The ports of one stack, all on 127.0.0.1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,11 +76,11 @@ pub fn free() -> Result<u16> {
 /// A free port, and the listener that holds it until it is dropped.
 fn hold() -> Result<(u16, TcpListener)> {
     let span = u128::from(FREE.end - FREE.start);
-    let tried = (0..TRIES).find_map(|_| {
+    let found = (0..ATTEMPTS).find_map(|_| {
         let step = u16::try_from(uuid::Uuid::new_v4().as_u128() % span).ok()?;
         let port = FREE.start + step;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
         Some((port, listener))
     });
-    tried.with_context(|| format!("no free port from {} to {}", FREE.start, FREE.end))
+    found.with_context(|| format!("no free port from {} to {}", FREE.start, FREE.end))
 }

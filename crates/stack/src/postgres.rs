@@ -22,7 +22,7 @@ use crate::unprivileged::give;
 /// How long the processes of a killed server may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// How often they are looked for.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The server of a context.
 pub struct Server<'a> {
@@ -91,7 +91,7 @@ impl<'a> Server<'a> {
                 "process {process} still runs in {}; stop it and try again",
                 self.data.display()
             );
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         match fs::remove_file(self.data.join("postmaster.pid")) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),

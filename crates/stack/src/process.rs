@@ -22,7 +22,7 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How long one probe may take: a part that hangs must not block its caller.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// How often readiness is probed.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The longest wait before a dead part is restarted.
 const RESTART_MAX: Duration = Duration::from_secs(5);
 /// The waits before a dead part is restarted; they double.
@@ -97,7 +97,7 @@ impl Running {
                         self.0.program.last_lines()
                     )));
                 }
-                Err(_) => tokio::time::sleep(LOOK).await,
+                Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
         self.0.steady.send_replace(true);

@@ -107,8 +107,8 @@ impl Home {
     /// If it cannot be created.
     pub fn fresh(&self) -> Result<Ephemeral> {
         // One process at a time: a folder is not locked while it is created or removed.
-        let turn = File::create(self.folder.join("ephemeral.lock"))?;
-        turn.lock()?;
+        let lock = File::create(self.folder.join("ephemeral.lock"))?;
+        lock.lock()?;
         self.sweep()?;
         let folder = self
             .folder

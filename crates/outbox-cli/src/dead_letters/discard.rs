@@ -142,7 +142,7 @@ pub(super) fn read_answer() -> io::Result<String> {
     Ok(answer)
 }
 
-/// Discards `chosen`, the first of a key last: once it is gone, the running listener tries the next one of its key.
+/// Discards `chosen`, the first of a key last: once it is gone, the running listener retries the next one of its key.
 async fn discard_all<H: Handler, W: Write>(
     dead_letters: &DeadLetters<H>,
     chosen: &[Chosen],

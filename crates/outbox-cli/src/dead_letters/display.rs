@@ -32,7 +32,7 @@ pub(super) fn line(dead_letter: &DeadLetter) -> String {
         .as_ref()
         .map_or_else(String::new, |at| format!(", again at {at}"));
     format!(
-        "{kind:8}  {}  {dead_lettered_at}, tried {attempts} times{again}: {}",
+        "{kind:8}  {}  {dead_lettered_at}, after {attempts} attempts{again}: {}",
         name(dead_letter),
         plain(error)
     )
@@ -49,14 +49,14 @@ pub(super) fn whole(dead_letter: &DeadLetter) -> String {
     } = dead_letter;
     let at = &message.at;
     let mut shown = format!(
-        "{}\n  {kind} since {dead_lettered_at}, tried {attempts} times",
+        "{}\n  {kind} since {dead_lettered_at}, after {attempts} attempts",
         name(dead_letter)
     );
     if let Some(at) = &dead_letter.retry_at {
         let _ = write!(shown, ", again at {at}");
     }
     if !dead_letter.first {
-        shown.push_str("\n  an earlier dead letter of its key has to be tried first");
+        shown.push_str("\n  an earlier dead letter of its key comes first");
     }
     let _ = write!(shown, "\n  error: {}", plain(&dead_letter.error));
     let _ = write!(

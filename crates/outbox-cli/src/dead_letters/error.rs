@@ -13,14 +13,14 @@ pub enum Error {
         "the dead letters cannot be read: see that the database is up, that its role is one of `migrations/*/roles.sql`, and that `migrate`, which also grants the role what it needs, has been run"
     )]
     Database(#[from] sqlx::Error),
-    /// Dead letters could not be tried.
+    /// The database did not confirm attempts of dead letters.
     #[error(
-        "{0} dead letters could not be tried, or the outcome is unknown; the command can be given again"
+        "the database did not confirm {0} attempts: repeat the command, which attempts only the dead letters that are left"
     )]
-    Untried(usize),
+    Redrive(usize),
     /// A dead letter could not be discarded.
     #[error(
-        "the database did not confirm that dead letter {id} is discarded, and the rest are unchanged; the command can be given again"
+        "the database did not confirm that dead letter {id} is discarded, and the others are unchanged: repeat the command"
     )]
     Discard {
         /// The dead letter's id.

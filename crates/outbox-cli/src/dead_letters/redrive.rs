@@ -1,7 +1,7 @@
 //! `redrive`.
 
+mod attempts;
 mod queue;
-mod tried;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -19,17 +19,17 @@ use super::exit::REMAINS;
 use super::output::{Output, count};
 use super::page::page;
 use super::selection::Selection;
+use attempts::Attempts;
 use queue::{Queue, queues};
-use tried::Tried;
 
-/// Try dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because --most left
-/// it untried, or if there is none
+/// Attempt dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because
+/// --most was reached before it, or if there is none
 #[derive(Debug, Clone, clap::Args)]
 #[command(mut_group("Selection", |selection| selection.required(true)))]
 pub struct Redrive {
     #[command(flatten)]
     selection: Selection,
-    /// At most so many tries
+    /// The most attempts
     #[arg(long, default_value = "1000")]
     most: NonZeroUsize,
     /// Only list them, with the earlier ones of their keys
@@ -58,7 +58,7 @@ impl Redrive {
     }
 }
 
-/// Tries `queues`, each from its first dead letter until one fails; at most `most` tries. `more` says whether more queues match.
+/// Attempts `queues`, each from its first dead letter until one fails; `most` attempts at most. `more` says whether more queues match.
 async fn redrive<H: Handler, W: Write>(
     dead_letters: &DeadLetters<H>,
     queues: &[Queue],
@@ -66,36 +66,36 @@ async fn redrive<H: Handler, W: Write>(
     most: usize,
     output: &mut Output<W>,
 ) -> Result<ExitCode, Error> {
-    let mut tried = Tried::default();
-    let remaining = match tried.queues(dead_letters, queues, most, output).await {
-        Ok(()) => tried.remaining(dead_letters, queues).await,
+    let mut attempts = Attempts::default();
+    let remaining = match attempts.queues(dead_letters, queues, most, output).await {
+        Ok(()) => attempts.remaining(dead_letters, queues).await,
         Err(error) => Err(error),
     };
     // After an error too: the answer names what was done before it.
-    let Tried {
-        tries,
+    let Attempts {
+        count: attempted,
         cut,
         applied,
         gone,
         failed,
-        untried,
-    } = tried;
+        unconfirmed,
+    } = attempts;
     let more = more || cut;
     let failed: Vec<Value> = failed.into_iter().map(|(_, failed)| failed).collect();
-    output.line(|| match (applied.len(), failed.len(), untried.len()) {
+    output.line(|| match (applied.len(), failed.len(), unconfirmed.len()) {
         _ if queues.is_empty() => "no dead letters".to_owned(),
-        (applied, failed, untried) => {
-            format!("{applied} applied, {failed} failed, {untried} could not be tried")
+        (applied, failed, unconfirmed) => {
+            format!("{applied} applied, {failed} failed, {unconfirmed} unconfirmed")
         }
     })?;
     if more {
         output.line(|| {
-            format!("{tries} tried, and more are left than --most {most} takes: give the command again, or raise it")
+            format!("{attempted} attempted, and more are left than --most {most} permits: repeat the command, or raise --most")
         })?;
     }
     output.json(|| {
         json!({
-            "applied": applied, "gone": gone, "failed": failed, "untried": untried, "more": more,
+            "applied": applied, "gone": gone, "failed": failed, "unconfirmed": unconfirmed, "more": more,
         })
     })?;
     let remaining = remaining?;
@@ -107,8 +107,8 @@ async fn redrive<H: Handler, W: Write>(
             )
         })?;
     }
-    if !untried.is_empty() {
-        return Err(Error::Untried(untried.len()));
+    if !unconfirmed.is_empty() {
+        return Err(Error::Redrive(unconfirmed.len()));
     }
     Ok(if remaining.is_some() || more || queues.is_empty() {
         REMAINS.into()
@@ -117,7 +117,7 @@ async fn redrive<H: Handler, W: Write>(
     })
 }
 
-/// Lists the dead letters that would be tried if none failed, and whether one that was asked for would be left.
+/// Lists the dead letters that would be attempted if none failed, and whether one that was asked for would be left.
 async fn dry_run<H: Handler, W: Write>(
     dead_letters: &DeadLetters<H>,
     queues: &[Queue],
@@ -132,15 +132,15 @@ async fn dry_run<H: Handler, W: Write>(
             break;
         }
         let row = |dead_letter: DeadLetter| Some((dead_letter.id, output.row(&dead_letter)));
-        let room = most - rows.len();
-        let (of_key, longer) = page(dead_letters, &queue.filter(), room, row).await?;
+        let left_over = most - rows.len();
+        let (of_key, longer) = page(dead_letters, &queue.filter(), left_over, row).await?;
         rows.extend(of_key);
         cut |= longer;
     }
     let (ids, rows): (BTreeSet<Uuid>, Vec<Value>) = rows.into_iter().unzip();
     let left = queues.iter().any(|queue| !ids.contains(&queue.last));
     let more = more || left && cut;
-    let what = "would be tried, each key until one of its dead letters fails";
+    let what = "would be attempted, each key until one of its dead letters fails";
     let summary = format!("{} {what}", count(rows.len(), more));
     output.list(&rows, more, &summary)?;
     Ok(if more || rows.is_empty() {

@@ -46,7 +46,7 @@ create table dead_letter (
 -- The dead letters of a key, in order.
 create index dead_letter_of_key on dead_letter (listener, topic, key_digest, seq);
 -- The next automatic retries: only the first dead letter of a key, or one without a key, has a time.
-create index dead_letter_due on dead_letter (listener, retry_at) where retry_at is not null;
+create index dead_letter_retry_at on dead_letter (listener, retry_at) where retry_at is not null;
 
 -- A key that has dead letters: its later messages are parked behind them. Parking and redriving lock the row.
 create table blocked_key (

@@ -110,7 +110,7 @@ impl Observation {
 
     /// What an operator should look at. Each text begins with a name, such as `slot lost`, and says what to do.
     ///
-    /// `slot missing`, `slot lost`, `slot unreserved`, `slot unread`, `slot behind`, `rows too old`, `database changed`, and `unwatched`
+    /// `slot missing`, `slot lost`, `slot unreserved`, `slot unread`, `slot lag`, `rows too old`, `database changed`, and `unwatched`
     /// alone while the database does not answer.
     #[must_use]
     pub fn warnings(&self, limits: &Limits) -> Vec<String> {
@@ -156,7 +156,7 @@ impl Observation {
             .filter(|lag| *lag > limits.slot_lag_bytes)
         {
             warnings.push(format!(
-                "slot behind: the connector has not confirmed {lag} bytes of the write-ahead log"
+                "slot lag: the connector has not confirmed {lag} bytes of the write-ahead log"
             ));
         }
         if let Some(changed) = &self.changed {

@@ -1,6 +1,6 @@
 //! Applying a batch: circuit breaker, bisection and transaction put together.
 //!
-//! [`Applier::apply`] asks the [`Bisection`] what to settle next, settles it in one transaction, and tells the bisection and the
+//! [`Applier::apply`] asks the [`Bisection`] what to settle next, settles it in one transaction, and reports the outcome to the bisection and the
 //! circuit breaker what has become of it, until the batch is settled or must wait. Each part is committed by itself: what it has
 //! settled stays settled, whatever becomes of the others.
 //!

@@ -53,8 +53,8 @@ struct Suspect {
     attempts: u32,
     /// Messages of the batch that had been applied when it failed first.
     applied_before: usize,
-    /// When it is due again, as a part of the time that the batch takes.
-    due: Duration,
+    /// When it is attempted again, as a part of the time that the batch takes.
+    retry_at: Duration,
     error: BoxError,
 }
 
@@ -115,8 +115,8 @@ impl<'a> Bisection<'a> {
             .iter()
             .filter(|(message, suspect)| self.can_isolate(suspect) && !self.is_locked(**message))
             .map(|(message, suspect)| {
-                let wait = suspect.due.saturating_sub(self.elapsed);
-                // Of those that are due, the one with the most attempts: slow ones are isolated one after the other.
+                let wait = suspect.retry_at.saturating_sub(self.elapsed);
+                // Of those whose wait is over, the one with the most attempts: slow ones are isolated one after the other.
                 (wait, Reverse(suspect.attempts), *message)
             })
             .min();
@@ -290,7 +290,7 @@ impl<'a> Bisection<'a> {
         let suspect = Suspect {
             attempts,
             applied_before,
-            due: self.elapsed + BACKOFF.after(attempts),
+            retry_at: self.elapsed + BACKOFF.after(attempts),
             error,
         };
         if attempts < MAX_ATTEMPTS || !self.can_isolate(&suspect) {

@@ -43,7 +43,7 @@ impl Config {
             .create_native_config()
             .map_err(refused)?;
         for property in self.property_files.keys() {
-            // Whether the property exists; what it may be, only the file's content tells.
+            // Whether the property exists; only the file's content shows its value.
             let checked = ClientConfig::new()
                 .set(property, "1")
                 .create_native_config();
@@ -57,7 +57,7 @@ impl Config {
         Ok(())
     }
 
-    /// librdkafka tells which property names a missing file, but not which file.
+    /// librdkafka names the property of a missing file, but not the file.
     fn check_locations(&self) -> Result<(), Error> {
         for (property, path) in &self.properties {
             // `probe` searches where systems keep their certificate authorities.
@@ -126,7 +126,7 @@ impl Config {
             // The first answer of a broker that was fenced and comes back names no broker at all; librdkafka then drops the only
             // one that it knows, and would use bootstrap.servers again only after 5 minutes.
             ("metadata.recovery.rebootstrap.trigger.ms", "5000"),
-            // They tell which brokers are connected.
+            // They show which brokers are connected.
             ("statistics.interval.ms", "2000"),
             ("allow.auto.create.topics", "false"),
         ];
@@ -188,8 +188,11 @@ mod tests {
             ("session.timeout.ms", "soon", "Invalid value"),
             ("security.protocol", "TLS", "Invalid value"),
         ] {
-            let told = with(&[(name, value)]).check().unwrap_err().to_string();
-            assert!(told.contains(name) && told.contains(reason), "{told}");
+            let refusal = with(&[(name, value)]).check().unwrap_err().to_string();
+            assert!(
+                refusal.contains(name) && refusal.contains(reason),
+                "{refusal}"
+            );
         }
         // librdkafka checks combinations only as it creates a client.
         let scram = with(&[
@@ -202,10 +205,10 @@ mod tests {
             ("security.protocol", "SSL"),
             ("ssl.ca.location", "/nowhere"),
         ]);
-        let told = authority.check().unwrap_err().to_string();
+        let refusal = authority.check().unwrap_err().to_string();
         assert!(
-            told.contains("ssl.ca.location") && told.contains("/nowhere"),
-            "{told}"
+            refusal.contains("ssl.ca.location") && refusal.contains("/nowhere"),
+            "{refusal}"
         );
     }
 
@@ -223,21 +226,21 @@ mod tests {
         };
         file("sasl.password").unwrap();
         file("ssl.key.pem").unwrap();
-        let told = file("sasl.pasword").unwrap_err().to_string();
-        assert!(told.contains("sasl.pasword"), "{told}");
+        let refusal = file("sasl.pasword").unwrap_err().to_string();
+        assert!(refusal.contains("sasl.pasword"), "{refusal}");
         for name in ["session.timeout", "sasl.password", "group.id"] {
-            let told = with(&[(name, "1")]).check_without_files().unwrap_err();
-            assert!(told.to_string().contains(name), "{told}");
+            let refusal = with(&[(name, "1")]).check_without_files().unwrap_err();
+            assert!(refusal.to_string().contains(name), "{refusal}");
         }
     }
 
     #[test]
     fn a_secret_comes_from_a_file_and_is_never_shown() {
         let literal = with(&[("sasl.password", "hunter2")]);
-        let told = literal.check().unwrap_err().to_string();
+        let refusal = literal.check().unwrap_err().to_string();
         assert!(
-            told.contains("sasl.password") && told.contains("property_files"),
-            "{told}"
+            refusal.contains("sasl.password") && refusal.contains("property_files"),
+            "{refusal}"
         );
         let shown = format!("{literal:?} {}", serde_json::to_string(&literal).unwrap());
         assert!(
@@ -259,10 +262,10 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         checked.unwrap();
         assert_eq!(client.unwrap().get("sasl.password"), Some("hunter2"));
-        let told = config.check().unwrap_err().to_string();
+        let refusal = config.check().unwrap_err().to_string();
         assert!(
-            told.contains("sasl.password") && told.contains("listener-secret"),
-            "{told}"
+            refusal.contains("sasl.password") && refusal.contains("listener-secret"),
+            "{refusal}"
         );
 
         let mut twice = with(&[("client.rack", "a")]);

@@ -70,7 +70,7 @@ const RESERVED: [&str; 9] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "group.id",
-    // The statistics tell whether a broker is connected.
+    // The statistics show whether a broker is connected.
     "statistics.interval.ms",
     "enable.auto.commit",
     "enable.auto.offset.store",

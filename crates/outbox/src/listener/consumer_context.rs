@@ -1,4 +1,4 @@
-//! What librdkafka tells: rebalances, statistics, errors and log lines.
+//! What librdkafka reports: rebalances, statistics, errors and log lines.
 //!
 //! Its callbacks run on the thread that polls, or on one of librdkafka's own, and must return quickly. They only write to the
 //! [`State`], which the poll loop reads.

@@ -4,7 +4,7 @@
 //! database may stand still for longer than that. So a batch is applied in a task of its own, and messages gather meanwhile in a
 //! bounded buffer. If the buffer stays full, the partitions are paused (back-pressure), and polling goes on.
 //!
-//! Each turn of the loop
+//! Each iteration of the loop
 //!
 //! 1. follows changes of the assignment, and reads superseded partitions again;
 //! 2. pauses or resumes partitions;
@@ -119,12 +119,12 @@ impl<H: Handler> PollLoop<H> {
             }
             self.apply_back_pressure();
             self.start_batch();
-            let has_room = self.paused || !self.buffer.is_full();
+            let has_capacity = self.paused || !self.buffer.is_full();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 outcome = self.in_flight.ended() => self.finish_batch(outcome),
-                received = self.consumer.receive(), if has_room => self.gather(received?)?,
+                received = self.consumer.receive(), if has_capacity => self.gather(received?)?,
                 () = self.consumer.assignment_changed() => {}
                 _ = tick.tick() => {
                     self.observe();

@@ -93,7 +93,7 @@ fn discards_connection(aborted: &Aborted) -> bool {
     }
 }
 
-/// Errors as text, and time-outs of the server's told from other failures.
+/// Errors as text, with time-outs of the server's apart from other failures.
 fn in_words(aborted: Aborted) -> Aborted {
     match aborted {
         Aborted::Failed(failed) if failed.failure.is_too_slow() => {

@@ -86,7 +86,7 @@ fn every_wire_form_decodes_to_the_same_event() {
 }
 
 #[test]
-fn each_undecodable_message_is_told_why() {
+fn each_undecodable_message_names_the_reason() {
     let typed = [("event_type", "order.placed")];
     let why = |message: Message| message.decode().unwrap_err().1;
     assert!(matches!(

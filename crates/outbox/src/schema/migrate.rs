@@ -49,7 +49,7 @@ pub enum Error {
     #[error(
         "another process has been migrating the database for {} min; wait for it to end, or end its session (select pid from \
          pg_locks where locktype = 'advisory'), then migrate again",
-        session::TURN_TIMEOUT.as_secs() / 60
+        session::SESSION_TIMEOUT.as_secs() / 60
     )]
     Busy,
     /// The text of a migration is not the one that was applied.

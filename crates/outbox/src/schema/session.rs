@@ -9,9 +9,9 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a concurrent build waits for each older transaction to end. No reader or writer waits behind it, so it may be long.
 pub(super) const CONCURRENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long to wait for another process that migrates the database; it may be building an index.
-pub(super) const TURN_TIMEOUT: Duration = Duration::from_mins(10);
+pub(super) const SESSION_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often to ask whether the other process is done.
-const TURN_PERIOD: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The advisory lock of the process that migrates: `outbox` in ASCII, as two numbers. PostgreSQL keeps such locks apart by database.
 const LOCK: (i32, i32) = (0x6f75_7462, 0x6f78);
 
@@ -22,7 +22,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Waits until no other process migrates the database; `None` if one does for longer than [`TURN_TIMEOUT`].
+    /// Waits until no other process migrates the database; `None` if one does for longer than [`SESSION_TIMEOUT`].
     ///
     /// It polls for the lock rather than wait within the server: a session that waits there holds a snapshot, for which a concurrent build
     /// of the other session waits in turn, and PostgreSQL ends one of them as a deadlock.
@@ -38,14 +38,14 @@ impl Session {
             if ours {
                 break;
             }
-            if began.elapsed() > TURN_TIMEOUT {
+            if began.elapsed() > SESSION_TIMEOUT {
                 return Ok(None);
             }
             if !logged {
                 tracing::info!("waiting for another process that migrates the database");
                 logged = true;
             }
-            tokio::time::sleep(TURN_PERIOD).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         let (lock_timeout, statement_timeout) = sqlx::query_as(
             "select current_setting('lock_timeout'), current_setting('statement_timeout')",

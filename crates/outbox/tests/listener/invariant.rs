@@ -111,10 +111,10 @@ impl Cluster {
                 self.topic.committed_offsets(&self.group(script)).await,
                 self.topic.end_offsets(),
             );
-            let behind = ends
+            let unread = ends
                 .iter()
                 .any(|(partition, end)| committed.get(partition) != Some(end));
-            if behind || !dead_letters.is_empty() {
+            if unread || !dead_letters.is_empty() {
                 let name = &script.listener;
                 return Err(format!(
                     "{name} has committed {committed:?} of {ends:?}, dead letters are {dead_letters:?}"

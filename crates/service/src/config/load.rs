@@ -228,7 +228,7 @@ fn insert(table: &mut Dict, path: &[String], value: Value) {
 /// Variables that were meant for this service and would set nothing: `ORDER_HTTP_LISTEN`. Only the service's prefix with one
 /// of its sections counts, so that another program's `ORDER_BY` is ignored.
 fn misspelt(known: &Known, prefix: &str, variables: &BTreeMap<String, String>) -> Vec<Unknown> {
-    // Kubernetes tells every container of a service `order-database` by variables such as ORDER_DATABASE_SERVICE_HOST.
+    // Kubernetes announces a service `order-database` to every container by variables such as ORDER_DATABASE_SERVICE_HOST.
     let linked: Vec<&str> = variables
         .keys()
         .filter_map(|name| name.strip_suffix("SERVICE_HOST"))

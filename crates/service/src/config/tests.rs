@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::{Database, Files, Log, Role, SslMode};
 
-fn told(change: impl FnOnce(&mut Database)) -> String {
+fn refusal(change: impl FnOnce(&mut Database)) -> String {
     let mut database = Database::local(5433, "order_db", "order_service");
     change(&mut database);
     let problem = database.check(Files::Here).unwrap_err();
@@ -34,40 +34,40 @@ fn every_file_that_a_setting_names_is_read() {
     with_files(|file| {
         let missing = || Some(PathBuf::from("/nowhere/file"));
         let certificate = file("certificate", "-----BEGIN CERTIFICATE-----\n");
-        for (told, setting) in [
+        for (refusal, setting) in [
             (
-                told(|d| d.password_file = missing()),
+                refusal(|d| d.password_file = missing()),
                 "database.password_file",
             ),
             (
-                told(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, missing())),
+                refusal(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, missing())),
                 "database.sslrootcert",
             ),
             (
-                told(|d| (d.sslcert, d.sslkey) = (missing(), missing())),
+                refusal(|d| (d.sslcert, d.sslkey) = (missing(), missing())),
                 "database.sslcert",
             ),
             (
-                told(|d| (d.sslcert, d.sslkey) = (Some(certificate.clone()), missing())),
+                refusal(|d| (d.sslcert, d.sslkey) = (Some(certificate.clone()), missing())),
                 "database.sslkey",
             ),
         ] {
-            assert!(told.contains(setting), "{told}");
-            assert!(told.contains("/nowhere/file"), "{told}");
-            assert!(told.contains("No such file"), "{told}");
+            assert!(refusal.contains(setting), "{refusal}");
+            assert!(refusal.contains("/nowhere/file"), "{refusal}");
+            assert!(refusal.contains("No such file"), "{refusal}");
         }
         let empty = Some(file("empty", "\n"));
-        assert!(told(|d| d.password_file = empty).contains("holds no password"));
+        assert!(refusal(|d| d.password_file = empty).contains("holds no password"));
         let text = Some(file("text", "no PEM\n"));
-        let no_pem = told(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, text));
+        let no_pem = refusal(|d| (d.sslmode, d.sslrootcert) = (SslMode::VerifyFull, text));
         assert!(no_pem.contains("holds no certificate in PEM"), "{no_pem}");
         let owner = Role {
             password_file: missing(),
             ..Role::new("order_owner")
         };
-        let told = owner.check("owner.password_file", Files::Here).unwrap_err();
-        let told = told.to_string();
-        assert!(told.contains("owner.password_file"), "{told}");
+        let refusal = owner.check("owner.password_file", Files::Here).unwrap_err();
+        let refusal = refusal.to_string();
+        assert!(refusal.contains("owner.password_file"), "{refusal}");
         owner
             .check("owner.password_file", Files::Elsewhere)
             .unwrap();
@@ -79,15 +79,15 @@ fn tls_settings_without_effect_are_refused() {
     with_files(|file| {
         let authority = || Some(file("authority", "-----BEGIN CERTIFICATE-----\n"));
         for mode in [SslMode::Disable, SslMode::Prefer, SslMode::Require] {
-            let told = told(|d| (d.sslmode, d.sslrootcert) = (mode, authority()));
-            assert!(told.contains("would not be looked at"), "{told}");
+            let refusal = refusal(|d| (d.sslmode, d.sslrootcert) = (mode, authority()));
+            assert!(refusal.contains("would not be looked at"), "{refusal}");
         }
-        let told_of_mode = told(|d| d.sslmode = SslMode::VerifyCa);
+        let mode_refusal = refusal(|d| d.sslmode = SslMode::VerifyCa);
         assert!(
-            told_of_mode.contains("needs database.sslrootcert"),
-            "{told_of_mode}"
+            mode_refusal.contains("needs database.sslrootcert"),
+            "{mode_refusal}"
         );
-        assert!(told(|d| d.sslcert = authority()).contains("needs database.sslkey"));
+        assert!(refusal(|d| d.sslcert = authority()).contains("needs database.sslkey"));
         let mut good = Database::local(5433, "order_db", "order_service");
         good.check(Files::Here).unwrap();
         (good.sslmode, good.sslrootcert) = (SslMode::VerifyFull, authority());
@@ -95,8 +95,8 @@ fn tls_settings_without_effect_are_refused() {
         good.sslrootcert = Some("/nowhere/file".into());
         good.check(Files::Elsewhere).unwrap();
         good.sslmode = SslMode::Require;
-        let told = good.check(Files::Elsewhere).unwrap_err().to_string();
-        assert!(told.contains("would not be looked at"), "{told}");
+        let refusal = good.check(Files::Elsewhere).unwrap_err().to_string();
+        assert!(refusal.contains("would not be looked at"), "{refusal}");
     });
 }
 

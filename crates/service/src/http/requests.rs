@@ -15,9 +15,9 @@ use super::connections::Place;
 /// The routes of a monitoring system: unanswered under load, they would report a failure.
 const MONITORING: [&str; 2] = ["/health/", "/metrics"];
 
-/// Passes the request on if there is room for it. Its body is read before: a slow client takes no room.
+/// Passes the request on if a permit is free. Its body is read before: a slow client takes no permit.
 pub(super) async fn bounded(
-    State(room): State<Arc<Semaphore>>,
+    State(permits): State<Arc<Semaphore>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -38,7 +38,7 @@ pub(super) async fn bounded(
     };
     let place = parts.extensions.get::<Arc<Place>>().cloned();
     let working = place.as_ref().map(Place::work);
-    let (Ok(_room), None | Some(Some(_))) = (room.try_acquire(), &working) else {
+    let (Ok(_permit), None | Some(Some(_))) = (permits.try_acquire(), &working) else {
         return busy();
     };
     next.run(Request::from_parts(parts, Body::from(body))).await

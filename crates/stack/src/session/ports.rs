@@ -18,7 +18,7 @@ use crate::replace::{Readers, replace};
 /// How long the processes of a killed stack may take to release a port.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a busy port is tried.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The ports that `STACK_PORTS` chooses: `default`, which is also the choice if it is not set, or `free`. Free ports are
 /// chosen once and stored in the file `kept`, so that a stack keeps its addresses.
@@ -83,7 +83,7 @@ fn free_within(port: u16, grace: Duration) -> bool {
         if Instant::now() > deadline {
             return false;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     true
 }

@@ -98,7 +98,7 @@ impl Service {
     /// Its exit status, if it has ended.
     ///
     /// # Panics
-    /// If the system does not tell.
+    /// If the system does not answer.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         (self.child.try_wait()).unwrap_or_else(|error| panic!("{error}"))
     }

@@ -26,7 +26,7 @@ const STALL: Duration = Duration::from_secs(30);
 const WITHIN: Duration = Duration::from_secs(60);
 /// How often group and memory are sampled. A rebalance takes longer, since members learn of it by heartbeats, one per
 /// second.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The backlog of the default run. The long run has a million messages.
 const BACKLOG: i32 = 50_000;
 /// The maximum memory of a service in kB, however long the backlog. A debug build takes 22 MB before any message. Draining
@@ -89,9 +89,9 @@ async fn groups(kafka: &str, over: &AtomicBool) -> BTreeSet<Group> {
     let (client, mut groups) = (Arc::new(client.unwrap()), BTreeSet::new());
     while !over.load(Ordering::Relaxed) {
         let client = Arc::clone(&client);
-        let look = tokio::task::spawn_blocking(move || group(&client, "inventory-worker"));
-        groups.insert(look.await.unwrap());
-        tokio::time::sleep(LOOK).await;
+        let found = tokio::task::spawn_blocking(move || group(&client, "inventory-worker"));
+        groups.insert(found.await.unwrap());
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     groups
 }
@@ -117,7 +117,7 @@ async fn a_database_that_stalls_for_half_a_minute_causes_no_rebalance_and_loses_
     let load = async {
         while !over.load(Ordering::Relaxed) {
             world.place_many(30, product, PRICE).await;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     let stall = async {
@@ -272,7 +272,7 @@ async fn memory_stays_flat(backlog: i32) {
     holder.rollback().await.unwrap();
     let (from, mut left, mut halves) = (Instant::now(), backlog, [held, 1]);
     while left > 0 {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         services.iter_mut().for_each(Memory::sample);
         left = sqlx::query_scalar(
             "select count(*)::integer from orders where product_id = $1 and status = 'pending'",
@@ -338,8 +338,8 @@ async fn partitions_assigned_during_a_pause_wait_in_kafka() {
         .await;
     let (_, body) = world.readiness(first).await;
     let before = retries(&body["checks"]["listener"]);
-    // Two more tries take long enough to read everything.
-    eventually(WITHIN, "it tries twice more", async || {
+    // Two more attempts take long enough to read everything.
+    eventually(WITHIN, "it attempts twice more", async || {
         memory.sample();
         let (_, body) = world.readiness(first).await;
         match &body["checks"]["listener"] {

@@ -10,7 +10,7 @@ use stack::testing::{Binary, Service, pid};
 use crate::world::dead_letters::PRICE;
 use crate::world::{World, eventually};
 
-/// How often the worker is killed: by turns in its transaction and around its commit.
+/// How often the worker is killed: alternately in its transaction and around its commit.
 const KILLS: usize = 6;
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_applies_nothing_twice(
             }
         })
         .await;
-        let tries_dead_letters = ["DeadLetterLocked", "DeadLetterRemoved"].contains(&step);
+        let attempts_dead_letters = ["DeadLetterLocked", "DeadLetterRemoved"].contains(&step);
         let writes_dead_letters = step.contains(',') || step == "DeadLettered";
         let (mut orders, mut unsettled, mut status) = (Vec::new(), 0, None);
         let mut followed = Vec::new();
@@ -116,7 +116,7 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_applies_nothing_twice(
                 let sent = [(); 4].map(|()| world.send_poison_and_followers(product));
                 followed.extend(futures::future::join_all(sent).await);
             }
-            if tries_dead_letters {
+            if attempts_dead_letters {
                 // The other worker may be faster.
                 all_followed.extend(world.retryable_dead_letters(product).await);
             }

@@ -53,10 +53,10 @@ async fn parked_messages_are_applied_once_an_operator_discards_the_dead_letter_b
         .await;
     assert!(dry.status.success(), "{dry:?}");
     let report: Value = serde_json::from_slice(&dry.stdout).unwrap();
-    let tries = report["dead_letters"].as_array().unwrap().iter();
-    let tries: Vec<&str> = tries.map(|it| it["id"].as_str().unwrap()).collect();
+    let attempted = report["dead_letters"].as_array().unwrap().iter();
+    let attempted: Vec<&str> = attempted.map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(
-        (tries, &report["more"]),
+        (attempted, &report["more"]),
         (vec![&*ids[0], &*ids[1], &*ids[2]], &json!(false))
     );
     // It fails as before; the exit code says so.

@@ -176,7 +176,7 @@ async fn slot_drained(pool: &PgPool, position: &str) {
         Duration::from_secs(60),
         "the replication slot is drained",
         async || {
-            let (slot, behind): (String, i64) = sqlx::query_as(
+            let (slot, lag): (String, i64) = sqlx::query_as(
                 "select slot_name::text, pg_wal_lsn_diff($1::pg_lsn, confirmed_flush_lsn)::bigint
              from pg_replication_slots where database = current_database()",
             )
@@ -184,10 +184,10 @@ async fn slot_drained(pool: &PgPool, position: &str) {
             .fetch_one(pool)
             .await
             .unwrap();
-            if behind <= 0 {
+            if lag <= 0 {
                 Ok(())
             } else {
-                Err(format!("{slot} is {behind} bytes behind"))
+                Err(format!("{slot} is {lag} bytes behind"))
             }
         },
     )

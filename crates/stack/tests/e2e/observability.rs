@@ -31,7 +31,7 @@ async fn an_order_service_stays_ready_and_warns_while_its_connector_is_stopped()
     let product = world.product(5, 200).await;
     world.place_many(100, product, 5).await;
     world.warns(&watching.url, "outbox", "slot unread").await;
-    world.warns(&watching.url, "outbox", "slot behind").await;
+    world.warns(&watching.url, "outbox", "slot lag").await;
     world.warns(&watching.url, "orders", "overdue: 100").await;
     world
         .shows(&watching.url, "outbox", "the backlog is known", |shown| {

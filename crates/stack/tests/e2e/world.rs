@@ -31,7 +31,7 @@ pub(crate) struct World {
     /// The earliest time of this test's events in milliseconds since 1970, less a minute for clocks that are set.
     began: i64,
     /// The lock held while the test runs: shared, or exclusive for a test that breaks shared parts.
-    _turn: File,
+    _lock: File,
 }
 
 impl World {
@@ -50,8 +50,8 @@ impl World {
         stack: &'static Description,
         take: fn(&File) -> std::io::Result<()>,
     ) -> Self {
-        let file = stack.file.with_file_name("turn");
-        let turn = tokio::task::spawn_blocking(move || {
+        let file = stack.file.with_file_name("exclusive.lock");
+        let lock = tokio::task::spawn_blocking(move || {
             let file = File::options()
                 .create(true)
                 .truncate(false)
@@ -61,7 +61,7 @@ impl World {
             take(&file).unwrap();
             file
         });
-        let turn = turn.await.unwrap();
+        let lock = lock.await.unwrap();
         let pool = |database: &testing::Database| {
             sqlx::postgres::PgPoolOptions::new()
                 .max_connections(2)
@@ -81,7 +81,7 @@ impl World {
             orders: Mutex::default(),
             products: Mutex::default(),
             began: chrono::Utc::now().timestamp_millis() - 60_000,
-            _turn: turn,
+            _lock: lock,
         }
     }
 

@@ -23,11 +23,11 @@ impl Fixture {
     ) -> (DeadLetters<Notes>, Arc<AtomicBool>) {
         let options = self.pool.connect_options();
         let to = format!("{}:{}", options.get_host(), options.get_port());
-        let (port, told) = proxy(to, word, lost);
+        let (port, losing) = proxy(to, word, lost);
         let pool = PgPool::connect_lazy_with(options.as_ref().clone().host("127.0.0.1").port(port));
         let notes = Notes(pool.clone());
         let dead_letters = DeadLetters::new("notes", pool, notes, RetryPolicy::default());
-        (dead_letters, told)
+        (dead_letters, losing)
     }
 }
 
@@ -44,8 +44,8 @@ enum Lost {
 fn proxy(to: String, word: &'static str, lost: Lost) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let told = Arc::new(AtomicBool::new(false));
-    let next = Arc::clone(&told);
+    let losing = Arc::new(AtomicBool::new(false));
+    let next = Arc::clone(&losing);
     thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), TcpStream::connect(&to).unwrap());
@@ -72,7 +72,7 @@ fn proxy(to: String, word: &'static str, lost: Lost) -> (u16, Arc<AtomicBool>) {
             });
         }
     });
-    (port, told)
+    (port, losing)
 }
 
 /// Passes on bytes while `passes` says so.
@@ -90,16 +90,16 @@ fn pass_on(mut from: TcpStream, mut onto: TcpStream, passes: impl Fn(&[u8]) -> b
 #[tokio::test]
 async fn a_dead_letter_whose_commit_was_not_confirmed_is_listed_as_gone() {
     let mut fixture = Fixture::new().await;
-    let (dead_letters, told) = fixture.through_proxy("COMMIT", Lost::Cut);
+    let (dead_letters, losing) = fixture.through_proxy("COMMIT", Lost::Cut);
     fixture.dead_letters = dead_letters;
 
     fixture.dead_letters("a", &[(1, "note"), (2, "note")]).await;
-    told.store(true, Ordering::SeqCst);
+    losing.store(true, Ordering::SeqCst);
     let said = fixture.answer("redrive --all --json", 0).await;
     let none = ids(&[]);
     assert_eq!(
         said,
-        json!({ "applied": ids(&[2]), "gone": ids(&[1]), "failed": none, "untried": none, "more": false })
+        json!({ "applied": ids(&[2]), "gone": ids(&[1]), "failed": none, "unconfirmed": none, "more": false })
     );
     assert_eq!(
         fixture.ids("select id from note order by seq").await,
@@ -107,7 +107,7 @@ async fn a_dead_letter_whose_commit_was_not_confirmed_is_listed_as_gone() {
     );
 
     fixture.dead_letters("b", &[(3, "note"), (4, "note")]).await;
-    told.store(true, Ordering::SeqCst);
+    losing.store(true, Ordering::SeqCst);
     let said = fixture
         .answer("discard --all --reason r --yes --json", 3)
         .await;
@@ -126,8 +126,8 @@ async fn no_command_waits_for_ever_for_a_silent_database() {
     fixture.dead_letters("a", &[(1, "note")]).await;
     let id = Uuid::from_u128(1);
     let run = async |line: String| {
-        let (dead_letters, told) = fixture.through_proxy("dead_letter", Lost::Silent);
-        told.store(true, Ordering::SeqCst);
+        let (dead_letters, losing) = fixture.through_proxy("dead_letter", Lost::Silent);
+        losing.store(true, Ordering::SeqCst);
         let done = parse(&line).unwrap();
         let done = done.write(
             &dead_letters,
@@ -136,14 +136,14 @@ async fn no_command_waits_for_ever_for_a_silent_database() {
         );
         let done = tokio::time::timeout(Duration::from_secs(60), done).await;
         let error = done.expect("it ends").unwrap_err();
-        assert!(!told.load(Ordering::SeqCst), "{line}");
+        assert!(!losing.load(Ordering::SeqCst), "{line}");
         let why = std::error::Error::source(&error).unwrap().to_string();
         assert!(why.contains("has not answered within 30s"), "{line}: {why}");
     };
     // The last one falls silent once the dead letter has been found.
     let discarded = async {
-        let (dead_letters, told) = fixture.through_proxy("discarded_dead_letter", Lost::Silent);
-        told.store(true, Ordering::SeqCst);
+        let (dead_letters, losing) = fixture.through_proxy("discarded_dead_letter", Lost::Silent);
+        losing.store(true, Ordering::SeqCst);
         let discarded = dead_letters.discard(id, "r");
         let discarded = tokio::time::timeout(Duration::from_secs(60), discarded).await;
         let why = discarded.expect("it ends").unwrap_err().to_string();

@@ -33,17 +33,17 @@ async fn a_dead_letter_that_remains_is_exit_code_3() {
         [1, 2, 3, 4, 5]
     );
 
-    // One whose key is not blocked any more is not tried for ever.
+    // One whose key is not blocked any more is not attempted for ever.
     fixture.dead_letters("b", &[(6, "poison")]).await;
     let free = sqlx::query("delete from blocked_key").execute(&fixture.pool);
     assert_eq!(free.await.unwrap().rows_affected(), 1);
-    let tried = fixture.answer("redrive --all --most 1000000000 --json", 3);
-    let said = tokio::time::timeout(Duration::from_secs(60), tried).await;
+    let attempted = fixture.answer("redrive --all --most 1000000000 --json", 3);
+    let said = tokio::time::timeout(Duration::from_secs(60), attempted).await;
     assert_eq!(said.unwrap()["applied"], ids(&[]));
 }
 
 #[tokio::test]
-async fn dead_letters_that_most_leaves_untried_are_exit_code_3() {
+async fn dead_letters_that_most_leaves_out_are_exit_code_3() {
     let fixture = Fixture::new().await;
     for (id, does) in [(1, "note"), (2, "note"), (3, "note"), (4, "poison")] {
         let key = id.to_string();
@@ -59,9 +59,9 @@ async fn dead_letters_that_most_leaves_untried_are_exit_code_3() {
     let (done, written) = fixture.run("redrive --all --most 1").await;
     assert_eq!(done.unwrap(), ExitCode::from(REMAINS));
     let said =
-        "1 tried, and more are left than --most 1 takes: give the command again, or raise it";
+        "1 attempted, and more are left than --most 1 permits: repeat the command, or raise --most";
     assert!(written.contains(said), "{written}");
-    // One that was tried and remains is not untried.
+    // One that was attempted and remains is not unconfirmed.
     let said = fixture.answer("redrive --all --most 2 --json", 3).await;
     assert_eq!(said["applied"], ids(&[3]));
     assert_eq!(said["failed"][0]["id"], json!(Uuid::from_u128(4)));
@@ -84,19 +84,19 @@ async fn a_blocked_key_hides_no_other_from_a_bounded_redrive() {
     let parked = [(1, "poison"), (2, "note"), (3, "note"), (4, "note")];
     fixture.dead_letters("a", &parked).await;
     fixture.dead_letters("b", &[(5, "note"), (6, "note")]).await;
-    let tried = fixture
+    let attempted = fixture
         .answer("redrive --all --most 2 --json", REMAINS)
         .await;
     assert_eq!(
-        (&tried["applied"], &tried["more"]),
+        (&attempted["applied"], &attempted["more"]),
         (&ids(&[5]), &json!(true))
     );
-    let tried = fixture
+    let attempted = fixture
         .answer("redrive --all --most 2 --json", REMAINS)
         .await;
-    let (applied, failed) = (&tried["applied"], &tried["failed"][0]["id"]);
+    let (applied, failed) = (&attempted["applied"], &attempted["failed"][0]["id"]);
     assert_eq!((applied, failed), (&ids(&[6]), &ids(&[1])[0]));
-    assert_eq!(tried["more"], false, "none is untried");
+    assert_eq!(attempted["more"], false, "none is unconfirmed");
     let would = fixture.answer("redrive --all --most 1 --dry-run --json", REMAINS);
     assert_eq!(would.await["more"], true);
     assert_eq!(fixture.remaining().await, [1, 2, 3, 4]);
@@ -118,7 +118,7 @@ async fn a_dry_run_lists_what_a_redrive_would_try() {
     let keyless = "update dead_letter set key = null where key = convert_to('c', 'UTF8')";
     sqlx::raw_sql(keyless).execute(&fixture.pool).await.unwrap();
     let second = Uuid::from_u128(2);
-    for (line, tries, more) in [
+    for (line, attempted, more) in [
         (format!("redrive {second}"), vec![1, 2, 3], false),
         (format!("redrive {second} --most 2"), vec![1, 2], false),
         (format!("redrive {second} --most 1"), vec![1], true),
@@ -139,19 +139,23 @@ async fn a_dry_run_lists_what_a_redrive_would_try() {
         let said = fixture
             .answer(&format!("{line} --dry-run --json"), code)
             .await;
-        let told = said["dead_letters"].as_array().unwrap();
-        let told: Value = told
+        let listed = said["dead_letters"].as_array().unwrap();
+        let listed: Value = listed
             .iter()
             .map(|dead_letter| dead_letter["id"].clone())
             .collect();
-        assert_eq!((told, &said["more"]), (ids(&tries), &json!(more)), "{line}");
+        assert_eq!(
+            (listed, &said["more"]),
+            (ids(&attempted), &json!(more)),
+            "{line}"
+        );
     }
     let (done, written) = fixture.run(&format!("redrive {second} --dry-run")).await;
     assert_eq!(done.unwrap(), ExitCode::SUCCESS);
-    let what = "3 dead letters would be tried, each key until one of its dead letters fails\n";
+    let what = "3 dead letters would be attempted, each key until one of its dead letters fails\n";
     assert!(written.ends_with(what), "{written}");
     assert_eq!(fixture.remaining().await, [1, 2, 3, 4, 5, 6, 7]);
-    // The redrive tries the same ones, while none fails.
+    // The redrive attempted the same ones, while none fails.
     let said = fixture.answer("redrive --kind poison --most 4 --json", REMAINS);
     assert_eq!(said.await["applied"], ids(&[1, 2, 3, 4]));
 }
@@ -162,11 +166,11 @@ async fn a_dead_letter_that_cannot_be_tried_delays_no_other_key() {
     fixture.dead_letters("a", &[(1, "lack"), (2, "note")]).await;
     fixture.dead_letters("b", &[(3, "note"), (4, "note")]).await;
     let (done, written) = fixture.run("redrive --all --json").await;
-    assert!(matches!(done, Err(Error::Untried(1))), "{done:?}");
+    assert!(matches!(done, Err(Error::Redrive(1))), "{done:?}");
     let said: Value = serde_json::from_str(&written).unwrap();
     assert_eq!(said["applied"], ids(&[3, 4]));
-    assert_eq!(said["untried"][0]["id"], json!(Uuid::from_u128(1)));
-    let error = said["untried"][0]["error"].as_str().unwrap();
+    assert_eq!(said["unconfirmed"][0]["id"], json!(Uuid::from_u128(1)));
+    let error = said["unconfirmed"][0]["error"].as_str().unwrap();
     assert!(error.contains("lacking"), "{error}");
     assert_eq!(fixture.remaining().await, [1, 2]);
 }

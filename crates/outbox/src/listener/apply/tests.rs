@@ -37,7 +37,7 @@ impl Event for Payment {
     }
 }
 
-/// Adds up cents in a table, answers each payment with an event, and fails as told.
+/// Adds up cents in a table, answers each payment with an event, and fails on request.
 #[derive(Default)]
 struct Ledger {
     fails: Mutex<Vec<Failure>>,
@@ -206,7 +206,7 @@ async fn the_error_of_a_dead_letter_is_bounded() {
 }
 
 #[tokio::test]
-async fn writing_any_number_of_dead_letters_leaves_no_prepared_statement_behind() {
+async fn writing_any_number_of_dead_letters_leaves_no_prepared_statement() {
     let fixture = Fixture::new(Ledger::default()).await;
     // With a single connection.
     let others: Vec<_> = futures::future::join_all((1..4).map(|_| fixture.pool.acquire())).await;
@@ -251,7 +251,7 @@ async fn events_that_the_handler_refuses_are_dead_lettered_and_the_rest_is_appli
 }
 
 #[tokio::test]
-async fn a_failed_batch_leaves_nothing_behind_and_is_applied_at_the_next_attempt() {
+async fn a_failed_batch_leaves_no_row_and_is_applied_at_the_next_attempt() {
     let ledger = Ledger {
         fails: Mutex::new(vec![Failure::Transient("the weather".into())]),
         ..Ledger::default()

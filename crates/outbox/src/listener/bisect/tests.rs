@@ -264,7 +264,7 @@ fn nothing_is_dead_lettered_if_nothing_can_be_applied() {
 }
 
 #[test]
-fn an_unknown_failure_that_leaves_no_room_for_others_is_dead_lettered() {
+fn an_unknown_failure_that_fills_the_batch_is_dead_lettered() {
     let mut rig = Rig::new("aaaa");
     rig.unknown = [(0, u32::MAX)].into();
     assert_eq!(rig.run().unwrap_err().left, [0, 1, 2, 3]);

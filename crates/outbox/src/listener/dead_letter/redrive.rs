@@ -31,7 +31,7 @@ use crate::{append, deadline};
 ///
 /// /// Whether an operator has to look at it again.
 /// fn remains(outcome: &Outcome) -> bool {
-///     matches!(outcome, Outcome::Failed { .. } | Outcome::Behind | Outcome::Busy)
+///     matches!(outcome, Outcome::Failed { .. } | Outcome::Parked | Outcome::Busy)
 /// }
 /// assert!(!remains(&Outcome::Applied));
 /// ```
@@ -52,7 +52,7 @@ pub enum Outcome {
     /// There is no such dead letter: another process applied or discarded it, or it never existed.
     Gone,
     /// An earlier dead letter of its key must be redriven first.
-    Behind,
+    Parked,
     /// Another process has locked it or its key, or has just retried it.
     Busy,
 }
@@ -141,7 +141,7 @@ impl<H: Handler> Transactions<H> {
                 store::park(&mut tx, &self.listener, dead_letter.id).await?;
                 commit(tx).await?;
             }
-            return Ok(Outcome::Behind);
+            return Ok(Outcome::Parked);
         }
         let dead_letter = locked.insert(Box::new(dead_letter));
         Step::DeadLetterLocked.reached();

@@ -1,10 +1,10 @@
-//! Automatic retries: the running listener attempts dead letters that are due.
+//! Automatic retries: the running listener attempts dead letters whose back-off has passed.
 //!
-//! Every worker of a listener runs this loop. They do not divide the work among them: each takes what is due and not locked, and
-//! checks under the lock that it is still due, so that no dead letter is attempted twice as often with twice as many workers.
+//! Every worker of a listener runs this loop. They do not divide the work among them: each takes those whose `retry_at` has passed and that are not locked, and
+//! checks `retry_at` again under the lock, so that no dead letter is attempted twice as often with twice as many workers.
 //!
-//! A pass is bounded in number and in time: it ends after a second, or with its second attempt if that is later. What becomes due
-//! during a pass comes first in the next one, so that many slow dead letters delay others by two attempts at most. Passes follow
+//! A pass is bounded in number and in time: it ends after a second, or with its second attempt if that is later. A dead letter whose `retry_at`
+//! passes during a pass comes first in the next one, so that many slow dead letters delay others by two attempts at most. Passes follow
 //! each other at once while they make progress, every half second otherwise, and after an error every two seconds.
 
 use std::sync::Arc;
@@ -32,16 +32,16 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// The most dead letters attempted in one pass.
 const PASS_SIZE: i64 = 100;
-/// How long a pass goes on if some attempts take long: what has become due since comes first in the next one.
+/// How long a pass goes on if some attempts take long: dead letters whose `retry_at` has passed since come first in the next one.
 const PASS_TIME: Duration = Duration::from_secs(1);
 
-/// What one pass over due dead letters has come to.
+/// The outcome of one pass over the dead letters to retry.
 #[derive(Default)]
 pub(super) struct Pass {
-    /// Whether more dead letters may be due.
+    /// Whether more dead letters may be ready.
     pub(super) full: bool,
     pub(super) applied: usize,
-    /// Attempted without success; they are no longer due.
+    /// Attempted without success; each has a new `retry_at`.
     pub(super) stayed: usize,
     /// The last error for which a dead letter could not be attempted, and its id if one was chosen.
     pub(super) failed: Option<(Option<Uuid>, Failed)>,
@@ -51,9 +51,9 @@ impl Pass {
     /// How long to wait before the next pass.
     pub(super) fn wait(&self) -> Duration {
         match self.failed {
-            // What was parked behind them is due now.
+            // The dead letters that were parked behind them are ready now.
             _ if self.applied > 0 => Duration::ZERO,
-            // The rest is due too, unless the pass only met dead letters that it could not attempt.
+            // Others are ready too, unless the pass only met dead letters that it could not attempt.
             _ if self.full && self.stayed > 0 => Duration::ZERO,
             None => POLL_INTERVAL,
             Some(_) => ERROR_WAIT,
@@ -62,21 +62,21 @@ impl Pass {
 }
 
 impl<H: Handler> Transactions<H> {
-    /// Attempts what is due, until `shutdown` is cancelled.
-    pub(super) async fn redrive_due(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
+    /// Attempts the dead letters whose `retry_at` has passed, until `shutdown` is cancelled.
+    pub(super) async fn retry_pass(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
         let mut connection = self.connection().await?;
-        let due = async |connection: &mut PgConnection| {
-            store::due(connection, &self.listener, PASS_SIZE).await
+        let to_retry = async |connection: &mut PgConnection| {
+            store::to_retry(connection, &self.listener, PASS_SIZE).await
         };
-        let due = deadline::within(TIMEOUT, &mut connection, due).await?;
+        let ready = deadline::within(TIMEOUT, &mut connection, to_retry).await?;
         drop(connection);
         let mut pass = Pass {
-            full: i64::try_from(due.len()) == Ok(PASS_SIZE),
+            full: i64::try_from(ready.len()) == Ok(PASS_SIZE),
             ..Pass::default()
         };
         let began = Instant::now();
         let mut attempted = 0;
-        for id in due {
+        for id in ready {
             if shutdown.is_cancelled() {
                 break;
             }
@@ -90,7 +90,7 @@ impl<H: Handler> Transactions<H> {
                     pass.applied += 1;
                 }
                 Ok(Outcome::Failed { .. }) => pass.stayed += 1,
-                Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => continue,
+                Ok(Outcome::Gone | Outcome::Parked | Outcome::Busy) => continue,
                 // It may be the only one that needs what is missing: others come first for a while.
                 Err(failed) => {
                     self.postpone(id, &failed.failure).await?;
@@ -123,7 +123,7 @@ impl<H: Handler> Transactions<H> {
     }
 }
 
-/// Attempts dead letters as they become due, until `shutdown` is cancelled.
+/// Attempts dead letters as their back-off passes, until `shutdown` is cancelled.
 pub(in crate::listener) async fn run<H: Handler>(
     transactions: Arc<Transactions<H>>,
     shutdown: CancellationToken,
@@ -138,7 +138,7 @@ pub(in crate::listener) async fn run<H: Handler>(
                 tracing::warn!(%error, listener, "cannot count dead letters");
             }
         }
-        let pass = transactions.redrive_due(&shutdown).await;
+        let pass = transactions.retry_pass(&shutdown).await;
         let pass = pass.unwrap_or_else(|failure| Pass {
             failed: Some((None, failure.into())),
             ..Pass::default()
@@ -147,8 +147,8 @@ pub(in crate::listener) async fn run<H: Handler>(
         match pass.failed {
             None => logged = None,
             Some((id, Failed { failure, advice })) => {
-                let is_due = |then: Instant| advice.is_some() && then.elapsed() > LOG_INTERVAL;
-                if logged.is_none_or(is_due) {
+                let may_log = |then: Instant| advice.is_some() && then.elapsed() > LOG_INTERVAL;
+                if logged.is_none_or(may_log) {
                     logged = Some(Instant::now());
                     log(listener, id, &failure, advice);
                 }

@@ -9,9 +9,9 @@
 //! A listener does not wait for such a lock: a redrive may hold it for as long as a transaction may take. It leaves the key's
 //! messages over, and waits only where no other message could be settled instead ([`lock_blocked_keys`]).
 //!
-//! # Due
+//! # Automatic retries
 //! Only the first dead letter of a key, or one without a key, has a time in `retry_at`. Removing the first one makes the next one
-//! due, or removes the key's row. So a query for what is due never meets a parked message, however many there are.
+//! ready, or removes the key's row. So a query for those to retry never meets a parked message, however many there are.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -178,7 +178,7 @@ pub(in crate::listener) async fn move_to_dead_letter(
 pub(in crate::listener) enum LockMode {
     /// As an operator does.
     Wait,
-    /// As the listener does, which retries only what is due.
+    /// As the listener does, which retries only those whose `retry_at` has passed.
     SkipLocked,
 }
 
@@ -222,7 +222,7 @@ pub(super) async fn lock(
             query.push(" for update of dead_letter");
             NotLocked::Gone
         }
-        // Another worker may have retried it since it was found to be due.
+        // Another worker may have retried it since it was found.
         LockMode::SkipLocked => {
             query.push(" and retry_at <= now() for update of dead_letter skip locked");
             NotLocked::Busy
@@ -266,7 +266,7 @@ async fn lock_key(
     Ok(locked.is_some())
 }
 
-/// Parks a locked dead letter that is not the first of its key: two partitions wrote a first one at the same time. It is not due
+/// Parks a locked dead letter that is not the first of its key: two partitions wrote a first one at the same time. It has no `retry_at`
 /// until it is the first.
 pub(super) async fn park(
     tx: &mut PgTransaction<'_>,
@@ -283,7 +283,7 @@ pub(super) async fn park(
     Ok(())
 }
 
-/// Removes a locked dead letter. The next one of its key is due, or its key is free.
+/// Removes a locked dead letter. The next one of its key becomes ready, or its key is free.
 pub(super) async fn remove(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -370,7 +370,7 @@ pub(super) async fn record_attempt(
     Ok(())
 }
 
-/// Postpones a due dead letter that could not be attempted, with the error; that is no attempt.
+/// Postpones a dead letter that could not be attempted, with the error; that is no attempt.
 pub(super) async fn postpone(
     connection: &mut PgConnection,
     listener: &str,
@@ -391,10 +391,10 @@ pub(super) async fn postpone(
     Ok(())
 }
 
-/// Dead letters that are due, at most `max`. By turns one of those with the fewest attempts, so that many that keep failing do not
-/// delay one that could be applied, and one of those that have been due the longest, so that many new ones do not either. No index
-/// has the first order: of a hundred thousand due ones all are read, without their messages, in a fraction of a second.
-pub(super) async fn due(
+/// Dead letters to retry, at most `max`. Alternately one of those with the fewest attempts, so that many that keep failing do not
+/// delay one that could be applied, and one of those that have waited longest, so that many new ones do not either. No index
+/// has the first order: of a hundred thousand all are read, without their messages, in a fraction of a second.
+pub(super) async fn to_retry(
     connection: &mut PgConnection,
     listener: &str,
     max: i64,
@@ -403,12 +403,12 @@ pub(super) async fn due(
         "with fewest_attempts as (
              select id, attempts, retry_at, seq from dead_letter
              where listener = $1 and retry_at <= now() order by attempts, retry_at, seq limit $2
-         ), longest_due as (
+         ), longest_waiting as (
              select id, retry_at, seq from dead_letter where listener = $1 and retry_at <= now() order by retry_at, seq limit $2
          ), ranked as (
              select id, row_number() over (order by attempts, retry_at, seq) * 2 as rank from fewest_attempts
              union all
-             select id, row_number() over (order by retry_at, seq) * 2 + 1 from longest_due
+             select id, row_number() over (order by retry_at, seq) * 2 + 1 from longest_waiting
          )
          select id from ranked group by id order by min(rank) limit $2",
     )

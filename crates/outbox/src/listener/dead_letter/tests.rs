@@ -315,28 +315,28 @@ impl Fixture {
         eventually("a lock is awaited", waits).await;
     }
 
-    /// Makes all automatic retries due.
-    async fn make_due(&self) {
-        let due = "update dead_letter set retry_at = now() where retry_at is not null";
-        sqlx::query(due).execute(&self.pool).await.unwrap();
+    /// Ends the back-off of all automatic retries.
+    async fn end_backoff(&self) {
+        let query = "update dead_letter set retry_at = now() where retry_at is not null";
+        sqlx::query(query).execute(&self.pool).await.unwrap();
     }
 
-    /// One pass over what is due.
+    /// One pass of automatic retries.
     async fn pass(&self) -> super::retry_loop::Pass {
         let stop = CancellationToken::new();
-        self.applier.transactions.redrive_due(&stop).await.unwrap()
+        self.applier.transactions.retry_pass(&stop).await.unwrap()
     }
 
-    /// Runs automatic retries until none is due.
-    async fn retry_until_none_is_due(&self) {
+    /// Runs automatic retries until none is left.
+    async fn retry_all(&self) {
         let stop = CancellationToken::new();
         let retrying = tokio::spawn(retry_loop::run(
             Arc::clone(&self.applier.transactions),
             stop.clone(),
         ));
-        let due = "select count(*) from dead_letter where retry_at < now() + interval '1 minute'";
-        let tried = async || self.count(due).await == 0;
-        eventually("nothing is due", tried).await;
+        let query = "select count(*) from dead_letter where retry_at < now() + interval '1 minute'";
+        let retried = async || self.count(query).await == 0;
+        eventually("no dead letter waits for its retry", retried).await;
         stop.cancel();
         retrying.await.unwrap();
     }

@@ -40,14 +40,14 @@ pub(super) async fn check(
         max_slot_wal_keep_size = kept,
         "write-ahead log that the server keeps for a connector that is away"
     );
-    let room: bool = sqlx::query_scalar(
+    let has_slot: bool = sqlx::query_scalar(
         "select exists (select from pg_replication_slots where slot_name = $1)
                 or (select count(*) from pg_replication_slots) < current_setting('max_replication_slots')::integer",
     )
     .bind(specification.slot())
     .fetch_one(database)
     .await?;
-    if !room {
+    if !has_slot {
         compare(
             drifts,
             "setting max_replication_slots".to_owned(),

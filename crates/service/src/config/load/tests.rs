@@ -72,7 +72,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
 
 #[test]
 fn an_unknown_key_is_refused_wherever_it_stands_with_the_nearest_known_one() {
-    for (file, told) in [
+    for (file, reason) in [
         (
             "[database]\nprot = 1",
             "unknown key database.prot in order.toml; did you mean database.port?",
@@ -91,9 +91,9 @@ fn an_unknown_key_is_refused_wherever_it_stands_with_the_nearest_known_one() {
         ),
     ] {
         let refused = refused(file, ("", ""));
-        assert!(refused.contains(told), "{refused}");
+        assert!(refused.contains(reason), "{refused}");
     }
-    for (variable, told) in [
+    for (variable, reason) in [
         (
             "ORDER__HTTP__LISTNE",
             "unknown key http.listne in the variable ORDER__HTTP__LISTNE; did you mean http.listen (ORDER__HTTP__LISTEN)?",
@@ -105,7 +105,7 @@ fn an_unknown_key_is_refused_wherever_it_stands_with_the_nearest_known_one() {
         ("ORDER__", "in the variable ORDER__;"),
     ] {
         let refused = refused("", (variable, "1"));
-        assert!(refused.contains(told), "{refused}");
+        assert!(refused.contains(reason), "{refused}");
     }
     let table = refused("", ("ORDER__HTTP", "{listne=\"127.0.0.1:1\"}"));
     assert!(
@@ -117,7 +117,7 @@ fn an_unknown_key_is_refused_wherever_it_stands_with_the_nearest_known_one() {
 }
 
 #[test]
-fn all_unknown_keys_are_told_at_once() {
+fn all_unknown_keys_are_reported_at_once() {
     let refused = refused(
         "[http]\nlisten_at = 1\n[database]\nprot = 1",
         ("ORDER__KAFKA__TOPIC", "x"),
@@ -221,7 +221,7 @@ fn a_text_arrives_as_it_is_whatever_it_looks_like() {
 }
 
 #[test]
-fn a_wrong_type_is_told_with_where_it_was_set() {
+fn a_wrong_type_names_where_it_was_set() {
     let refused = refused("", ("ORDER__DATABASE__PORT", "many"));
     assert!(
         refused.contains("ORDER__DATABASE__PORT") && refused.contains("u16"),

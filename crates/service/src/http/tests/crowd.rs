@@ -4,7 +4,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A route that is at work until it is told to end; it tells when it begins.
+/// A route that is at work until it is released; it signals when it begins.
 fn held() -> (Router, mpsc::Receiver<()>, Arc<Semaphore>) {
     let (begun, begins) = mpsc::channel(100);
     let end = Arc::new(Semaphore::new(0));
@@ -47,7 +47,7 @@ async fn one_request_too_many_is_503_at_once_and_health_is_answered() {
 }
 
 #[tokio::test]
-async fn a_slow_body_takes_no_room_from_those_at_work() {
+async fn a_slow_body_takes_no_permit() {
     let server = Server::start(echo(), |http| http.max_requests = 1).await;
     let slow = server
         .send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx")

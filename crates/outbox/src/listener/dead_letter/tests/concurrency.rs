@@ -54,7 +54,7 @@ async fn a_message_that_is_parked_while_its_key_is_redriven_follows() {
     gate.open.add_permits(1);
     assert_eq!(parks.await.unwrap().unwrap().parked, 1);
     assert_eq!(redriven.await.unwrap().unwrap(), Outcome::Applied);
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [3, 1, 2]);
 }
 
@@ -96,14 +96,14 @@ async fn a_dead_letter_that_another_process_removes_after_a_failed_attempt_is_go
         .max_connections(1)
         .after_connect(|connection, _| {
             Box::pin(async move {
-                let tried = "delete from dead_letter where exists (select from tried)";
-                sqlx::query(tried).execute(&mut *connection).await?;
-                let tries = "insert into tried default values";
-                sqlx::query(tries).execute(connection).await?;
+                let delete = "delete from dead_letter where exists (select from attempted)";
+                sqlx::query(delete).execute(&mut *connection).await?;
+                let insert = "insert into attempted default values";
+                sqlx::query(insert).execute(connection).await?;
                 Ok(())
             })
         });
-    sqlx::raw_sql("create table tried ()")
+    sqlx::raw_sql("create table attempted ()")
         .execute(&fixture.pool)
         .await
         .unwrap();

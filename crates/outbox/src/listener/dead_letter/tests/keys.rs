@@ -27,7 +27,7 @@ async fn later_messages_of_a_dead_letters_key_are_parked_and_other_keys_flow() {
         fixture.kinds().await,
         [(1, poison), (2, parked), (5, parked), (6, parked)]
     );
-    // Nothing is due before somebody does something about the first.
+    // None is retried before an operator handles the first.
     assert_eq!(
         fixture
             .count("select count(retry_at) from dead_letter")
@@ -63,7 +63,7 @@ async fn a_redriven_dead_letter_frees_its_key_and_parked_messages_follow_in_orde
     let settled = fixture.apply(None, &notes("a", &[1, 2, 3])).await;
     assert_eq!(
         fixture.dead_letters.redrive(id(2)).await.unwrap(),
-        Outcome::Behind
+        Outcome::Parked
     );
     let Outcome::Failed {
         kind,
@@ -89,7 +89,7 @@ async fn a_redriven_dead_letter_frees_its_key_and_parked_messages_follow_in_orde
         fixture.dead_letters.redrive(id(1)).await.unwrap(),
         Outcome::Gone
     );
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [1, 2, 3]);
     assert_eq!(fixture.count("select count(*) from blocked_key").await, 0);
     fixture.apply(epoch(&settled), &notes("a", &[4])).await;
@@ -103,7 +103,7 @@ async fn a_parked_message_that_fails_keeps_the_rest_parked() {
     fixture.set(2, Some(Behaviour::Panics));
     fixture.apply(None, &notes("a", &[1, 2, 3])).await;
     fixture.set(1, None);
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [1]);
     assert_eq!(
         fixture.kinds().await,
@@ -124,7 +124,7 @@ async fn a_discarded_dead_letter_is_recorded_and_parked_messages_follow() {
             .unwrap()
     );
     assert!(!fixture.dead_letters.discard(id(1), "again").await.unwrap());
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [2]);
     let (reason, by, value): (String, String, Vec<u8>) =
         sqlx::query_as("select reason, discarded_by::text, value from discarded_dead_letter")

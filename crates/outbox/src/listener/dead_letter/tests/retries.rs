@@ -5,7 +5,7 @@ use crate::listener::dead_letter::retry_loop::{ERROR_WAIT, Pass};
 use crate::listener::retry::POLL_INTERVAL;
 
 #[tokio::test]
-async fn a_dead_letter_that_is_not_the_first_of_its_key_is_not_due() {
+async fn a_dead_letter_that_is_not_the_first_of_its_key_is_not_retried() {
     let fixture = Fixture::new().await;
     fixture.set(1, Some(Behaviour::Poison));
     fixture.apply(None, &notes("a", &[1, 2])).await;
@@ -13,18 +13,18 @@ async fn a_dead_letter_that_is_not_the_first_of_its_key_is_not_due() {
     let first_too =
         "update dead_letter set kind = 'deferred', retry_at = now() where kind = 'parked'";
     sqlx::query(first_too).execute(&fixture.pool).await.unwrap();
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(
         fixture.kinds().await,
         [(1, Kind::Poison), (2, Kind::Parked)]
     );
     assert!(fixture.dead_letters.discard(id(1), "a test").await.unwrap());
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [2]);
 }
 
 #[tokio::test]
-async fn slow_attempts_do_not_delay_a_dead_letter_that_becomes_due() {
+async fn slow_attempts_do_not_delay_another_dead_letter() {
     let fixture = Fixture::new().await;
     let slow: Vec<Message> = (1..=30).map(|event| note(event, None)).collect();
     for event in 1..=30 {
@@ -34,7 +34,7 @@ async fn slow_attempts_do_not_delay_a_dead_letter_that_becomes_due() {
     for event in 1..=30 {
         fixture.set(event, Some(Behaviour::Slow(0)));
     }
-    fixture.make_due().await;
+    fixture.end_backoff().await;
     let pass = fixture.pass().await;
     assert!(pass.full, "there may be more that is due");
     assert!((2..30).contains(&pass.stayed), "{}", pass.stayed);
@@ -42,7 +42,7 @@ async fn slow_attempts_do_not_delay_a_dead_letter_that_becomes_due() {
     fixture.set(31, Some(Behaviour::Deferred));
     fixture.apply(epoch(&settled), &[note(31, None)]).await;
     fixture.set(31, None);
-    fixture.make_due().await;
+    fixture.end_backoff().await;
     // It was tried once; of the others, those that were not tried again too.
     let once = "update dead_letter set attempts = 2 where attempts = 1 and id <> $1";
     let once = sqlx::query(once).bind(id(31));
@@ -51,7 +51,7 @@ async fn slow_attempts_do_not_delay_a_dead_letter_that_becomes_due() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_another_worker_has_just_retried_is_not_due() {
+async fn a_dead_letter_that_another_worker_has_just_retried_is_skipped() {
     let seldom = RetryPolicy {
         initial_backoff: Duration::from_millis(60_000),
         max_backoff: Duration::from_secs(60),
@@ -63,12 +63,12 @@ async fn a_dead_letter_that_another_worker_has_just_retried_is_not_due() {
     }
     fixture.apply(None, &[note(1, None), note(2, None)]).await;
     fixture.set(1, None);
-    fixture.make_due().await;
+    fixture.end_backoff().await;
     // It has seen both, and stops with the first of them.
     let gate = fixture.hold();
     let transactions = Arc::clone(&fixture.applier.transactions);
     let stale =
-        tokio::spawn(async move { transactions.redrive_due(&CancellationToken::new()).await });
+        tokio::spawn(async move { transactions.retry_pass(&CancellationToken::new()).await });
     gate.reached.acquire().await.unwrap().forget();
     fixture.hold_no_more();
     assert_eq!(fixture.pass().await.stayed, 1);
@@ -80,23 +80,23 @@ async fn a_dead_letter_that_another_worker_has_just_retried_is_not_due() {
 }
 
 #[tokio::test]
-async fn those_with_the_fewest_attempts_and_those_due_the_longest_take_turns() {
+async fn those_with_the_fewest_attempts_and_those_that_wait_longest_alternate() {
     let fixture = Fixture::new().await;
     for event in 1..=4 {
         fixture.set(event, Some(Behaviour::Deferred));
     }
     let four: Vec<Message> = (1..=4).map(|event| note(event, None)).collect();
     fixture.apply(None, &four).await;
-    for (event, attempts, due) in [(1, 9, 40), (2, 8, 30), (3, 1, 10), (4, 2, 20)] {
+    for (event, attempts, seconds) in [(1, 9, 40), (2, 8, 30), (3, 1, 10), (4, 2, 20)] {
         fixture.set(event, None);
         let statement = "update dead_letter set attempts = $2, retry_at = now() - make_interval(secs => $3) where id = $1";
         let set = sqlx::query(statement)
             .bind(id(event))
             .bind(attempts)
-            .bind(f64::from(due));
+            .bind(f64::from(seconds));
         set.execute(&fixture.pool).await.unwrap();
     }
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [3, 1, 4, 2]);
 }
 
@@ -118,7 +118,7 @@ async fn time_spent_parked_does_not_count_as_elapsed_retry_time() {
     assert_eq!((deferred.kind, deferred.attempts), (Kind::Deferred, 1));
     assert!(deferred.retry_at.is_some());
     fixture.set(2, None);
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [2]);
 }
 
@@ -183,16 +183,16 @@ async fn a_flood_of_failing_dead_letters_does_not_delay_one_that_can_be_applied(
             fixture.set(event, Some(Behaviour::Deferred));
         }
         fixture.apply(None, &all).await;
-        let (tries, due_for) = of_flood;
-        for (is_honest, (tries, due_for)) in [(false, of_flood), (true, of_honest)] {
+        let (attempts, waiting_for) = of_flood;
+        for (is_honest, (attempts, waiting_for)) in [(false, of_flood), (true, of_honest)] {
             sqlx::query(
                 "update dead_letter set attempts = $3, retry_at = now() - make_interval(secs => $4)
                  where (id = $1) = $2",
             )
             .bind(id(HONEST))
             .bind(is_honest)
-            .bind(tries)
-            .bind(f64::from(due_for))
+            .bind(attempts)
+            .bind(f64::from(waiting_for))
             .execute(&fixture.pool)
             .await
             .unwrap();
@@ -207,13 +207,13 @@ async fn a_flood_of_failing_dead_letters_does_not_delay_one_that_can_be_applied(
         stop.cancel();
         retrying.await.unwrap();
         let others: i64 = sqlx::query_scalar("select sum(attempts - $1) from dead_letter")
-            .bind(tries)
+            .bind(attempts)
             .fetch_one(&fixture.pool)
             .await
             .unwrap();
         assert!(
             others < 200,
-            "{others} others were tried before it, {due_for}"
+            "{others} others were tried before it, {waiting_for}"
         );
     }
 }
@@ -258,7 +258,7 @@ async fn a_deferred_dead_letter_is_retried_for_a_while_and_then_left_to_an_opera
         .apply(None, &[note(1, Some("a")), note(2, Some("b"))])
         .await;
     fixture.set(1, None);
-    fixture.retry_until_none_is_due().await;
+    fixture.retry_all().await;
     assert_eq!(fixture.notes().await, [1]);
     let left = fixture.dead_letters.find(id(2)).await.unwrap().unwrap();
     assert_eq!((left.kind, left.retry_at), (Kind::Deferred, None));
@@ -283,7 +283,7 @@ async fn a_dead_letter_that_is_too_slow_is_retried_for_a_while_and_then_left_to_
         fixture.set(1, Some(Behaviour::Deferred));
         fixture.apply(None, &notes("a", &[1, 2])).await;
         fixture.set(1, Some(behaviour));
-        fixture.retry_until_none_is_due().await;
+        fixture.retry_all().await;
         let left = fixture.dead_letters.find(id(1)).await.unwrap().unwrap();
         assert_eq!((left.kind, left.retry_at), (Kind::Unknown, None));
         assert!(left.attempts > 3, "{} attempts", left.attempts);
@@ -292,7 +292,7 @@ async fn a_dead_letter_that_is_too_slow_is_retried_for_a_while_and_then_left_to_
             fixture.dead_letters.redrive(id(1)).await.unwrap(),
             Outcome::Applied
         );
-        fixture.retry_until_none_is_due().await;
+        fixture.retry_all().await;
         assert_eq!(fixture.notes().await, [1, 2]);
     }
 }

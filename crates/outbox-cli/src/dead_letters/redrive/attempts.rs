@@ -1,4 +1,4 @@
-//! The tries of a redrive, and their outcomes.
+//! The attempts of a redrive, and their outcomes.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -13,22 +13,23 @@ use crate::dead_letters::display;
 use crate::dead_letters::error::Error;
 use crate::dead_letters::output::Output;
 
-/// What has become of dead letters.
+/// The outcomes so far.
 #[derive(Default)]
-pub(super) struct Tried {
-    pub(super) tries: usize,
-    /// Whether the bound ended the tries before one that was asked for.
+pub(super) struct Attempts {
+    pub(super) count: usize,
+    /// Whether the bound ended the attempts before one that was asked for.
     pub(super) cut: bool,
     pub(super) applied: Vec<Uuid>,
-    /// Gone after a try whose answer was lost: this command may have applied them.
+    /// Gone after an attempt whose answer was lost: this command may have applied them.
     pub(super) gone: Vec<Uuid>,
     /// They remain, unless another process has applied or discarded them since.
     pub(super) failed: Vec<(Uuid, Value)>,
-    pub(super) untried: Vec<Value>,
+    /// The database did not confirm an attempt: its outcome is unknown, or none was made.
+    pub(super) unconfirmed: Vec<Value>,
 }
 
-impl Tried {
-    /// Tries the queues one after the other, with at most `most` tries.
+impl Attempts {
+    /// Attempts the queues one after the other; `most` attempts at most.
     pub(super) async fn queues<H: Handler, W: Write>(
         &mut self,
         dead_letters: &DeadLetters<H>,
@@ -57,17 +58,17 @@ impl Tried {
             let Some(first) = dead_letters.list(&queue.filter(), 1).await?.pop() else {
                 break;
             };
-            if self.tries == most {
+            if self.count == most {
                 self.cut = dead_letters.find(queue.last).await?.is_some();
                 break;
             }
             let (id, name) = (first.id, display::name(&first));
-            // The last try did not get it, though it is there.
+            // The last attempt did not get it, though it is there.
             if before == Some(id) {
                 break;
             }
             before = Some(id);
-            self.tries += 1;
+            self.count += 1;
             match dead_letters.redrive(id).await {
                 Ok(Outcome::Applied) => {
                     output.line(|| format!("applied  {name}"))?;
@@ -80,7 +81,7 @@ impl Tried {
                 }) => {
                     output.line(|| {
                         let error = display::plain(&error);
-                        format!("failed   {name}: {kind}, tried {attempts} times: {error}")
+                        format!("failed   {name}: {kind}, after {attempts} attempts: {error}")
                     })?;
                     let failed =
                         json!({ "id": id, "kind": kind, "error": error, "attempts": attempts });
@@ -88,20 +89,20 @@ impl Tried {
                     break;
                 }
                 // Another process was faster, such as the listener.
-                Ok(Outcome::Gone | Outcome::Behind | Outcome::Busy) => {}
+                Ok(Outcome::Gone | Outcome::Parked | Outcome::Busy) => {}
                 // The connection may have broken after the commit.
                 Err(failure) if matches!(dead_letters.find(id).await, Ok(None)) => {
                     output.line(|| {
                         let failure = display::plain(&failure.to_string());
-                        format!("gone     {name}, perhaps applied by this try: {failure}")
+                        format!("gone     {name}, perhaps applied by this attempt: {failure}")
                     })?;
                     self.gone.push(id);
                 }
-                // What this one needs may be missing; the other keys are tried all the same.
+                // What this one needs may be missing; the other keys are attempted all the same.
                 Err(failure) => {
                     let error = failure.to_string();
-                    output.line(|| format!("untried  {name}: {}", display::plain(&error)))?;
-                    self.untried.push(json!({ "id": id, "error": error }));
+                    output.line(|| format!("unconfirmed  {name}: {}", display::plain(&error)))?;
+                    self.unconfirmed.push(json!({ "id": id, "error": error }));
                     break;
                 }
             }
