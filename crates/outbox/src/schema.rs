@@ -26,9 +26,10 @@
 //! finds nothing to do. A change is additive – a table, a column that may stay empty, an index –, so the old release serves while the
 //! new one migrates, and an old release starts on a newer schema: a rollback needs no migration.
 //!
-//! A migration that waits for a lock blocks each statement that comes after it, so `lock_timeout` is 3 s and a migration that cannot
-//! get its locks is rolled back and tried again, five times in all. An index on a table that may be large is built concurrently,
-//! outside a transaction; an interrupted build leaves an invalid index, which the next run drops and builds again.
+//! A migration that waits for a lock blocks each statement that comes after it, so `lock_timeout` is 3 s. A step that gets no lock
+//! rolls back and is attempted again, five times in all: a migration, the grants, a query of the version table. [`migrate`] builds an
+//! index on a table that may be large concurrently, outside a transaction, and waits longer, since no statement waits behind it. An
+//! interrupted build leaves an invalid index, which the next attempt drops and builds again.
 //!
 //! # The SQL in a folder of your own
 //! A team whose own tool applies all SQL takes the text from [`Part::migrations`] and [`Roles::grants`], and writes each to a file
@@ -50,11 +51,15 @@
 //! [`migrate`] finds each version applied. Without them [`migrate`] refuses such a database with [`Error::Unrecorded`], and changes
 //! nothing.
 
+mod attempts;
+mod concurrent_index;
+mod error;
 mod grants;
 mod migrate;
 mod migration;
 mod session;
 
+pub use error::Error;
 pub use grants::Roles;
-pub use migrate::{Error, migrate, migrate_own};
+pub use migrate::{migrate, migrate_own};
 pub use migration::{Migration, Part};

@@ -1,6 +1,9 @@
 //! The library's migrations and grants, on real PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "schema/locks.rs"]
+mod locks;
+
 use outbox::schema::{Error, Migration, Part, Roles, migrate, migrate_own};
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Outgoing, Retention, append};
@@ -113,11 +116,12 @@ async fn number(connection: &mut PgConnection, query: &'static str) -> i64 {
         .unwrap()
 }
 
-/// A service's own migrations: one that alters the outbox.
+/// A service's own migration.
 fn own(sql: &'static str) -> Migrator {
+    let outside = sql.starts_with("-- no-transaction");
     let sql = sql.into_sql_str();
     let migration =
-        sqlx::migrate::Migration::new(1, "own".into(), MigrationType::Simple, sql, false);
+        sqlx::migrate::Migration::new(1, "own".into(), MigrationType::Simple, sql, outside);
     Migrator::with_migrations(vec![migration])
 }
 

@@ -44,7 +44,7 @@ pub struct Migration {
     pub version: i64,
     /// What it makes, such as `outbox`.
     pub description: &'static str,
-    /// Its statements. A released text never changes: `migrate` compares checksums.
+    /// Its statements. A released text never changes, since [`migrate`](super::migrate) compares checksums.
     pub sql: &'static str,
     /// Whether the statements run in one transaction. If not, there is one statement, which PostgreSQL refuses in a transaction.
     pub in_transaction: bool,
@@ -100,11 +100,7 @@ impl Migration {
     #[must_use]
     pub fn record(&self) -> String {
         let table = self.part.version_table();
-        let checksum = self.checksum.iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let checksum = hex(self.checksum);
         format!(
             "create table if not exists {table} (
     version bigint primary key,
@@ -124,9 +120,18 @@ on conflict (version) do nothing;
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::concurrent_index::ConcurrentIndex;
 
     /// The document that shows the outbox table.
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/architecture.md");
@@ -156,9 +161,49 @@ mod tests {
             for (migration, version) in part.migrations().iter().zip(1..) {
                 assert_eq!(migration.version, version);
                 // PostgreSQL builds an index concurrently only outside a transaction, and only as the whole of a query.
-                let concurrently = migration.sql.contains("concurrently if not exists");
-                assert_eq!(concurrently, !migration.in_transaction, "{migration:?}");
+                let index = ConcurrentIndex::of(migration.sql);
+                assert_eq!(index.is_some(), !migration.in_transaction, "{migration:?}");
             }
+        }
+    }
+
+    /// The checksum of each released migration.
+    const RELEASED: &str = include_str!("../../tests/golden/migrations.txt");
+
+    /// Nothing is released before 1.0: until then, `UPDATE_MIGRATIONS=1 cargo test -p outbox --lib a_released_migration_never_changes`
+    /// writes the file anew. From 1.0 on, a new migration only appends its line.
+    #[test]
+    fn a_released_migration_never_changes() {
+        let migrations = [Part::Publisher, Part::Listener].map(Part::migrations);
+        let lines: Vec<String> = migrations
+            .concat()
+            .iter()
+            .map(|migration| {
+                let (part, version, checksum) =
+                    (migration.part, migration.version, hex(migration.checksum));
+                format!(
+                    "{part:?} {version:04} {}: {checksum}",
+                    migration.description
+                )
+            })
+            .collect();
+        if std::env::var_os("UPDATE_MIGRATIONS").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/migrations.txt");
+            std::fs::write(path, lines.join("\n") + "\n").unwrap();
+            return;
+        }
+        for released in RELEASED.lines() {
+            assert!(
+                lines.iter().any(|line| line == released),
+                "databases have applied the migration {released}, and its text changed: restore its file, and add a new migration \
+                 for the change"
+            );
+        }
+        for line in lines {
+            assert!(
+                RELEASED.lines().any(|released| released == line),
+                "append the line of the new migration to tests/golden/migrations.txt:\n{line}"
+            );
         }
     }
 }

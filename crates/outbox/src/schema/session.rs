@@ -1,4 +1,4 @@
-//! A session that migrates: the only one in its database, and with short waits for locks.
+//! A session that migrates: alone in its database, and with short waits for locks.
 
 use std::time::{Duration, Instant};
 
