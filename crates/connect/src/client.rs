@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::Status;
+use crate::status::Status;
 
 /// How long a request may take; Kafka Connect validates a connector's configuration against its database meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
@@ -20,6 +20,16 @@ const REBALANCE_PAUSE: Duration = Duration::from_millis(250);
 const REBALANCE_ATTEMPTS: u32 = 120;
 
 /// A Kafka Connect cluster, by the address of one of its workers.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), connect::Error> {
+/// let client = connect::Client::new("http://127.0.0.1:8083")?;
+/// for name in client.list().await? {
+///     println!("{name} is running: {}", client.status(&name).await?.is_running());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -39,20 +49,20 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// The HTTP client cannot be built.
-    #[error("the HTTP client cannot be built")]
+    /// This process cannot build an HTTP client.
+    #[error("cannot build an HTTP client; see that this machine has TLS certificates")]
     Http(#[source] reqwest::Error),
     /// The worker does not answer.
-    #[error("Kafka Connect at {url} does not answer; is it running?")]
+    #[error("Kafka Connect at {url} does not answer; start it, or correct its address")]
     Unreachable {
         /// The request's URL.
         url: String,
         /// Why.
         source: reqwest::Error,
     },
-    /// The answer cannot be decoded.
+    /// The answer is not one of Kafka Connect.
     #[error(
-        "the answer of Kafka Connect at {url} cannot be decoded; is another server listening there?"
+        "cannot decode the answer of {url}; another server listens there: correct the address of Kafka Connect"
     )]
     Undecodable {
         /// The request's URL.
@@ -61,7 +71,9 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The workers are still rebalancing.
-    #[error("Kafka Connect at {url} is still rebalancing; see its workers' logs, or try again")]
+    #[error(
+        "Kafka Connect at {url} is still rebalancing; try again, and see its workers' logs if it goes on"
+    )]
     Rebalancing {
         /// The request's URL.
         url: String,
@@ -101,7 +113,7 @@ pub struct Info {
     pub status: Status,
 }
 
-/// The configuration that a connector was created with.
+/// The configuration that a connector has.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Configured {
     /// Its properties; secrets are references.
@@ -207,7 +219,7 @@ impl Client {
         self.send(Method::DELETE, &path, None).await.map(drop)
     }
 
-    /// Stops the connector's tasks; its configuration and offsets are kept.
+    /// Stops the connector's tasks; its configuration and offsets stay.
     ///
     /// # Errors
     /// [`Error`].
@@ -251,6 +263,11 @@ impl Client {
             .into_iter()
             .map(|entry| entry.offset)
             .collect())
+    }
+
+    /// The URL of a connector, for a command that an operator types.
+    pub(crate) fn url_of(&self, name: &str) -> String {
+        format!("{}/connectors/{name}", self.base)
     }
 
     async fn send(

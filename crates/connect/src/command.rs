@@ -25,7 +25,7 @@ enum Command {
     Reconcile {
         /// The folder; each `*.json` has `name` and `config`
         folder: PathBuf,
-        /// The mark of the reconciler's own connectors; no other is changed or removed
+        /// The mark of the reconciler's own connectors; it changes and removes no other
         #[arg(long, default_value = "connect")]
         owner: String,
     },
@@ -51,10 +51,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Reread { name, within } => {
             tracing::info!(
                 connector = name,
-                "reading the outbox again, from its first row"
+                "reading the outbox again from its first row"
             );
             reread(&client, &name, Duration::from_secs(within)).await?;
-            tracing::info!(connector = name, "the outbox has been read again");
+            tracing::info!(
+                connector = name,
+                "the connector has read the whole outbox again"
+            );
         }
     }
     Ok(())

@@ -16,20 +16,22 @@ pub struct Connector {
     pub config: Map<String, Value>,
 }
 
-/// A folder that cannot be read. What it declares is unknown, so nothing is changed.
+/// A folder that declares connectors in part only. The rest is unknown, so the reconciler changes none.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder is missing, or may not be read.
-    #[error("the folder {path} cannot be read; no connector is changed until it can")]
+    /// The folder is missing, or the process may not read it.
+    #[error(
+        "cannot read the folder {path}; create it, or grant this process to read it: no connector changes until then"
+    )]
     Folder {
         /// The folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A file may not be read, or declares no connector.
+    /// The process may not read a file, or the file declares no connector.
     #[error(
-        "{path} declares no connector (`name` and `config` in JSON); no connector is changed until it does"
+        "{path} declares no connector; give it `name` and `config` in JSON, or remove it: no connector changes until then"
     )]
     File {
         /// The file.
@@ -39,7 +41,7 @@ pub enum Error {
     },
     /// Two files declare the same name.
     #[error(
-        "{path} declares connector {name} a second time; no connector is changed until it is gone"
+        "{path} declares connector {name} a second time; remove one of its files: no connector changes until then"
     )]
     Twice {
         /// The second file.

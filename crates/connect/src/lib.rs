@@ -27,4 +27,4 @@ mod status;
 pub use client::{Client, Configured, Error, Info};
 pub use reconciler::{Pass, Reconciler};
 pub use reread::{Error as RereadError, reread};
-pub use status::{Part, State, Status, Task};
+pub use status::{ConnectorState, State, Status, Task};

@@ -1,8 +1,8 @@
 //! Keeps Kafka Connect's connectors as a folder declares them.
 //!
-//! A connector is created or updated when its file says so, and removed when its file is gone. A FAILED connector or task is
-//! restarted, without end, with capped exponential back-off. The reconciler marks its connectors with its owner, and changes no
-//! other: a Kafka Connect may be shared.
+//! It creates or updates a connector when its file says so, and removes it when its file is gone. It restarts a FAILED connector or
+//! task, without end, with capped exponential back-off. The reconciler marks its connectors with its owner, and changes no other: a
+//! Kafka Connect may be shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -29,10 +29,10 @@ const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
 /// How long a connector must run before its back-off starts anew.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// A pass that was not completed.
+/// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder cannot be read.
+    /// The folder declares connectors in part only.
     #[error(transparent)]
     Declared(#[from] declared::Error),
     /// Kafka Connect does not answer, or refuses.
@@ -49,7 +49,7 @@ pub struct Pass {
     pub removed: Vec<String>,
     /// Restarted, and the error that they failed with.
     pub restarted: BTreeMap<String, String>,
-    /// Declared, but of another owner: left unchanged.
+    /// Declared, but of another owner, so not changed.
     pub foreign: Vec<String>,
     /// Refused by Kafka Connect, and its message.
     pub refused: BTreeMap<String, String>,
@@ -65,7 +65,17 @@ impl Pass {
     }
 }
 
-/// See the [module](self).
+/// Keeps connectors as a folder declares them; see the [module](self).
+///
+/// ```no_run
+/// # async fn run() -> Result<(), connect::Error> {
+/// use connect::{Client, Reconciler};
+///
+/// let client = Client::new("http://127.0.0.1:8083")?;
+/// Reconciler::new(client, "/etc/connectors", "connect").run().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Reconciler {
     client: Client,
@@ -94,7 +104,7 @@ impl Reconciler {
         }
     }
 
-    /// Makes a pass each second, until dropped. An error is logged, and the next pass follows.
+    /// Makes a pass each second, until dropped. It logs an error, and the next pass follows.
     pub async fn run(mut self) {
         let mut logged = String::new();
         loop {
@@ -104,10 +114,7 @@ impl Reconciler {
                     // Once, not each second.
                     let error = program::error::one_line(&error);
                     if error != logged {
-                        tracing::warn!(
-                            error,
-                            "the connectors could not be reconciled; trying again"
-                        );
+                        tracing::warn!(error, "cannot reconcile the connectors; trying again");
                         logged = error;
                     }
                 }
@@ -119,7 +126,7 @@ impl Reconciler {
     /// Compares all connectors with the folder once, and changes what differs.
     ///
     /// # Errors
-    /// [`Error`]; if the folder cannot be read, nothing is changed.
+    /// [`Error`]; an unreadable folder changes nothing.
     pub async fn pass(&mut self) -> Result<Pass, Error> {
         let declared = declared::read(&self.folder)?;
         let found = self.client.all().await?;
@@ -160,7 +167,8 @@ impl Reconciler {
             Some(found) if !self.is_mine(&found.info.config) => {
                 tracing::warn!(
                     connector = name,
-                    "another owner made a connector of this name; it is left unchanged: remove it, or give it another name in the folder"
+                    "another owner made a connector of this name; leaving it unchanged: remove it (curl -X DELETE {}), or rename yours in its file",
+                    self.client.url_of(name)
                 );
                 pass.foreign.push(name.to_owned());
                 return Ok(());
@@ -168,7 +176,7 @@ impl Reconciler {
             Some(found) if found.info.config == wanted => self.restart(name, found, pass).await?,
             _ => match self.client.put_config(name, &wanted).await {
                 Ok(()) => {
-                    tracing::info!(connector = name, "the connector is as declared");
+                    tracing::info!(connector = name, "created or updated the connector");
                     pass.put.push(name.to_owned());
                 }
                 Err(client::Error::Refused { message, .. }) => {
@@ -229,12 +237,12 @@ impl Reconciler {
                 host = text("database.hostname"),
                 port = text("database.port"),
                 database = text("database.dbname"),
-                "the connector is removed; its replication slot remains and retains the write-ahead log. If nothing reads it any more: \
-                 select pg_drop_replication_slot('{}');",
+                "removed the connector; its replication slot remains and retains the write-ahead log. Unless another process reads it, drop \
+                 it: select pg_drop_replication_slot('{}')",
                 text("slot.name")
             );
         } else {
-            tracing::info!(connector = name, "the connector is removed");
+            tracing::info!(connector = name, "removed the connector");
         }
         Ok(())
     }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use crate::client::{self, Client};
 use crate::status::State;
 
-/// How often Kafka Connect is asked for its progress.
+/// How often to ask Kafka Connect for its progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// An outbox that was not read again.
+/// Why an outbox is not read again to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Kafka Connect does not answer, or refuses.
@@ -29,8 +29,10 @@ pub enum Error {
         /// The connectors that exist.
         names: Vec<String>,
     },
-    /// It took too long. It can be done again.
-    #[error("connector {name} did not {what} within {within:?}; the command can be given again")]
+    /// It took too long. Another run may succeed.
+    #[error(
+        "connector {name} did not {what} within {within:?}; see its task's status, then run `connect reread {name}` again"
+    )]
     Late {
         /// The connector.
         name: String,
@@ -44,8 +46,16 @@ pub enum Error {
 /// Stops the connector, deletes its offsets and resumes it: with `snapshot.mode=when_needed` it then reads its whole table
 /// again. Returns when that is done. Listeners receive every event once more; their inboxes settle none a second time.
 ///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = connect::Client::new("http://127.0.0.1:8083")?;
+/// connect::reread(&client, "order-outbox", std::time::Duration::from_mins(10)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
-/// [`Error`]; the connector is resumed in any case.
+/// [`Error`]; the connector resumes in any case, unless Kafka Connect does not answer.
 pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + within;
     let names = client.list().await?;

@@ -8,14 +8,14 @@ pub struct Status {
     /// The connector's name.
     pub name: String,
     /// The connector itself.
-    pub connector: Part,
+    pub connector: ConnectorState,
     /// Its tasks; none while the connector is new.
     pub tasks: Vec<Task>,
 }
 
-/// The connector itself, apart from its tasks.
+/// The state of the connector itself, apart from its tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Part {
+pub struct ConnectorState {
     /// Its state.
     pub state: State,
     /// Why it failed: a Java stack trace.

@@ -134,7 +134,7 @@ fn an_invalid_address_is_refused() {
 async fn a_reread_of_an_unknown_connector_names_the_known_ones_and_changes_nothing() {
     let (client, requests) =
         worker(vec![("200 OK", r#"["order-outbox","inventory-outbox"]"#)]).await;
-    let error = crate::reread(&client, "nope", Duration::from_secs(1))
+    let error = crate::reread::reread(&client, "nope", Duration::from_secs(1))
         .await
         .unwrap_err();
     assert_eq!(
