@@ -17,6 +17,6 @@ begin
 end
 $$;
 
--- Only a member sees which process reads the slot. Membership also brings the grants on heartbeat and the right to end sessions
--- of that role; attributes such as REPLICATION are not inherited.
+-- Only a member sees which process reads the slot. Membership also brings the grants on heartbeat, and pg_terminate_backend on
+-- sessions of that role; a member does not inherit attributes such as REPLICATION.
 grant order_cdc to order_keeper with inherit true, set false;

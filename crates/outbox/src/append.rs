@@ -1,13 +1,13 @@
-//! The producing side: events are appended to the outbox in the caller's transaction.
+//! The producing side: appends events to the outbox in the caller's transaction.
 
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
-use crate::Outgoing;
+use crate::event::Outgoing;
 
 /// Appends `events` to the outbox in one statement, in the order given.
 ///
-/// They are published if, and only if, the transaction commits; the parameter's type makes a dual write impossible to compile. Lock the
+/// Kafka gets them if, and only if, the transaction commits; the parameter's type makes a dual write impossible to compile. Lock the
 /// aggregate's row, or insert it, before: the column `seq`, drawn here, is then the order of the aggregate's events, in which Kafka
 /// delivers them.
 ///

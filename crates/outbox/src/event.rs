@@ -74,7 +74,7 @@ pub struct Outgoing {
     pub(crate) payload: String,
 }
 
-/// An event that cannot be written as a row of the outbox. It never can: the fault is in the program or in the event's content.
+/// Why an event has no form as a row of the outbox. It never will: the fault is in the program or in the event's content.
 ///
 /// A service whose clients write the content should check for U+0000 where it parses a request, since this error comes too late for a
 /// client's mistake to be distinguished from the service's.
@@ -96,7 +96,7 @@ pub struct Outgoing {
 #[derive(Debug, thiserror::Error)]
 pub enum Unpublishable {
     /// `Serialize` of the event's type fails, such as on a map whose keys are no strings.
-    #[error("the event does not serialize")]
+    #[error("the event does not serialize; correct the Serialize of its type")]
     Serialize(#[from] serde_json::Error),
     /// The event's type is not tagged as [`Event`] needs it.
     #[error(

@@ -4,11 +4,11 @@
 //! ([`Roles::keeper`](crate::schema::Roles::keeper)); several do no harm. Its [`Observation`] is for a readiness check; its gauges and
 //! counters, whose names begin with `outbox_`, go through the facade of the crate `metrics`.
 //!
-//! - An outbox row is removed once it is older than the [retention](crate::Retention) **and** the slot has confirmed it: a row that has
-//!   not reached Kafka is never removed, however old.
-//! - An inbox row is removed once it is older than the retention, unless its event is still a dead letter.
-//! - A server that differs from the one recorded – a restored backup, a promoted standby, another machine – is reported, and no outbox row
-//!   is removed until an operator has read the outbox again and [accepts](accept) it.
+//! - It removes an outbox row once that is older than the [retention](crate::Retention) **and** the slot has confirmed it,
+//!   and so never a row that has not reached Kafka, however old.
+//! - It removes an inbox row once that is older than the retention, unless the event is still a dead letter.
+//! - It reports a server that differs from the one recorded – a restored backup, a promoted standby, another machine –, and removes no
+//!   outbox row until an operator has read the outbox again and [accepts](accept) it.
 //!
 //! # Metrics
 //! Each has the label `outbox`, the specification's context. An unknown value is `NaN`.
@@ -161,7 +161,7 @@ impl Keeper {
         Ok(outbox > 0 || inbox >= INBOX_AT_ONCE.unsigned_abs())
     }
 
-    /// Compares the server with the one recorded; a first server is recorded. A difference stays until an operator [accepts](accept)
+    /// Compares the server with the one recorded, and records a first one. A difference stays until an operator [accepts](accept)
     /// it.
     async fn identity(
         &mut self,
@@ -184,7 +184,8 @@ impl Keeper {
         tracing::error!(
             changed,
             "the outbox's database differs from the one recorded, so the connector's offsets are meaningless; read the outbox again \
-             (`connect reread`), then run the command `accept-database`"
+             (`connect reread {}`), then run the command `accept-database`",
+            self.specification.name()
         );
         // The conditions: an operator may have accepted it at this very moment.
         sqlx::query(
@@ -200,7 +201,7 @@ impl Keeper {
         Ok(Some(changed))
     }
 
-    /// Removes outbox rows that are old and confirmed; says how many, and why none may be removed.
+    /// Removes outbox rows that are old and confirmed; says how many, and why not even those.
     async fn trim_outbox(
         &mut self,
         connection: &mut PgConnection,
@@ -235,7 +236,7 @@ impl Keeper {
     }
 }
 
-/// Records the present server as the outbox's own: what an operator does after a restore or a move, once the outbox was read again.
+/// Records the present server as the outbox's own: what an operator does after a restore or a move, once Debezium has read the outbox again.
 ///
 /// The connection's role is the keeper's. The keeper removes rows again from its next pass on.
 ///

@@ -153,7 +153,7 @@ impl Message {
     /// Decodes the event that the message carries.
     ///
     /// # Errors
-    /// [`Undecodable`], and the id under which the message is dead-lettered: hashed from the message itself, whatever id it bears.
+    /// [`Undecodable`], and the id under which a listener dead-letters the message: hashed from the message itself, whatever id it bears.
     pub fn decode(&self) -> Result<Decoded, (Uuid, Undecodable)> {
         // Under the id of another event, garbage would be ignored if that event is settled, and would keep it out if not.
         let undecodable = |why| (self.derived_id(), why);
@@ -217,7 +217,7 @@ impl Message {
 
     /// An id hashed from the message itself. The position alone would repeat when a topic is recreated.
     fn derived_id(&self) -> Uuid {
-        let mut seed = Vec::new();
+        let mut hashed = Vec::new();
         for part in [
             Some(self.at.topic.as_bytes()),
             Some(&self.at.partition.to_be_bytes()),
@@ -227,10 +227,10 @@ impl Message {
             self.value.as_deref(),
         ] {
             let part = part.unwrap_or_default();
-            seed.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            seed.extend_from_slice(part);
+            hashed.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            hashed.extend_from_slice(part);
         }
-        Uuid::new_v5(&DERIVED, &seed)
+        Uuid::new_v5(&DERIVED, &hashed)
     }
 }
 

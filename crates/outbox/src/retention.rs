@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 /// A day.
 const DAY: Duration = Duration::from_hours(24);
 
-/// The days after which outbox rows, messages on a topic, and inbox rows are removed.
+/// How many days outbox rows, messages on a topic, and inbox rows stay.
 ///
-/// The inbox outlives each message that may be redelivered: `inbox` > `outbox` + `topic` + [`SEGMENT_DAYS`](Self::SEGMENT_DAYS). A row may
-/// be published again until its last hour in the outbox, and the new message then lives its topic's time. Both sides of a topic are
-/// configured alike, since the outbox of one bounds the inbox of the other.
+/// The inbox outlives each message that may be redelivered: `inbox` > `outbox` + `topic` + 1, since Kafka deletes a segment as a whole
+/// and closes one each day. Debezium may publish a row again until its last hour in the outbox, and the new message then lives its
+/// topic's time. Configure both sides of a topic alike: the outbox of one bounds the inbox of the other.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,7 +44,7 @@ struct Days {
     inbox_days: u16,
 }
 
-/// Days by which an event could be applied twice, or would not be kept at all.
+/// Days with which a listener could apply an event twice, or nothing would stay at all.
 ///
 /// ```
 /// use outbox::{Retention, UnsafeRetention};
@@ -60,7 +60,7 @@ pub enum UnsafeRetention {
     Nothing,
     /// The inbox forgets an event while its message may still be redelivered, and would apply it a second time.
     #[error(
-        "retention: inbox_days must be more than {least} (outbox_days + topic_days + 1 for a topic's last segment), or an event that is redelivered late is applied twice"
+        "retention: inbox_days must be more than {least} (outbox_days + topic_days + 1 for a topic's last segment), or the listener applies a late redelivery twice"
     )]
     InboxForgets {
         /// `outbox_days + topic_days + 1`.
@@ -81,7 +81,7 @@ impl Default for Retention {
 
 impl Retention {
     /// Days after which Kafka closes a segment (`segment.ms`). It deletes a segment as a whole, so a message may stay this much longer.
-    pub const SEGMENT_DAYS: u16 = 1;
+    pub(crate) const SEGMENT_DAYS: u16 = 1;
 
     /// Takes days that are safe together: in the outbox, on the topic, in the inbox.
     ///

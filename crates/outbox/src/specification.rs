@@ -1,7 +1,7 @@
 //! One typed description of an outbox: its roles, its replication slot, its topics, its form on the wire.
 //!
-//! It yields the connector's configuration ([`Specification::to_json`]), names the roles that are granted something
-//! ([`Roles::from`](crate::schema::Roles)), and is compared with a migrated database ([`Specification::check`]), so that table, grants,
+//! It yields the connector's configuration ([`Specification::to_json`]), names the roles that need grants
+//! ([`Roles::from`](crate::schema::Roles)), and compares a migrated database with itself ([`Specification::check`]), so that table, grants,
 //! publication and connector cannot drift apart.
 //!
 //! The connector that it yields

@@ -1,13 +1,13 @@
 //! How many rows of an outbox the connector has not confirmed.
 //!
 //! PostgreSQL has no such number: a slot confirms positions of the log, and a row does not know its own. Counting rows would read the
-//! table at every look. So the keeper samples pairs of position and last `seq`, and subtracts.
+//! table each time. So the keeper samples pairs of position and last `seq`, and subtracts.
 
 use std::collections::VecDeque;
 
 use super::status::Status;
 
-/// The most samples that are kept. With one more, every second one is removed, and from then on every second one is taken.
+/// The most samples. With one more, every second one goes, and from then on every second one is taken.
 const MOST: usize = 256;
 
 /// The values of `seq` at positions of the log. A row has no position of its own, so the backlog is counted from the latest sample

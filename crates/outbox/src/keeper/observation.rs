@@ -58,7 +58,7 @@ pub struct Observation {
     pub slot_retained_bytes: Option<i64>,
     /// Outbox rows that the slot has not confirmed.
     pub backlog: Option<i64>,
-    /// Old outbox rows that are removed once the slot has confirmed them.
+    /// Old outbox rows that the keeper removes once the slot has confirmed them.
     pub outbox_marked: usize,
     /// Outbox rows removed since the start.
     pub outbox_removed: u64,
@@ -125,7 +125,7 @@ impl Observation {
         match self.wal_status.as_deref() {
             // A new connector makes its slot within moments.
             None if unread > limits.slot_unread_s => {
-                warnings.push("slot missing: no connector has made it, or it was dropped; see that the connector runs".to_owned());
+                warnings.push("slot missing: no connector has created it, or an operator dropped it; see that the connector runs".to_owned());
             }
             Some("lost") => warnings.push(format!(
                 "slot lost ({}): the server has removed log that was not read; drop the slot as a superuser (select \
@@ -146,8 +146,8 @@ impl Observation {
         let oldest = self.oldest_row_s.and_then(|age| u64::try_from(age).ok());
         if let Some(age) = oldest.filter(|age| *age > safe.as_secs()) {
             warnings.push(format!(
-                "rows too old: the oldest is {} days old; an inbox may have forgotten its event, and would apply it twice if the \
-                 outbox were read again",
+                "rows too old: the oldest is {} days old, and an inbox may have forgotten its event; remove the cause that removal_held \
+                 names, and do not run `connect reread` before: it would apply the event twice",
                 age / 86_400
             ));
         }
@@ -156,12 +156,14 @@ impl Observation {
             .filter(|lag| *lag > limits.slot_lag_bytes)
         {
             warnings.push(format!(
-                "slot lag: the connector has not confirmed {lag} bytes of the write-ahead log"
+                "slot lag: the connector has not confirmed {lag} bytes of the write-ahead log; if they grow, see that Kafka and the \
+                 connector run"
             ));
         }
         if let Some(changed) = &self.changed {
             warnings.push(format!(
-                "database changed: {changed}; read the outbox again (`connect reread`), then run the command `accept-database`"
+                "database changed: {changed}; read the outbox again (`connect reread {}-outbox`), then run the command `accept-database`",
+                self.outbox
             ));
         }
         warnings
@@ -195,7 +197,7 @@ impl Observation {
         self.watched
     }
 
-    /// Notes that the database does not answer: lag and backlog are unknown from now on.
+    /// Records that the database does not answer: lag and backlog are unknown from now on.
     pub(super) fn lose_contact(&mut self) {
         self.watched = false;
         (self.slot_lag_bytes, self.slot_retained_bytes, self.backlog) = (None, None, None);
@@ -204,7 +206,7 @@ impl Observation {
         self.publish();
     }
 
-    /// Adds the rows that were removed.
+    /// Adds removed rows, and why the keeper removes no more.
     pub(super) fn add_removed(
         &mut self,
         outbox: u64,

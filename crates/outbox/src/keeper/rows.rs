@@ -1,9 +1,9 @@
 //! Retention: outbox rows that have reached Kafka, and inbox rows that no message can need again.
 //!
-//! An outbox row is the only copy of an event until Kafka has it, and the source from which a lost slot is healed. So it is removed
-//! in two steps. Old rows are *marked* together with a position of the log that was read after they had become visible. Only once
-//! one and the same reader of the slot has confirmed a later position are they removed. If the slot is missing, lost, or read by
-//! another process than before, the mark is void.
+//! An outbox row is the only copy of an event until Kafka has it, and the source from which a lost slot heals. So the keeper removes
+//! it in two steps. It *marks* old rows together with a position of the log that it read after they had become visible, and removes
+//! them only once one and the same reader of the slot has confirmed a later position. If the slot is missing, lost, or read by another
+//! process than before, the mark is void.
 //!
 //! Deletes run in small transactions with pauses, so that they neither hold locks for long nor fill the log faster than the
 //! connector reads it.
@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use super::status::{Sender, Status};
 
-/// Rows that are removed in one transaction.
+/// Rows of one deleting transaction.
 const CHUNK: i64 = 1_000;
-/// Inbox rows that are removed at most in one pass.
+/// The most inbox rows that one pass removes.
 pub(super) const INBOX_AT_ONCE: i64 = 20 * CHUNK;
-/// Rows that are marked together, at 16 bytes each: they wait for the slot once.
+/// The most rows of a mark, at 16 bytes each: they wait for the slot once.
 const MARKED_AT_ONCE: i64 = 50_000;
 
-/// Chunks of outbox rows that are removed at most in one pass.
+/// The most chunks of outbox rows that one pass removes.
 const CHUNKS_AT_ONCE: usize = 10;
 
 /// Old rows, and a position of the log that was read after the rows had become visible: once the slot has confirmed that position,
@@ -117,7 +117,7 @@ pub(super) async fn remove(
 }
 
 /// Removes inbox rows older than `age` in chunks, each a transaction. The row of a dead letter stays as long as that does: a
-/// redelivery of its event must not be applied beside it.
+/// listener must not apply a redelivery of its event beside it.
 pub(super) async fn forget(
     connection: &mut PgConnection,
     age: Duration,

@@ -18,6 +18,19 @@ impl Specification {
     /// Any role may ask: all of it stands in catalogs that every login reads. What a newer release has added passes: a further table, or a
     /// column that may stay empty.
     ///
+    /// ```no_run
+    /// use outbox::specification::{Error, Specification};
+    ///
+    /// # async fn run(specification: &Specification, database: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    /// match specification.check(database).await {
+    ///     Ok(()) => println!("{}", specification.to_json()),
+    ///     Err(Error::Drifted(drifts)) => drifts.iter().for_each(|drift| eprintln!("{drift}")),
+    ///     Err(Error::Database(error)) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Drifted`] names every difference, and the remedy of each.
     pub async fn check(&self, database: &mut PgConnection) -> Result<(), Error> {

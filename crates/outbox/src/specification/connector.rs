@@ -34,6 +34,16 @@ impl Specification {
     ///
     /// Create the topics first. Kafka Connect creates a missing one alike at its first event, but a listener that has subscribed to it
     /// notices seconds later.
+    ///
+    /// ```
+    /// # use outbox::specification::Specification;
+    /// /// The body of `PUT /connectors/NAME/config`, and the topics to create before.
+    /// fn of(specification: &Specification) -> (String, Vec<String>) {
+    ///     let json = specification.to_json();
+    ///     let topics = json["topics"].as_array().into_iter().flatten();
+    ///     (json["config"].to_string(), topics.map(|topic| topic["name"].to_string()).collect())
+    /// }
+    /// ```
     #[must_use]
     pub fn to_json(&self) -> Value {
         let [retention, segment] = self.topic_times();
@@ -185,6 +195,7 @@ mod tests {
             ]
         );
     }
+
     #[test]
     fn each_property_that_the_specification_sets_is_known_as_derived() {
         let mut specification = of("order");

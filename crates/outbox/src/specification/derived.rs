@@ -1,6 +1,6 @@
 //! The connector's properties that follow from the specification, each with the reason for its value. An operator cannot set them
-//! ([`Properties`](super::Properties) refuses them): with other values events are lost, reordered, or carried in another form. Every one was run with Debezium 3.7.0, Kafka Connect 4.3.1 and
-//! PostgreSQL 18.
+//! ([`Properties`](super::Properties) refuses them): other values lose events, reorder them, or carry them in another form. Every one was
+//! run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18.
 
 /// Properties that are the same for every outbox.
 pub(super) const FIXED: [(&str, &str); 28] = [

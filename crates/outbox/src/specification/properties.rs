@@ -34,7 +34,7 @@ pub enum Reserved {
     /// It follows from the specification.
     #[error("the connector's property {0} follows from the specification; remove it")]
     Derived(String),
-    /// It makes Debezium trust the slot's position above its own: after the slot is recreated, events are lost without an error
+    /// It makes Debezium trust the slot's position above its own: with a recreated slot it loses events without an error
     /// (measured with Debezium 3.7.0: all of them).
     #[error(
         "offset.mismatch.strategy={0} loses events without an error when the slot is recreated; remove it"
@@ -42,7 +42,7 @@ pub enum Reserved {
     LosesEvents(String),
     /// It is a secret, which Connect's REST API would show.
     #[error(
-        "the connector's property {0} is a secret; it must refer to a config provider of Kafka Connect, such as ${{dir:/run/secrets:name}}"
+        "the connector's property {0} is a secret; refer to a config provider of Kafka Connect, such as ${{dir:/run/secrets:name}}"
     )]
     Secret(String),
 }

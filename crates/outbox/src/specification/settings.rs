@@ -79,7 +79,7 @@ pub enum WireForm {
 
 /// A reference that Kafka Connect resolves by one of its config providers, such as `${dir:/run/secrets:cdc}`.
 ///
-/// Connect's REST API shows a connector's configuration to every client, so a plain password is refused.
+/// Connect's REST API shows a connector's configuration to every client, so this type takes no plain password.
 ///
 /// ```
 /// use outbox::specification::PasswordReference;

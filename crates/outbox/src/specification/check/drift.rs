@@ -27,8 +27,9 @@ pub struct Drift {
 
 /// What the command `migrate` mends: what is missing altogether, and grants.
 pub(super) const MIGRATE: &str = "run the command `migrate`";
-/// What it does not: it never touches again what it has made.
-pub(super) const RESTORE: &str = "restore it by hand; `migrate` does not touch what it has made";
+/// What it does not: it never changes again what it has created.
+pub(super) const RESTORE: &str =
+    "restore it by hand as its owner; `migrate` changes nothing that it has created";
 
 impl fmt::Display for Drift {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,10 +63,12 @@ impl fmt::Display for Drift {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Every difference.
-    #[error("the database is not as the outbox needs it:{}", list(.0))]
+    #[error("the database differs from what the outbox needs:{}", list(.0))]
     Drifted(Vec<Drift>),
     /// The database does not answer.
-    #[error("the database could not be compared with the outbox's specification")]
+    #[error(
+        "cannot compare the database with the outbox's specification; see that it is up, then check again"
+    )]
     Database(#[from] sqlx::Error),
 }
 
@@ -74,7 +77,7 @@ fn list(drifts: &[Drift]) -> String {
     lines.concat()
 }
 
-/// Notes a difference, if there is one.
+/// Adds a difference, if there is one.
 pub(super) fn compare(
     drifts: &mut Vec<Drift>,
     what: String,

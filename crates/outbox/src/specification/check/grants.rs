@@ -64,17 +64,21 @@ pub(super) async fn grants(
             named.join(", ")
         }
     };
+    let needless: Vec<&str> = held.difference(&needed).copied().collect();
     let remedy = if held.is_superset(&needed) {
-        "revoke the others"
+        format!(
+            "run as the owner of {table}: revoke {} on {table} from \"{role}\"",
+            needless.join(", ")
+        )
     } else {
-        MIGRATE
+        MIGRATE.to_owned()
     };
     compare(
         drifts,
         format!("grants of {role} on {table}"),
         &text(&needed),
         &text(&held),
-        remedy,
+        &remedy,
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Roles: that they exist, what they are, and what they are granted.
 //!
-//! Least privilege is checked from both sides: a missing grant stops a service, and a needless one is a difference too. What a role
+//! It checks least privilege from both sides: a missing grant stops a service, and a needless one is a difference too. What a role
 //! has by membership in another counts as its own, as it does for PostgreSQL.
 
 use sqlx::PgConnection;
@@ -57,8 +57,9 @@ async fn debezium(
     .await?;
     let (what, needed) = (format!("role {cdc}"), "LOGIN, REPLICATION");
     let Some((login, replication, more)) = attributes else {
-        let remedy = "create the role with these attributes, then run the command `migrate`";
-        compare(drifts, what, needed, "no such role", remedy);
+        let remedy =
+            format!("run as a superuser: create role \"{cdc}\" login replication; then {MIGRATE}");
+        compare(drifts, what, needed, "no such role", &remedy);
         return Ok(false);
     };
     let found = named(&[
@@ -66,8 +67,10 @@ async fn debezium(
         (replication, "REPLICATION"),
         (more, "more"),
     ]);
-    let remedy = "alter the role to have these attributes and no more";
-    compare(drifts, what, needed, &found, remedy);
+    let remedy = format!(
+        "run as a superuser: alter role \"{cdc}\" login replication nosuperuser nocreaterole nocreatedb nobypassrls"
+    );
+    compare(drifts, what, needed, &found, &remedy);
     grants(database, drifts, cdc, "outbox", &["SELECT"]).await?;
     let of_heartbeat = ["SELECT", "INSERT", "DELETE"];
     grants(database, drifts, cdc, "heartbeat", &of_heartbeat).await?;
@@ -86,7 +89,7 @@ async fn exists(
             .fetch_one(database)
             .await?;
     if !exists {
-        let remedy = format!("create the role, then {MIGRATE}");
+        let remedy = format!("run as a superuser: create role \"{role}\" login; then {MIGRATE}");
         let what = format!("role {role}");
         compare(drifts, what, "a role", "no such role", &remedy);
     }

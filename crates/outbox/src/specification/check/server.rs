@@ -1,8 +1,8 @@
 //! Settings of the server.
 //!
 //! Three of them stop a connector or lose its slot: `wal_level`, a bound on idle slots, and the number of slots. A fourth,
-//! `max_slot_wal_keep_size`, is the operator's choice between a full disk and a lost slot; it is only logged, since a lost slot heals
-//! by reading the outbox again.
+//! `max_slot_wal_keep_size`, is the operator's choice between a full disk and a lost slot; the check only logs it, since a lost slot
+//! heals by reading the outbox again.
 
 use sqlx::PgConnection;
 
@@ -26,7 +26,7 @@ pub(super) async fn check(
         "setting wal_level".to_owned(),
         "logical",
         &wal_level,
-        "set it in postgresql.conf and restart the server",
+        "set wal_level = logical in postgresql.conf and restart the server",
     );
     // The server would invalidate the slot of a connector that is away for that long.
     compare(
@@ -34,7 +34,7 @@ pub(super) async fn check(
         "setting idle_replication_slot_timeout".to_owned(),
         "0",
         idle.as_deref().unwrap_or("0"),
-        "set it in postgresql.conf and reload the server's configuration",
+        "set idle_replication_slot_timeout = 0 in postgresql.conf and reload it (select pg_reload_conf())",
     );
     tracing::debug!(
         max_slot_wal_keep_size = kept,
@@ -53,7 +53,8 @@ pub(super) async fn check(
             "setting max_replication_slots".to_owned(),
             "a free replication slot",
             "none",
-            "drop a slot that is not used, or raise the setting and restart the server",
+            "drop an unused slot (select slot_name from pg_replication_slots where not active), or raise the setting in postgresql.conf and \
+             restart the server",
         );
     }
     Ok(())

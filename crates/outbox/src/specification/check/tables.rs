@@ -89,7 +89,9 @@ async fn columns(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result
                 format!("table {table}, column {column}"),
                 "a column that may stay empty",
                 &kind,
-                "give it a default, or drop it",
+                &format!(
+                    "run as its owner: alter table {table} alter column {column} drop not null"
+                ),
             );
         }
     }
