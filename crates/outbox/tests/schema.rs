@@ -344,6 +344,17 @@ async fn a_session_keeps_its_settings_and_no_lock() {
 }
 
 #[tokio::test]
+async fn a_role_that_is_not_the_owner_is_refused_and_the_remedy_names_the_owner() {
+    let database = database(Context::Order).await;
+    let options = database.options("order_service");
+    let mut service = PgConnection::connect_with(&options).await.unwrap();
+    let refused = migrate(&mut service, &BOTH, &roles()).await.unwrap_err();
+    assert!(matches!(refused, Error::Versions { .. }), "{refused:?}");
+    let remedy = "connect as the owner of the database, then migrate again";
+    assert!(refused.to_string().ends_with(remedy), "{refused}");
+}
+
+#[tokio::test]
 async fn a_role_is_granted_by_its_name_as_it_is_and_a_missing_one_is_an_error() {
     let database = database(Context::Order).await;
     let mut owner = owner(&database).await;
@@ -353,7 +364,9 @@ async fn a_role_is_granted_by_its_name_as_it_is_and_a_missing_one_is_an_error() 
     let role = format!("Odd \"{}", Uuid::now_v7().simple());
     let roles = Roles::default().writer(&role);
     let missing = migrate(&mut owner, &BOTH, &roles).await;
-    assert!(matches!(missing, Err(Error::Grants(_))), "{missing:?}");
+    let missing = missing.unwrap_err();
+    assert!(matches!(missing, Error::Grants(_)), "{missing:?}");
+    assert!(missing.to_string().contains("create role NAME"));
 
     let quoted = role.replace('"', "\"\"");
     execute(&mut superuser, format!("create role \"{quoted}\"")).await;
