@@ -38,7 +38,8 @@ packages
     built
     // {
       cargoNextestExtraArgs = "--profile postgresql";
-      env = built.env // demo.environment;
+      # The programs are built already, examples included: no test runs cargo.
+      env = built.env // demo.environment // { STACK_BINARIES = "${rust.binaries}/bin"; };
       preCheck = ''
         export STACK_HOME=$TMPDIR/stack
       '';

@@ -1,12 +1,11 @@
 //! The example, run as a program: it logs to standard output while its commands write there.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions, Connection};
-use stack::testing::{Context, Database, database};
+use stack::testing::{Context, Database, database, example};
 
 /// A dead letter is applied or discarded within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,11 +30,8 @@ async fn with_a_dead_letter() -> Database {
 
 /// Runs the example to its end, with the password of `role`.
 fn run(database: &Database, role: &str, arguments: &str) -> Output {
-    // Cargo builds examples for every test, unless it is given `--test` or `--tests`.
-    let tests = std::env::current_exe().unwrap();
-    let built: PathBuf = tests.ancestors().nth(2).unwrap().join("examples/service");
     let secret = std::fs::read_to_string(database.secrets.join(role)).unwrap();
-    let mut child = Command::new(&built)
+    let mut child = Command::new(example("service"))
         .args(arguments.split_whitespace())
         .env("PGHOST", "127.0.0.1")
         .env("PGPORT", database.port.to_string())
@@ -45,7 +41,7 @@ fn run(database: &Database, role: &str, arguments: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("`cargo build -p outbox-cli --examples` builds it");
+        .unwrap();
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if began.elapsed() > PATIENCE {

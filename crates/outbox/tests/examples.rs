@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,24 +13,11 @@ use stack::testing::{self, Context};
 /// How long the listener may take from its start to the last balance.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An example's program, which cargo builds beside the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let example = profile.join("examples").join(name);
-    let path = example.display();
-    assert!(
-        example.exists(),
-        "no {path}; run cargo build -p outbox --all-features --examples"
-    );
-    example
-}
-
 struct Environment(BTreeMap<&'static str, String>);
 
 impl Environment {
     fn command(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(example(name));
+        let mut command = Command::new(testing::example(name));
         command.args(arguments).envs(&self.0);
         command
     }

@@ -3,16 +3,17 @@
 //! Both belong to the stack that `OUTBOX_STACK` describes, as `stack exec` sets it. Without it this process starts its
 //! own, which ends with it.
 
+mod build;
 mod service;
 
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OnceCell, oneshot};
 
+pub use self::build::{build, example};
 pub use self::service::Service;
 pub use crate::context::Context;
 pub use crate::description::{Database, Description};
@@ -21,7 +22,6 @@ pub use crate::services::Binary;
 use crate::kafka;
 use crate::ports;
 use crate::postgres::{self, Server};
-use crate::services;
 use crate::session::Home;
 
 static STACK: OnceCell<Description> = OnceCell::const_new();
@@ -72,7 +72,7 @@ pub async fn database(context: Context) -> Database {
         anyhow::Ok(connection.close().await?)
     };
     made.await
-        .unwrap_or_else(|error| panic!("no database: {error:#}"));
+        .unwrap_or_else(|error| panic!("cannot create a database: {error:#}"));
     Database { name, ..server }
 }
 
@@ -132,7 +132,7 @@ async fn lines(database: &Database, query: &'static str) -> Vec<String> {
         sqlx::query_scalar(query).fetch_all(&mut connection).await
     };
     read.await
-        .unwrap_or_else(|error| panic!("the catalog cannot be read: {error}"))
+        .unwrap_or_else(|error| panic!("cannot read the catalog: {error}"))
 }
 
 /// Starts a further Kafka Connect worker on the broker of `stack`, in its own group, with exactly-once support for
@@ -201,29 +201,6 @@ where
         .context("the thread has ended")
         .and_then(|started| started);
     started.unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-/// Builds the services, unless `OUTBOX_STACK` or `STACK_BINARIES` is set: then they are built already.
-///
-/// # Errors
-/// If the build fails.
-pub fn build() -> Result<()> {
-    let built = ["STACK_BINARIES", "OUTBOX_STACK"];
-    if built.iter().any(|name| std::env::var_os(name).is_some()) {
-        return Ok(());
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--workspace", "--bins"]);
-    if services::binaries()?.ends_with("release") {
-        command.arg("--release");
-    }
-    let status = command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "the services do not build");
-    Ok(())
 }
 
 /// The current process of a part.
