@@ -1,7 +1,9 @@
 //! A release that is rolled back: the older programs on the newer schema.
 
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use stack::services;
-use stack::testing::{Binary, Service};
+use stack::testing::{Binary, Description, Service};
 
 use crate::world::World;
 
@@ -16,20 +18,61 @@ const NEWER: &str = "
     insert into _sqlx_migrations select * from _outbox_publisher_migrations where version = 1000";
 
 const AS_BEFORE: &str = "
-    alter table outbox drop newer;
-    alter table inbox drop newer;
-    drop table newer;
+    alter table outbox drop if exists newer;
+    alter table inbox drop if exists newer;
+    drop table if exists newer;
     delete from _outbox_publisher_migrations where version = 1000;
     delete from _outbox_listener_migrations where version = 1000;
     delete from _sqlx_migrations where version = 1000";
 
+async fn execute(database: &PgConnectOptions, statements: &'static str) -> sqlx::Result<()> {
+    let mut connection = database.connect().await?;
+    sqlx::raw_sql(statements).execute(&mut connection).await?;
+    connection.close().await
+}
+
+/// The newer schema. Dropping it restores the older one, since other tests use the same databases.
+struct Newer([PgConnectOptions; 2]);
+
+impl Newer {
+    async fn create(stack: &Description) -> Self {
+        let newer = Self([stack.order_db.superuser(), stack.inventory_db.superuser()]);
+        for database in &newer.0 {
+            execute(database, NEWER).await.unwrap();
+        }
+        newer
+    }
+}
+
+impl Drop for Newer {
+    fn drop(&mut self) {
+        // The runtime of the test cannot wait here, so another one does, on a thread of its own.
+        let restored = std::thread::scope(|scope| {
+            let restoring = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    for database in &self.0 {
+                        execute(database, AS_BEFORE).await.unwrap();
+                    }
+                });
+            });
+            restoring.join()
+        });
+        // A test that fails has its own message.
+        assert!(
+            restored.is_ok() || std::thread::panicking(),
+            "cannot restore the older schema"
+        );
+    }
+}
+
 #[tokio::test]
 async fn an_older_release_migrates_starts_and_serves_on_a_newer_additive_schema() {
     let world = World::alone().await;
-    let databases = [&world.order_db, &world.inventory_db];
-    for database in databases {
-        sqlx::raw_sql(NEWER).execute(database).await.unwrap();
-    }
+    let newer = Newer::create(world.stack).await;
     for binary in [Binary::Order, Binary::Inventory] {
         services::migrate(world.stack, binary).await.unwrap();
         services::check_outbox(world.stack, binary).await.unwrap();
@@ -42,8 +85,6 @@ async fn an_older_release_migrates_starts_and_serves_on_a_newer_additive_schema(
     for service in started {
         assert!(service.terminate().success());
     }
-    for database in databases {
-        sqlx::raw_sql(AS_BEFORE).execute(database).await.unwrap();
-    }
+    drop(newer);
     world.still_flows().await;
 }
