@@ -1,12 +1,5 @@
 //! The demo: four orders on the real stack, and the steps of each with their times.
 
-/// Prints a line of the demo's result on standard output.
-macro_rules! show {
-    ($($what:tt)*) => {{
-        println!($($what)*);
-    }};
-}
-
 mod clock;
 mod order;
 mod seen;
@@ -22,6 +15,7 @@ use crate::home::command;
 use crate::say;
 use crate::session::Home;
 use crate::stack::interrupted;
+use crate::terminal::show;
 
 /// Runs the demo on the stack that is up, or starts one and stops it afterwards: with `once` after the last order, else
 /// at Ctrl-C.

@@ -24,15 +24,8 @@ pub mod services;
 pub mod session;
 pub mod stack;
 mod status;
+mod terminal;
 pub mod testing;
 pub mod tls;
 pub mod topic;
 pub mod unprivileged;
-
-/// Prints a line about progress or an error on standard error; results go to standard output.
-#[macro_export]
-macro_rules! say {
-    ($($what:tt)*) => {{
-        eprintln!($($what)*);
-    }};
-}

@@ -2,6 +2,8 @@
 
 use sqlx::types::chrono::{DateTime, Utc};
 
+use crate::terminal::show;
+
 /// Prints the end of each step, since the order was sent and since the step before.
 pub(super) struct Clock {
     began: DateTime<Utc>,
