@@ -1,5 +1,5 @@
-//! What it costs that the library applies messages. Alternately, the same messages are counted by a consumer, applied by
-//! set-based SQL written by hand, applied by the library's listener, and applied by hand with a transaction for each.
+//! What it costs that the library applies messages. Four ways alternate over the same messages: a consumer that only counts,
+//! set-based SQL written by hand, the library's listener, and SQL by hand with a transaction for each message.
 
 mod database;
 mod events;
@@ -84,7 +84,7 @@ async fn measure(stack: Description) -> Result<Vec<Round>> {
 }
 
 /// Prints rates only beside their ratio: rates depend on this machine.
-#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 fn show(rounds: &[Round]) {
     println!(
         "{MESSAGES} messages, {ROUNDS} interleaved rounds: the median round; in brackets the lowest and the highest.\n\n\

@@ -91,13 +91,13 @@ async fn both(
         taken[way] = Some(take(way).await?);
     }
     let [Some(flushed), Some(unflushed)] = taken else {
-        bail!("a round without both ways");
+        bail!("a round lacks one of its two ways");
     };
     Ok([flushed, unflushed])
 }
 
 /// Prints times only beside their ratio: times depend on this machine's disk.
-#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 fn show(rounds: &[Round]) {
     println!(
         "One broker, {ROUNDS} interleaved rounds: the median round; in brackets the lowest and the highest.\n\n\
@@ -127,7 +127,7 @@ fn show(rounds: &[Round]) {
     line(&debezium, &what, burst);
 }
 
-#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 fn line(rounds: &[&Ways], what: &str, of: impl Fn(&Taken) -> f64) {
     let median = |figures: &[f64]| figures[figures.len() / 2];
     let flushed = sorted(rounds, |[flushed, _]| of(flushed));

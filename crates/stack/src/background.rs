@@ -17,7 +17,7 @@ use crate::{home, say, services};
 
 /// How long a stack may take to stop, or one that starts to become ready.
 const SETTLES_WITHIN: Duration = Duration::from_secs(90);
-/// How often another process is looked at.
+/// The interval at which another process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The state of the kept stack.
@@ -46,7 +46,7 @@ pub async fn up(home: &Home) -> Result<Description> {
         say!("the stack is up already");
         return Ok(stack);
     }
-    // A killed supervisor could not remove it.
+    // A killed supervisor leaves it behind.
     drop(fs::remove_file(home.description()));
     let stop = interrupted()?;
     let log = home.state().join("run/supervisor.log");
@@ -86,7 +86,7 @@ async fn follow(home: &Home, supervisor: &mut Child, log: &Path) -> Result<Descr
         }
         shown = text.len();
         if ended {
-            bail!("the stack is not up; see above");
+            bail!("the stack did not become ready; see above");
         }
         if ready {
             return Description::read(&home.description());
@@ -95,7 +95,7 @@ async fn follow(home: &Home, supervisor: &mut Child, log: &Path) -> Result<Descr
     }
 }
 
-/// The stack that is up, after waiting for one that is starting. A stack that is dying counts as none.
+/// The stack that is up; waits for one that is starting. A stack that is dying counts as none.
 async fn already(home: &Home) -> Result<Option<Description>> {
     let deadline = Instant::now() + SETTLES_WITHIN;
     while held(&home.state())? {
@@ -170,7 +170,7 @@ pub fn down(home: &Home, clean: bool) -> Result<()> {
 /// Whether the kept stack is up.
 ///
 /// # Errors
-/// If its lock or description cannot be read.
+/// If its lock or its description is unreadable.
 pub fn status(home: &Home) -> Result<Found> {
     if !held(&home.state())? {
         Ok(Found::Nothing)

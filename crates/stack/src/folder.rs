@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 
 use crate::{home, say};
 
-/// How long another process may hold the lock to ask whether it is free.
-const ASKED_WITHIN: Duration = Duration::from_millis(20);
+/// How long another process may hold the lock while it only checks it.
+const CHECKED_WITHIN: Duration = Duration::from_millis(20);
 /// How long killed processes may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
-/// How often the removal of a folder is tried.
+/// The wait between two attempts to remove a folder.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The lock of a folder, held until this is dropped. The file holds the id of this process.
@@ -89,8 +89,8 @@ pub(crate) fn take(folder: &Path) -> Result<Option<Lock>> {
         .truncate(false)
         .write(true)
         .open(&path)?;
-    // A process that only asks (`held`) has the lock for a moment.
-    let deadline = Instant::now() + ASKED_WITHIN;
+    // A process that only checks the lock (`held`) has it for a moment.
+    let deadline = Instant::now() + CHECKED_WITHIN;
     loop {
         match file.try_lock() {
             Ok(()) => break,

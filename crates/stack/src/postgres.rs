@@ -21,7 +21,7 @@ use crate::unprivileged::give;
 
 /// How long the processes of a killed server may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
-/// How often they are looked for.
+/// The interval at which they are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The server of a context.
@@ -114,7 +114,7 @@ impl<'a> Server<'a> {
     }
 
     async fn initialise(&self) -> Result<()> {
-        // An interrupted initdb leaves a folder that looks complete, so it works in another one, renamed when it is done.
+        // An interrupted initdb leaves a folder that seems complete. So it works in another one, which then gets its name.
         let fresh = self.data.with_extension("new");
         if fresh.exists() {
             fs::remove_dir_all(&fresh)?;

@@ -44,7 +44,7 @@ struct Part {
     /// Set once the part was ready: from then on it is restarted when it dies.
     steady: watch::Sender<bool>,
     ended: Arc<Mutex<Option<ExitStatus>>>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Running {
@@ -57,7 +57,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let (steady, steadied) = watch::channel(false);
         let ended = Arc::new(Mutex::new(None));
-        let keeper = Keeper {
+        let supervisor = Supervisor {
             program: program.clone(),
             stopped,
             steady: steadied,
@@ -69,7 +69,7 @@ impl Running {
             stop,
             steady,
             ended,
-            keeper: Mutex::new(Some(tokio::spawn(keeper.keep(child)))),
+            supervisor: Mutex::new(Some(tokio::spawn(supervisor.supervise(child)))),
         })))
     }
 
@@ -107,24 +107,21 @@ impl Running {
     /// Stops the part gracefully, or kills it after [`Program::stop_within`].
     pub async fn stop(self) {
         self.0.stop.send_replace(true);
-        let keeper = self
+        let supervisor = self
             .0
-            .keeper
+            .supervisor
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(keeper) = keeper
-            && let Err(error) = keeper.await
+        if let Some(supervisor) = supervisor
+            && let Err(error) = supervisor.await
         {
-            say!(
-                "{} was not stopped gracefully: {error}",
-                self.0.program.name
-            );
+            say!("cannot stop {} gracefully: {error}", self.0.program.name);
         }
     }
 }
 
-struct Keeper {
+struct Supervisor {
     program: Program,
     stopped: watch::Receiver<bool>,
     steady: watch::Receiver<bool>,
@@ -132,8 +129,8 @@ struct Keeper {
     pids: Pids,
 }
 
-impl Keeper {
-    async fn keep(mut self, mut child: Child) {
+impl Supervisor {
+    async fn supervise(mut self, mut child: Child) {
         let mut backoff = RESTART_BACKOFF.build();
         loop {
             self.show(child.id());
@@ -153,7 +150,7 @@ impl Keeper {
                 *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
                 return;
             }
-            say!("{} ended ({status}); it is restarted", self.program.name);
+            say!("{} ended ({status}); restarting it", self.program.name);
             if started.elapsed() > RESTART_MAX {
                 backoff = RESTART_BACKOFF.build();
             }
@@ -166,7 +163,7 @@ impl Keeper {
                 }
                 match self.program.spawn() {
                     Ok(child) => break child,
-                    Err(error) => say!("{} does not start: {error:#}", self.program.name),
+                    Err(error) => say!("cannot restart {}: {error:#}", self.program.name),
                 }
             };
         }
@@ -183,12 +180,12 @@ impl Keeper {
             .is_err()
         {
             say!(
-                "{} did not stop within {:?}; it is killed",
+                "{} did not stop within {:?}; killing it",
                 self.program.name,
                 self.program.stop_within
             );
             if let Err(error) = child.kill().await {
-                say!("{} cannot be killed: {error}", self.program.name);
+                say!("cannot kill {}: {error}", self.program.name);
             }
         }
     }

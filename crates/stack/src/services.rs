@@ -167,7 +167,7 @@ pub(crate) async fn readiness(url: &str) -> Result<(bool, String)> {
 /// Brings a context's tables up to date.
 ///
 /// # Errors
-/// What the service's command says.
+/// If the service's command fails.
 pub async fn migrate(stack: &Description, binary: Binary) -> Result<()> {
     output(stack, binary, "migrate").await.map(drop)
 }

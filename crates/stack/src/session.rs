@@ -57,7 +57,7 @@ impl Home {
                 home::command()
             );
         };
-        // A killed supervisor could not remove it.
+        // A killed supervisor leaves it behind.
         drop(fs::remove_file(self.description()));
         let ports = ports::chosen(&self.state().join("run/ports.json"))?;
         say!(

@@ -33,7 +33,7 @@ impl Unprivileged {
         Ok(Some(Self { uid, gid }))
     }
 
-    /// Whether this user can enter `folder`. It tries, since every folder above decides too.
+    /// Whether this user can enter `folder`. A process of the user attempts it, since every folder above decides too.
     pub(crate) fn enters(self, folder: &Path) -> bool {
         Command::new("test")
             .arg("-x")

@@ -12,8 +12,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Notes that `settled` messages are settled now.
-    pub(super) fn note(&mut self, settled: u64) {
+    /// Records that `settled` messages are settled now.
+    pub(super) fn record(&mut self, settled: u64) {
         let now = (Instant::now(), settled);
         self.first.get_or_insert(now);
         self.last = Some(now);
@@ -21,8 +21,9 @@ impl Pace {
 
     /// Messages a second.
     pub(super) fn rate(&self) -> Result<f64> {
-        let ((began, few), (ended, all)) = self.first.zip(self.last).context("no batch")?;
-        ensure!(all > few, "a single batch has no pace");
+        let ((began, few), (ended, all)) =
+            self.first.zip(self.last).context("no batch was settled")?;
+        ensure!(all > few, "a single batch has no rate");
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let messages = (all - few) as f64;
         Ok(messages / (ended - began).as_secs_f64())

@@ -76,7 +76,7 @@ async fn count(config: &Config) -> Result<f64> {
     let (consumer, mut pace) = (consumer(config)?, Pace::default());
     for counted in 1..=MESSAGES {
         consumer.recv().await?;
-        pace.note(counted);
+        pace.record(counted);
     }
     pace.rate()
 }
@@ -104,13 +104,13 @@ async fn by_hand(config: &Config, most: usize, messages: u64, pool: &PgPool) -> 
             offsets.add_partition_offset(&config.topics[0], partition, Offset::Offset(offset))?;
         }
         consumer.commit(&offsets, CommitMode::Async)?;
-        pace.note(settled);
+        pace.record(settled);
     }
     pace.rate()
 }
 
 fn decode(message: &BorrowedMessage<'_>) -> Result<Placed> {
-    let value = message.payload().context("no value")?;
+    let value = message.payload().context("a message has no value")?;
     Ok(serde_json::from_slice(value)?)
 }
 
@@ -188,7 +188,7 @@ async fn by_library(config: &Config, pool: &PgPool) -> Result<f64> {
         let now = progress.borrow_and_update().settled;
         if now > settled {
             settled = now;
-            pace.note(settled);
+            pace.record(settled);
         }
     }
     shutdown.cancel();

@@ -72,7 +72,9 @@ impl Hop {
         for _ in 0..count {
             tokio::time::timeout(PATIENCE, self.consumer.recv())
                 .await
-                .context("a row did not come; is the connector at work?")??;
+                .with_context(|| {
+                    format!("no row arrived within {PATIENCE:?}; check the connector's status")
+                })??;
         }
         Ok(committed.elapsed())
     }

@@ -139,7 +139,7 @@ impl Demo<'_> {
         };
         ensure!(
             shown["status"] == status && reason == case.reason,
-            "expected {status} {:?}, got {shown}",
+            "the order must be {status} {:?}, but is {shown}",
             case.reason
         );
         let taken = if case.reason.is_none() {
@@ -149,7 +149,7 @@ impl Demo<'_> {
         };
         ensure!(
             after == before.map(|before| before - taken),
-            "the stock is {after:?} after {before:?}"
+            "the stock was {before:?} and is {after:?}, which is not {taken} less"
         );
         Ok(order)
     }

@@ -37,10 +37,7 @@ impl Accepted {
 }
 
 fn named(variable: &str, folder: &Path) -> String {
-    format!(
-        "{variable} names {}, which cannot be used",
-        folder.display()
-    )
+    format!("cannot use {}, which {variable} names", folder.display())
 }
 
 /// From the first version, inclusive, to the second, exclusive.
@@ -99,7 +96,7 @@ fn kafka(folder: &Path) -> Result<Version> {
             return Ok(version);
         }
     }
-    bail!("it contains no {JAR}VERSION.jar; name the folder with Kafka's jars")
+    bail!("the folder contains no {JAR}VERSION.jar; name the one with Kafka's jars")
 }
 
 /// PostgreSQL's version, from `postgres --version`: `postgres (PostgreSQL) 18.6`.

@@ -73,7 +73,7 @@ pub(super) fn verify(parts: &Path, platform: Platform) -> Result<()> {
         );
     }
     if let Some((missing, _)) = expected.first_key_value() {
-        bail!("{missing} is in the lock, but Maven did not resolve it");
+        bail!("Maven did not resolve {missing}, which is in the lock; nothing was run");
     }
     say!("{files} files have their SHA-256 in the lock");
     Ok(())

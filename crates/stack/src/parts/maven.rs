@@ -30,7 +30,7 @@ impl Platform {
         match std::env::consts::ARCH {
             "x86_64" => Ok(Self::Amd64),
             "aarch64" => Ok(Self::Arm64),
-            other => bail!("the parts list has no PostgreSQL for {other}"),
+            other => bail!("Maven has no archive of PostgreSQL for {other}"),
         }
     }
 
@@ -77,7 +77,7 @@ pub(super) fn copy(pom: &Path, platform: Platform, parts: &Path) -> Result<()> {
     }
     ensure!(
         maven.wait()?.success(),
-        "Maven could not resolve the parts; check the network and the mirrors in ~/.m2/settings.xml, then try again. \
+        "Maven did not resolve the parts; check the network and the mirrors in ~/.m2/settings.xml, then try again. \
          Maven's errors:\n{}",
         errors.join("\n")
     );

@@ -17,7 +17,7 @@ use crate::replace::{Readers, replace};
 
 /// How long the processes of a killed stack may take to release a port.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a busy port is tried.
+/// The wait between two attempts to bind a busy port.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The ports that `STACK_PORTS` chooses: `default`, which is also the choice if it is not set, or `free`. Free ports are

@@ -327,7 +327,7 @@ async fn partitions_assigned_during_a_pause_wait_in_kafka() {
     let retries = |shown: &Value| shown["retries"].as_u64().unwrap();
     let (_, body) = world.readiness(first).await;
     let before = retries(&body["checks"]["listener"]);
-    // The first try may be one of few messages; the second takes more from the buffer.
+    // The first attempt may be one of few messages; the second takes more from the buffer.
     let paused = |shown: &Value| shown["paused"] == true && retries(shown) >= before + 2;
     world.shows(first, "listener", "it is paused", paused).await;
     let mut memory = Memory::of(&world, "inventory-worker");

@@ -122,7 +122,7 @@ async fn dead_letters_that_are_discarded_together_are_never_applied() {
     let ids = world
         .eventually_dead_lettered(&key, &["poison", "parked"])
         .await;
-    // The worker looks for parked dead letters twice a second; discarding so many takes longer.
+    // The worker polls for parked dead letters twice a second; discarding so many takes longer.
     sqlx::query(
         r#"insert into dead_letter (listener, id, kind, error, topic, partition, "offset", key, header_names, header_values, value)
            select listener, gen_random_uuid(), kind, error, topic, partition, "offset", key, header_names, header_values, value
@@ -262,7 +262,7 @@ async fn a_burst_of_dead_letters_opens_the_circuit_breaker_until_a_message_is_ap
     send(Uuid::now_v7(), 0).await;
     let probed = |shown: &Value| shown["dead_lettered"] == 4;
     world
-        .shows(url, "listener", "one message is tried", probed)
+        .shows(url, "listener", "one message is attempted", probed)
         .await;
     world.warns(url, "listener", open).await;
     let orders = [(); 5].map(|()| Uuid::now_v7());
@@ -287,7 +287,7 @@ async fn a_burst_of_dead_letters_opens_the_circuit_breaker_until_a_message_is_ap
     .fetch_one(&world.inventory_db)
     .await
     .unwrap();
-    assert!(paused, "a message was tried during the pause");
+    assert!(paused, "the listener attempted a message during the pause");
     let (_, shown) = world.readiness(url).await;
     let shown = &shown["checks"]["listener"];
     // Waiting for the breaker is not a failure.

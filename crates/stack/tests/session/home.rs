@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The home. Dropping it stops the stack and removes everything.
 pub(crate) struct Home {
     parts: Parts,
-    keeper: Child,
+    cleaner: Child,
     own: Ephemeral,
 }
 
@@ -32,7 +32,7 @@ impl Home {
         let shared = session::Home::find().unwrap();
         let (parts, own) = (shared.parts().unwrap(), shared.fresh().unwrap());
         // A stack that is up outlives the test's process. This shell stops it when the test ends, even if it is killed.
-        let keeper = Command::new("sh")
+        let cleaner = Command::new("sh")
             .args([
                 "-c",
                 "cat; STACK_HOME=$1 exec $0 down --clean 2>/dev/null",
@@ -43,7 +43,11 @@ impl Home {
             .process_group(0)
             .spawn()
             .unwrap();
-        Self { parts, keeper, own }
+        Self {
+            parts,
+            cleaner,
+            own,
+        }
     }
 
     pub(crate) fn folder(&self) -> &PathBuf {
@@ -56,8 +60,8 @@ impl Home {
     }
 
     /// The process that cleans up; it belongs to no stack.
-    pub(crate) fn keeper(&self) -> u32 {
-        self.keeper.id()
+    pub(crate) fn cleaner(&self) -> u32 {
+        self.cleaner.id()
     }
 
     /// The folder that `up` and `demo` keep between runs.
@@ -107,8 +111,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        drop(self.keeper.wait());
+        drop(self.cleaner.stdin.take());
+        drop(self.cleaner.wait());
     }
 }
 

@@ -21,7 +21,7 @@ impl Home {
             let Ok(id) = name.to_string_lossy().parse::<u32>() else {
                 continue;
             };
-            if id != self.keeper() && belongs(&process.path(), self.folder()) {
+            if id != self.cleaner() && belongs(&process.path(), self.folder()) {
                 let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
                 let command = String::from_utf8_lossy(&command).replace('\0', " ");
                 found.push((Pid::from_raw(i32::try_from(id).unwrap()), command));

@@ -83,7 +83,11 @@ async fn an_interrupted_up_leaves_no_process_and_the_next_one_works() {
     let supervisor = fs::read_to_string(home.state().join("run/lock")).unwrap();
     kill(Pid::from_raw(supervisor.parse().unwrap()), Signal::SIGKILL).unwrap();
     assert!(!up.ended().await.success());
-    assert!(up.said().contains("the stack is not up"), "{}", up.said());
+    assert!(
+        up.said().contains("the stack did not become ready"),
+        "{}",
+        up.said()
+    );
     home.is_quiet().await;
 
     home.run(&["up"]).await;

@@ -18,7 +18,7 @@ async fn a_part_that_dies_under_the_demo_is_restarted_and_the_demo_reports_it() 
         let killed = pid(world.stack, part).unwrap();
         kill(killed, Signal::SIGKILL).unwrap();
         demo.says(&format!(
-            "{part} ended (signal: 9 (SIGKILL)); it is restarted"
+            "{part} ended (signal: 9 (SIGKILL)); restarting it"
         ))
         .await;
         eventually(
