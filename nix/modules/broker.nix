@@ -6,6 +6,7 @@ let
   inherit (parts.routes) ports heap;
   cfg = config.services.outbox-cdc.broker;
   address = import ./kafka-connect/address.nix { inherit lib; };
+  accepted = import ./accepted.nix { inherit lib parts; };
   loopback = port: "127.0.0.1:${toString port}";
   isLoopback = host: host == "::1" || host == "localhost" || lib.hasPrefix "127." host;
 in
@@ -44,10 +45,13 @@ in
 
   config = lib.mkIf cfg.enable {
     assertions = [
-      {
-        assertion = parts.accepted.kafka config.services.apache-kafka.package.version;
-        message = "services.outbox-cdc.broker: Kafka ${config.services.apache-kafka.package.version} is not accepted (from ${lib.head parts.routes.accepted.kafka}, below ${lib.last parts.routes.accepted.kafka}); set services.apache-kafka.package";
-      }
+      (accepted {
+        part = "kafka";
+        title = "Kafka";
+        of = "services.outbox-cdc.broker";
+        inherit (config.services.apache-kafka) package;
+        option = "services.apache-kafka.package";
+      })
       {
         assertion = isLoopback cfg.advertisedHost -> isLoopback cfg.listenAddress && !cfg.openFirewall;
         message = "services.outbox-cdc.broker.advertisedHost: `${cfg.advertisedHost}` sends clients on other machines to themselves; set the name or address at which they reach the broker";

@@ -12,6 +12,7 @@ let
   cfg = config.services.kafka-connect;
   hardening = import ../hardening.nix;
   address = import ./address.nix { inherit lib; };
+  accepted = import ../accepted.nix { inherit lib parts; };
   plaintextSecrets = import ./plaintext-secrets.nix { inherit lib; } cfg.settings;
   properties = pkgs.formats.javaProperties { };
   waitForKafka = import ./wait-for-kafka.nix { inherit lib pkgs; } cfg.settings."bootstrap.servers";
@@ -168,10 +169,13 @@ in
 
   config = lib.mkIf cfg.enable {
     assertions = [
-      {
-        assertion = parts.accepted.kafka cfg.package.version;
-        message = "services.kafka-connect: Kafka ${cfg.package.version} is not accepted (from ${lib.head routes.accepted.kafka}, below ${lib.last routes.accepted.kafka}); set services.kafka-connect.package";
-      }
+      (accepted {
+        part = "kafka";
+        title = "Kafka";
+        of = "services.kafka-connect";
+        inherit (cfg) package;
+        option = "services.kafka-connect.package";
+      })
       {
         assertion = plaintextSecrets == [ ];
         message = "services.kafka-connect.settings: ${lib.concatStringsSep ", " plaintextSecrets} would be in the store; refer to one of services.kafka-connect.credentials";

@@ -1,10 +1,5 @@
 # The database of a context in this machine's PostgreSQL: its roles, their passwords, the database and the access rules.
-{
-  parts,
-  context,
-  # The roles of the context, the owner first.
-  roles,
-}:
+{ parts, context }:
 {
   config,
   lib,
@@ -13,11 +8,13 @@
 }:
 let
   inherit (lib) mkOption types;
-  cfg = config.services.outbox-cdc.${context};
+  cfg = config.services.outbox-cdc.${context.name};
   inherit (config.services) postgresql;
   hardening = import ../hardening.nix;
+  accepted = import ../accepted.nix { inherit lib parts; };
   database = cfg.settings.database.name;
-  unit = "outbox-cdc-${context}-database";
+  roles = context.roles.all;
+  unit = context.units.database;
   access = import ./access.nix { inherit lib; } {
     inherit database roles;
     inherit (cfg.database) clients;
@@ -32,7 +29,7 @@ let
       set log_min_duration_statement = -1;
       set log_min_error_statement = 'panic';
       set password_encryption = 'scram-sha-256';
-      \i ${../../../migrations/${context}/roles.sql}
+      \i ${../../../migrations/${context.name}/roles.sql}
     ''
     + lib.concatMapStrings (role: ''
       \set password `cat "$CREDENTIALS_DIRECTORY/${role}"`
@@ -40,7 +37,7 @@ let
       \unset password
     '') roles
     + ''
-      select $$create database ${database} owner ${lib.head roles} template template0 encoding 'UTF8' locale 'C'$$
+      select $$create database ${database} owner ${context.roles.owner} template template0 encoding 'UTF8' locale 'C'$$
       where not exists (select from pg_database where datname = '${database}') \gexec
       revoke connect, temporary on database ${database} from public;
       grant connect on database ${database} to ${lib.concatStringsSep ", " roles};
@@ -73,15 +70,15 @@ let
       };
       roles = mkOption {
         type = types.nonEmptyListOf (types.enum roles);
-        default = [ "${context}_cdc" ];
-        example = [ "${context}_service" ];
+        default = [ context.roles.cdc ];
+        example = [ context.roles.service ];
         description = "The roles that can connect from these addresses.";
       };
     };
   };
 in
 {
-  options.services.outbox-cdc.${context}.database = {
+  options.services.outbox-cdc.${context.name}.database = {
     createLocally = mkOption {
       type = types.bool;
       default = false;
@@ -89,7 +86,7 @@ in
       description = ''
         Whether to create the roles, their passwords, the database and its access rules in this machine's PostgreSQL
         (`services.postgresql`). Otherwise an operator creates them on the database server, with
-        `migrations/${context}/roles.sql`.
+        `migrations/${context.name}/roles.sql`.
       '';
     };
 
@@ -110,29 +107,32 @@ in
 
   config = lib.mkIf (cfg.enable && cfg.database.createLocally) {
     assertions = [
-      {
-        assertion = parts.accepted.postgresql postgresql.package.version;
-        message = "services.outbox-cdc.${context}: PostgreSQL ${postgresql.package.version} is not accepted (from ${lib.head parts.routes.accepted.postgresql}, below ${lib.last parts.routes.accepted.postgresql}); set services.postgresql.package";
-      }
+      (accepted {
+        part = "postgresql";
+        title = "PostgreSQL";
+        of = "services.outbox-cdc.${context.name}";
+        inherit (postgresql) package;
+        option = "services.postgresql.package";
+      })
       {
         assertion = lib.all (role: cfg.passwordFiles.${role} != null) roles;
-        message = "services.outbox-cdc.${context}.passwordFiles: with database.createLocally every role needs a password";
+        message = "services.outbox-cdc.${context.name}.passwordFiles: with database.createLocally every role needs a password";
       }
       {
         assertion = builtins.match "[a-z_][a-z0-9_]*" database != null;
-        message = "services.outbox-cdc.${context}.settings.database.name: `${database}` would need quotes; use lowercase letters, digits and underscores";
+        message = "services.outbox-cdc.${context.name}.settings.database.name: `${database}` would need quotes; use lowercase letters, digits and underscores";
       }
       {
         assertion = lib.hasInfix access postgresql.authentication;
-        message = "services.outbox-cdc.${context}: its access rules are not in services.postgresql.authentication; add rules without mkForce or mkOverride";
+        message = "services.outbox-cdc.${context.name}: its access rules are not in services.postgresql.authentication; add rules without mkForce or mkOverride";
       }
       {
         assertion = postgresql.settings.wal_level == "logical";
-        message = "services.outbox-cdc.${context}: services.postgresql.settings.wal_level is not `logical`, which Debezium needs";
+        message = "services.outbox-cdc.${context.name}: services.postgresql.settings.wal_level is not `logical`, which Debezium needs";
       }
     ];
 
-    services.outbox-cdc.${context}.settings.database.port = lib.mkDefault postgresql.settings.port;
+    services.outbox-cdc.${context.name}.settings.database.port = lib.mkDefault postgresql.settings.port;
 
     services.postgresql = {
       enable = true;
@@ -142,7 +142,7 @@ in
     };
 
     systemd.services.${unit} = {
-      description = "Roles and database of ${context}";
+      description = "Roles and database of ${context.name}";
       wantedBy = [ "multi-user.target" ];
       # `wants`, because `requires` would stop this unit for good when the server fails once.
       wants = [ "postgresql.target" ];

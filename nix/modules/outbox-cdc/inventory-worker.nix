@@ -27,10 +27,12 @@ in
       inherit self parts;
       name = "inventory-worker";
       title = "the Inventory Worker";
-      context = "inventory";
+      context = import ./context.nix {
+        inherit lib;
+        name = "inventory";
+      };
       role = "inventory_worker";
       port = parts.routes.ports.worker;
-      databasePort = parts.routes.ports.inventory_db;
       listens = true;
     })
   ];

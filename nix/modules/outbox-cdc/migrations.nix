@@ -1,16 +1,16 @@
 # The unit that migrates a context's tables. It alone has the owner's password: the service neither has it nor can read it.
-{ context, roles }:
+{ context }:
 { config, lib, ... }:
 let
-  cfg = config.services.outbox-cdc.${context};
+  cfg = config.services.outbox-cdc.${context.name};
   hardening = import ../hardening.nix;
-  owner = lib.head roles;
-  unit = "outbox-cdc-${context}-migrations";
-  user = "outbox-cdc-${context}-owner";
-  databaseUnit = lib.optional cfg.database.createLocally "outbox-cdc-${context}-database.service";
+  inherit (context.roles) owner;
+  unit = context.units.migrations;
+  user = "outbox-cdc-${context.name}-owner";
+  databaseUnit = lib.optional cfg.database.createLocally "${context.units.database}.service";
   credentials = import ./credentials.nix {
     inherit lib;
-    name = context;
+    inherit (context) name;
   };
   # The owner's password, and the files of the connection to the database.
   secrets =
@@ -20,7 +20,7 @@ let
     );
 in
 {
-  options.services.outbox-cdc.${context}.migrations.enable = lib.mkOption {
+  options.services.outbox-cdc.${context.name}.migrations.enable = lib.mkOption {
     type = lib.types.bool;
     default = true;
     example = false;
@@ -60,6 +60,6 @@ in
         RestartSec = "5s";
       };
     };
-    systemd.services."outbox-cdc-${context}".wants = [ "${unit}.service" ];
+    systemd.services.${context.units.service}.wants = [ "${unit}.service" ];
   };
 }

@@ -5,15 +5,14 @@
   # The name of the program, and a title for descriptions.
   name,
   title,
-  # The context whose database it uses.
+  # The context whose database it uses, as context.nix describes it.
   context,
   # Its database role, the role of its outbox's keeper if it runs one, and all roles whose passwords its module configures.
   role,
   keeper ? null,
   roles ? [ role ],
-  # The default ports of its HTTP server and its database.
+  # The default port of its HTTP server.
   port,
-  databasePort,
   # Whether it consumes a topic.
   listens,
 }:
@@ -32,7 +31,7 @@ let
   toml = pkgs.formats.toml { };
   variable = import ./variable.nix { inherit lib name; };
   credentials = import ./credentials.nix { inherit lib name; };
-  migrations = "outbox-cdc-${context}-migrations.service";
+  migrations = "${context.units.migrations}.service";
   plaintextSecrets = import ../kafka-connect/plaintext-secrets.nix { inherit lib; } (
     lib.filterAttrs (_: lib.isString) (
       cfg.settings.kafka.properties or { }
@@ -115,14 +114,14 @@ in
             };
             port = mkOption {
               type = types.port;
-              default = databasePort;
+              default = parts.routes.ports."${context.name}_db";
               example = 5432;
               description = "The port of the PostgreSQL server. With `database.createLocally`, the default is the port of `services.postgresql`.";
             };
             name = mkOption {
               type = types.str;
-              default = "${context}_db";
-              example = "${context}_test";
+              default = "${context.name}_db";
+              example = "${context.name}_test";
               description = "The name of the database.";
             };
           };
