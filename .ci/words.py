@@ -1,4 +1,4 @@
-"""Looks for words of earlier states in every file, and for identifiers that the glossary names otherwise."""
+"""Finds words of earlier states in every file, inverted sentences, and identifiers that the glossary names otherwise."""
 
 import re
 import subprocess
@@ -12,14 +12,18 @@ WORDS = (
     r"(?<!dead-)(?<!dead_)letters?", r"(?<!dead-)lettered", r"put~aside", r"deferrals?", r"passed[ _]over",
     r"spoilt", r"(?:the~|original~)seed", r"made~again", r"begins~again", r"in~hand", r"somebody", r"nobody", r"whoever",
     r"tells?", r"told", r"untried", r"judge[sd]?", r"breathes?",
-    r"(?:dropped|discarded)_letter", r"dead_letters~(?:list|show|redrive|drop)",
+    r"(?:dropped|discarded)_letter", r"dead_letters~(?:list|show|redrive|drop)", r"in~vain",
+    # The subject comes first.
+    r"(?-i:Nor)~(?:is|are|was|were|do|does|did|can|could|may|must|has|have|will)",
 )
 OLD = re.compile(r"\b(?:%s)\b" % "|".join(WORDS).replace("~", r"\s+(?://[/!]? +|-- +|# +)?"), re.I)
 # As a part of a name in Rust or SQL, such as `due` in `dead_letter_due`.
 PARTS = {
     "due", "behind", "told", "tell", "turn", "turns", "look", "judge", "judges", "fate", "spoilt", "usable", "untried", "tries",
-    "breathe", "deferral", "rights", "room",
+    "breathe", "deferral", "rights", "room", "probes", "keeping",
 }
+# As the name of a method in Rust; as another name it may be the right word.
+METHODS = re.compile(r"\bfn (?:note|hand|rest|opened|spoil|give_up)\((?:mut self|self|&)")
 CODE = re.compile(r'r#"(?:.|\n)*?"#|"(?:\\[\s\S]|[^"\\])*"|//[^\n]*|--[^\n]*|\'(?:\\.|[^\\\'\n])\'')
 # `nobody` is a system's user, a letter one of the alphabet, and rights are the licence's or the reader's.
 PLAIN = re.compile(
@@ -38,6 +42,8 @@ def wrong(path, text):
         for found in re.finditer(r"\b[A-Za-z_]\w*", code):
             if PARTS & set(re.sub(r"([a-z])([A-Z])", r"\1_\2", found[0]).lower().split("_")):
                 yield text.count("\n", 0, found.start()) + 1, found[0]
+        for found in METHODS.finditer(code):
+            yield text.count("\n", 0, found.start()) + 1, found[0].split("(")[0]
 
 
 files = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")

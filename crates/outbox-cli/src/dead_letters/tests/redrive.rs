@@ -67,7 +67,7 @@ async fn dead_letters_that_most_leaves_out_are_exit_code_3() {
     assert_eq!(said["failed"][0]["id"], json!(Uuid::from_u128(4)));
     assert_eq!(said["more"], false);
 
-    // Nor are those that were not asked for, nor those parked behind one that remains.
+    // `more` counts neither unselected dead letters nor those parked behind one that remains.
     fixture.dead_letters("a", &[(5, "note"), (6, "note")]).await;
     let first = format!("redrive {} --most 1 --json", Uuid::from_u128(5));
     assert_eq!(fixture.answer(&first, 0).await["more"], false);

@@ -300,7 +300,7 @@ fn no_part_exceeds_the_bound_of_a_transaction() {
     rig.batch.max_transaction = 3;
     rig.run().unwrap();
     assert_eq!((rig.runs, rig.log.len()), (3, 7));
-    // Nor do messages that were held back.
+    // Messages that were held back do not exceed it either.
     for max in 1..3 {
         rig = Rig::new("aaaaaab");
         rig.batch.max_transaction = max;
