@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use inventory_worker::Orders;
 use inventory_worker::config::{Config, PREFIX};
+use inventory_worker::orders::Orders;
 use outbox_cli::dead_letters;
 use service::cli::{self, Options};
 

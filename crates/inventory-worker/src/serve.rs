@@ -8,8 +8,8 @@ use service::metrics::Metrics;
 use service::{Error, database, http, supervisor};
 use tokio_util::sync::CancellationToken;
 
-use crate::Orders;
 use crate::config::Config;
+use crate::orders::Orders;
 
 /// Listens to orders, and answers health and metrics, until `shutdown` is cancelled.
 ///

@@ -1,20 +1,11 @@
 //! The Order Service's HTTP interface.
 
 mod orders;
+mod state;
 
 use axum::Router;
-use sqlx::PgPool;
 
-use crate::intake::Intake;
-
-/// What the routes share.
-#[derive(Clone)]
-pub struct State {
-    /// Takes new orders.
-    pub intake: Intake,
-    /// Reads orders.
-    pub pool: PgPool,
-}
+pub use state::State;
 
 /// All routes.
 pub fn router(state: State) -> Router {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use service::http::Problem;
 use uuid::Uuid;
 
-use super::State;
+use super::state::State;
 use crate::db::{self, Order};
 use crate::domain::{NewOrder, Refused};
 use crate::intake;

@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
-use super::Problem;
 use super::connections::Place;
+use super::problem::Problem;
 
 /// The routes of a monitoring system: unanswered under load, they would report a failure.
 const MONITORING: [&str; 2] = ["/health/", "/metrics"];
