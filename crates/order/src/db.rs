@@ -37,7 +37,7 @@ pub struct Order {
     pub estimated_price: i32,
     /// `pending`, `confirmed` or `rejected`.
     pub status: String,
-    /// When it was placed.
+    /// When the client placed it.
     pub placed_at: DateTime<Utc>,
     /// When its outcome arrived.
     pub settled_at: Option<DateTime<Utc>>,
@@ -88,14 +88,17 @@ pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<Order>, sqlx::Error>
 ///
 /// # Errors
 /// The database's.
-pub async fn pending(pool: &PgPool, overdue_after_s: u32) -> Result<Pending, sqlx::Error> {
+pub async fn pending(
+    connection: &mut PgConnection,
+    overdue_after_s: u32,
+) -> Result<Pending, sqlx::Error> {
     let (pending, overdue, oldest_s) = sqlx::query_as(
         "select count(*), count(*) filter (where placed_at < now() - make_interval(secs => $1)),
                 coalesce(extract(epoch from now() - min(placed_at)), 0)::bigint
          from orders where status = 'pending'",
     )
     .bind(f64::from(overdue_after_s))
-    .fetch_one(pool)
+    .fetch_one(connection)
     .await?;
     Ok(Pending {
         pending,

@@ -1,5 +1,8 @@
 //! The service's PostgreSQL: its pool, single connections, and errors that say what to do.
 
+#[cfg(any(feature = "keeper", feature = "listener"))]
+mod readiness;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -10,7 +10,6 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::PgPool;
 
 /// How long one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,6 +81,10 @@ impl Report {
     }
 }
 
+/// The failure of a check that takes longer than [`CHECK_TIMEOUT`].
+const TOO_SLOW: &str =
+    "the check did not end within 2 s; look at the load of the machine and its database";
+
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Report> + Send + Sync>;
 
 /// The named checks that make a service ready.
@@ -105,38 +108,10 @@ impl Health {
         self
     }
 
-    /// Adds a check `database`: it answers, and it is migrated (it has the table `table`).
-    #[must_use]
-    pub fn with_database(self, pool: PgPool, table: &'static str) -> Self {
-        self.with("database", move || {
-            let pool = pool.clone();
-            async move {
-                let found: Result<bool, sqlx::Error> =
-                    sqlx::query_scalar("select to_regclass($1) is not null")
-                        .bind(table)
-                        .fetch_one(&pool)
-                        .await;
-                match found {
-                    Ok(true) => Report::ok(),
-                    Ok(false) => Report::failing(format!(
-                        "there is no table {table}; run the command `migrate`"
-                    )),
-                    Err(error) => {
-                        tracing::warn!(%error, "the database does not answer; readiness fails until it does");
-                        Report::failing("the database does not answer")
-                    }
-                }
-            }
-        })
-    }
-
     async fn reports(&self) -> Vec<(&'static str, Report)> {
         let reports = self.checks.iter().map(async |(name, check)| {
             let report = tokio::time::timeout(CHECK_TIMEOUT, check()).await;
-            (
-                *name,
-                report.unwrap_or_else(|_| Report::failing("no answer in time")),
-            )
+            (*name, report.unwrap_or_else(|_| Report::failing(TOO_SLOW)))
         });
         join_all(reports).await
     }
