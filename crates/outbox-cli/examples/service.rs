@@ -25,7 +25,7 @@ struct Arguments {
 enum Command {
     #[command(flatten)]
     Publisher(publisher::Command),
-    /// Look after the payments that were dead-lettered
+    /// Manage the dead letters of topic `payment`
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
 }

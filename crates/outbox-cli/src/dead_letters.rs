@@ -5,6 +5,7 @@ mod display;
 mod error;
 mod exit;
 mod list;
+mod options;
 mod output;
 mod page;
 mod redrive;
@@ -26,16 +27,11 @@ pub use show::Show;
 
 /// All of them, for a service to mount as the subcommands of one of its own, called `dead-letters` (`#[command(subcommand)]`).
 #[derive(Debug, Clone, Subcommand)]
+#[expect(missing_docs, reason = "the doc of each struct is its command's help")]
 pub enum Command {
-    /// List dead letters, in the order in which they were dead-lettered
     List(List),
-    /// Show a dead letter whole: its message and its error; exit code 3 if there is none of this id
     Show(Show),
-    /// Attempt dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because
-    /// --most was reached before it, or if there is none
     Redrive(Redrive),
-    /// Discard dead letters: they are never applied, and kept in the table `discarded_dead_letter`; exit code 3 if one remains or was
-    /// gone before, or if there is none
     Discard(Discard),
 }
 
@@ -51,18 +47,16 @@ impl Command {
         self,
         dead_letters: &DeadLetters<H>,
     ) -> impl Future<Output = Result<ExitCode, Error>> + Send {
-        let answer = std::io::stdin()
-            .is_terminal()
-            .then_some(discard::read_answer);
+        let answer = std::io::stdin().is_terminal().then(discard::read_answer);
         self.write(dead_letters, std::io::stdout(), answer)
     }
 
-    /// Runs the command with its answer written to `to`. `answer` reads the operator's to a question; without it there is no terminal.
+    /// Runs the command with its answer written to `to`. `answer` is the operator's to a question; without it there is no terminal.
     async fn write<H: Handler>(
         self,
         dead_letters: &DeadLetters<H>,
         to: impl Write + Send,
-        answer: Option<impl FnOnce() -> std::io::Result<String>>,
+        answer: Option<impl Future<Output = std::io::Result<String>> + Send>,
     ) -> Result<ExitCode, Error> {
         match self {
             Self::List(list) => list.write(dead_letters, to).await,

@@ -15,8 +15,8 @@
 //! # Exit codes
 //! - 0: all that was asked for is done; also when `list` finds no dead letter.
 //! - 1: an error.
-//! - 2: a command line that cannot be parsed.
-//! - 3: a dead letter remains, also because `--most` was reached before it; another process took one before it was discarded; or `show`,
+//! - 2: a command line that does not parse.
+//! - 3: a dead letter remains, also because `--most` was reached before it; another process took one before `discard` did; or `show`,
 //!   `redrive` or `discard` finds none.
 //!
 //! # A whole program

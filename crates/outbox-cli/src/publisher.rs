@@ -22,14 +22,11 @@ pub use role::Role;
 /// All of them, to be flattened into a service's own subcommands (`#[command(flatten)]`). A service that needs fewer mounts the structs
 /// of its choice as variants of its own.
 #[derive(Debug, Clone, Subcommand)]
+#[expect(missing_docs, reason = "the doc of each struct is its command's help")]
 pub enum Command {
-    /// Bring the database's tables up to date, as their owner
     Migrate(Migrate),
-    /// Print the connector of the outbox, as `connect` takes it: Kafka Connect's JSON, with the `topics` that it needs
     Connector(Connector),
-    /// Check the database against what the outbox and its connector need
     CheckOutbox(CheckOutbox),
-    /// Accept the database as the outbox's own, after a restore or a move; read the outbox again first
     AcceptDatabase(AcceptDatabase),
 }
 

@@ -1,11 +1,16 @@
 //! The example, run as a program: it logs to standard output while its commands write there.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::process::{Command, Output, Stdio};
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::{ConnectOptions, Connection};
-use stack::testing::{Context, Database, database, example};
+use stack::testing::{self, Context, Database, database};
 
 /// A dead letter is applied or discarded within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,10 +33,11 @@ async fn with_a_dead_letter() -> Database {
     database
 }
 
-/// Runs the example to its end, with the password of `role`.
-fn run(database: &Database, role: &str, arguments: &str) -> Output {
+/// The example, with the password of `role`.
+fn example(database: &Database, role: &str, arguments: &str) -> Command {
     let secret = std::fs::read_to_string(database.secrets.join(role)).unwrap();
-    let mut child = Command::new(example("service"))
+    let mut command = Command::new(testing::example("service"));
+    command
         .args(arguments.split_whitespace())
         .env("PGHOST", "127.0.0.1")
         .env("PGPORT", database.port.to_string())
@@ -39,9 +45,21 @@ fn run(database: &Database, role: &str, arguments: &str) -> Output {
         .env("PGPASSWORD", secret.trim_end())
         .env("RUST_LOG", "info")
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    command
+}
+
+fn spawn(mut command: Command) -> Child {
+    let child = command.spawn();
+    child.expect("`cargo build -p outbox-cli --examples` builds it")
+}
+
+/// Runs the example to its end.
+fn run(database: &Database, role: &str, arguments: &str) -> Output {
+    ended(spawn(example(database, role, arguments)), arguments)
+}
+
+fn ended(mut child: Child, arguments: &str) -> Output {
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if began.elapsed() > PATIENCE {
@@ -78,6 +96,31 @@ async fn a_program_that_logs_to_standard_output_discards() {
     let written = written(&database, "order_service", discard);
     assert!(written.contains("discarded a dead letter"), "{written}");
     assert!(written.contains("1 discarded, 0 gone"), "{written}");
+}
+
+#[tokio::test]
+async fn ctrl_c_at_the_question_ends_the_command_and_discards_nothing() {
+    let database = with_a_dead_letter().await;
+    let discard = "dead-letters discard --all --reason refunded";
+    let terminal = openpty(None, None).unwrap();
+    let mut command = example(&database, "order_service", discard);
+    command.stdin(terminal.slave);
+    let mut child = spawn(command);
+    let mut said = Vec::new();
+    let mut output = child.stdout.take().unwrap();
+    while !String::from_utf8_lossy(&said).contains("Type yes:") {
+        let mut bytes = [0; 1024];
+        let count = output.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&said));
+        said.extend(&bytes[..count]);
+    }
+    // What the terminal sends at Ctrl-C.
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    let status = ended(child, discard).status;
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{status}");
+    let left = written(&database, "order_service", "dead-letters list");
+    assert!(left.contains("1 dead letter\n"), "{left}");
 }
 
 #[tokio::test]

@@ -1,43 +1,41 @@
 //! `discard`.
 
 use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::thread;
 
 use outbox::listener::dead_letter::DeadLetter;
 use outbox::listener::{DeadLetters, Handler};
 use serde_json::json;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::display;
 use super::error::Error;
 use super::exit::REMAINS;
+use super::options::Options;
 use super::output::{Output, count};
 use super::page::page;
-use super::selection::Selection;
 
 /// Discard dead letters: they are never applied, and kept in the table `discarded_dead_letter`; exit code 3 if one remains or was
 /// gone before, or if there is none
 #[derive(Debug, Clone, clap::Args)]
-#[command(mut_group("Selection", |selection| selection.required(true)))]
+#[command(
+    mut_group("Selection", |selection| selection.required(true)),
+    mut_arg("most", |most| most.help("At most so many; if there are more, discard none"))
+)]
 pub struct Discard {
     #[command(flatten)]
-    selection: Selection,
+    options: Options,
     /// Why, for the record
     #[arg(long, required_unless_present = "dry_run", value_parser = reason)]
     reason: Option<String>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// At most so many; if there are more, none is discarded
-    #[arg(long, default_value = "1000")]
-    most: NonZeroUsize,
     /// Only list them
     #[arg(long)]
     dry_run: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -69,21 +67,20 @@ impl Discard {
         self,
         dead_letters: &DeadLetters<H>,
         to: impl Write,
-        answer: Option<impl FnOnce() -> io::Result<String>>,
+        answer: Option<impl Future<Output = io::Result<String>>>,
     ) -> Result<ExitCode, Error> {
-        let json = self.json;
-        let mut output = Output { to, json };
+        let mut output = self.options.output(to);
         if self.dry_run {
             return self.dry_run(dead_letters, &mut output).await;
         }
-        let (filter, most) = (self.selection.filter(), self.most.get());
+        let (filter, most) = (self.options.filter(), self.options.most);
         let chosen = |dead_letter| Some(Chosen::of(&dead_letter));
-        let (chosen, more) = page(dead_letters, &filter, most, chosen).await?;
+        let (chosen, more) = page(dead_letters, &filter, most.get(), chosen).await?;
         if more {
-            return Err(Error::TooMany(self.most));
+            return Err(Error::TooMany(most));
         }
-        if !self.yes && !chosen.is_empty() && !is_confirmed(&mut output, &chosen, answer)? {
-            output.line(|| "nothing is discarded".to_owned())?;
+        if !self.yes && !chosen.is_empty() && !is_confirmed(&mut output, &chosen, answer).await? {
+            output.line(|| "discarded nothing".to_owned())?;
             return Ok(REMAINS.into());
         }
         let reason = self.reason.as_deref().unwrap_or_default();
@@ -95,18 +92,18 @@ impl Discard {
         dead_letters: &DeadLetters<H>,
         output: &mut Output<W>,
     ) -> Result<ExitCode, Error> {
-        let (filter, most) = (self.selection.filter(), self.most.get());
+        let (filter, most) = (self.options.filter(), self.options.most);
         let row = |dead_letter| Some(output.row(&dead_letter));
-        let (rows, more) = page(dead_letters, &filter, most, row).await?;
+        let (rows, more) = page(dead_letters, &filter, most.get(), row).await?;
         let what = if more {
-            "match, and none would be discarded"
+            "match, more than discard takes"
         } else {
-            "would be discarded"
+            "to discard"
         };
         let summary = format!("{} {what}", count(rows.len(), more));
         output.list(&rows, more, &summary)?;
         if more {
-            return Err(Error::TooMany(self.most));
+            return Err(Error::TooMany(most));
         }
         Ok(if rows.is_empty() {
             REMAINS.into()
@@ -117,10 +114,10 @@ impl Discard {
 }
 
 /// Lists what is to be discarded, and asks.
-fn is_confirmed<W: Write>(
+async fn is_confirmed<W: Write>(
     output: &mut Output<W>,
     chosen: &[Chosen],
-    answer: Option<impl FnOnce() -> io::Result<String>>,
+    answer: Option<impl Future<Output = io::Result<String>>>,
 ) -> Result<bool, Error> {
     let answer = answer
         .filter(|_| !output.json)
@@ -130,16 +127,22 @@ fn is_confirmed<W: Write>(
     }
     output.line(|| {
         let count = count(chosen.len(), false);
-        format!("Discard {count}? What is discarded is never applied. Type yes:")
+        format!("Discard {count}? The listener never applies a discarded one. Type yes:")
     })?;
-    Ok(answer()?.trim() == "yes")
+    let answer = answer.await.map_err(Error::Input)?;
+    Ok(answer.trim() == "yes")
 }
 
-/// Reads a line from the terminal.
-pub(super) fn read_answer() -> io::Result<String> {
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(answer)
+/// Reads a line from the terminal, on a thread of its own. It is none of the runtime's: a program that ends at Ctrl-C would wait for
+/// the line there.
+pub(super) async fn read_answer() -> io::Result<String> {
+    let (send, answer) = oneshot::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().read_line(&mut line);
+        drop(send.send(read.map(|_| line)));
+    });
+    answer.await.map_err(io::Error::other)?
 }
 
 /// Discards `chosen`, the first of a key last: once it is gone, the running listener retries the next one of its key.
@@ -166,7 +169,7 @@ async fn discard_all<H: Handler, W: Write>(
             Err(source) if matches!(dead_letters.find(id).await, Ok(None)) => {
                 output.line(|| {
                     let source = display::plain(&source.to_string());
-                    format!("gone       {name}, perhaps by this command: {source}")
+                    format!("gone       {name}, this command may have discarded it: {source}")
                 })?;
                 gone.push(id);
             }
@@ -181,7 +184,7 @@ async fn discard_all<H: Handler, W: Write>(
         _ if chosen.is_empty() => "no dead letters".to_owned(),
         (discarded, gone) => {
             format!(
-                "{discarded} discarded, {gone} gone; the discarded ones are kept in discarded_dead_letter"
+                "{discarded} discarded, {gone} gone; discarded_dead_letter keeps the discarded ones"
             )
         }
     })?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub enum Error {
     /// The database does not answer, or refuses.
     #[error(
-        "the dead letters cannot be read: see that the database is up, that its role is one of `migrations/*/roles.sql`, and that `migrate`, which also grants the role what it needs, has been run"
+        "cannot read the dead letters: check that the database is up and that its role is one of `migrations/*/roles.sql`, then run `migrate`, which also grants the role what it needs"
     )]
     Database(#[from] sqlx::Error),
     /// The database did not confirm attempts of dead letters.
@@ -18,9 +18,9 @@ pub enum Error {
         "the database did not confirm {0} attempts: repeat the command, which attempts only the dead letters that are left"
     )]
     Redrive(usize),
-    /// A dead letter could not be discarded.
+    /// The database did not confirm the discard of a dead letter.
     #[error(
-        "the database did not confirm that dead letter {id} is discarded, and the others are unchanged: repeat the command"
+        "the database did not confirm the discard of dead letter {id}, and the others are unchanged: repeat the command"
     )]
     Discard {
         /// The dead letter's id.
@@ -28,15 +28,18 @@ pub enum Error {
         /// What the database answered.
         source: sqlx::Error,
     },
-    /// More dead letters match than may be discarded at once.
+    /// More dead letters match than `discard` takes at once.
     #[error(
-        "more dead letters match than --most {0}, and none is discarded, since the listener applies the rest of a key: raise --most, or select fewer"
+        "more dead letters match than --most {0}; discarding none, since the listener would apply the rest of a key: raise --most, or select fewer"
     )]
     TooMany(NonZeroUsize),
     /// There is no terminal to confirm at.
-    #[error("discarding {0} dead letters has to be confirmed: add --yes")]
+    #[error("discarding {0} dead letters needs a confirmation: add --yes")]
     Unconfirmed(usize),
-    /// Standard output cannot be written to, or standard input not be read.
-    #[error("the answer cannot be written")]
+    /// Standard output does not take the command's answer.
+    #[error("cannot write the answer to standard output")]
     Output(#[from] std::io::Error),
+    /// Standard input does not give the operator's answer.
+    #[error("cannot read the confirmation from standard input: add --yes")]
+    Input(#[source] std::io::Error),
 }

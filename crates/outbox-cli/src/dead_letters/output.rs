@@ -30,7 +30,7 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
-    /// A dead letter without its message, as it is written in a list.
+    /// A dead letter without its message, as a row of a list.
     pub(super) fn row(&self, dead_letter: &DeadLetter) -> Value {
         if self.json {
             display::json(dead_letter)

@@ -4,7 +4,7 @@ use outbox::listener::dead_letter::{DeadLetter, Filter};
 use outbox::listener::{DeadLetters, Handler};
 
 /// At most `most` dead letters that match `filter`, each as `of` maps it, and whether there are more. One that `of` maps to none does
-/// not count. None is kept whole: each may be as large as a message.
+/// not count. It keeps none whole: each may be as large as a message.
 pub(super) async fn page<H: Handler, T>(
     dead_letters: &DeadLetters<H>,
     filter: &Filter,

@@ -5,7 +5,6 @@ mod queue;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use outbox::listener::dead_letter::DeadLetter;
@@ -16,28 +15,25 @@ use uuid::Uuid;
 use super::display;
 use super::error::Error;
 use super::exit::REMAINS;
+use super::options::Options;
 use super::output::{Output, count};
 use super::page::page;
-use super::selection::Selection;
 use attempts::Attempts;
 use queue::{Queue, queues};
 
 /// Attempt dead letters again, each key from its first dead letter on, in order; exit code 3 if one remains, also because
 /// --most was reached before it, or if there is none
 #[derive(Debug, Clone, clap::Args)]
-#[command(mut_group("Selection", |selection| selection.required(true)))]
+#[command(
+    mut_group("Selection", |selection| selection.required(true)),
+    mut_arg("most", |most| most.help("The most attempts"))
+)]
 pub struct Redrive {
     #[command(flatten)]
-    selection: Selection,
-    /// The most attempts
-    #[arg(long, default_value = "1000")]
-    most: NonZeroUsize,
+    options: Options,
     /// Only list them, with the earlier ones of their keys
     #[arg(long)]
     dry_run: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 impl Redrive {
@@ -46,12 +42,11 @@ impl Redrive {
         dead_letters: &DeadLetters<H>,
         to: impl Write,
     ) -> Result<ExitCode, Error> {
-        let json = self.json;
-        let mut output = Output { to, json };
-        let most = self.most.get();
-        let (queues, more) = queues(dead_letters, &self.selection.filter(), most).await?;
-        if self.dry_run {
-            dry_run(dead_letters, &queues, more, most, &mut output).await
+        let Self { options, dry_run } = self;
+        let (mut output, most) = (options.output(to), options.most.get());
+        let (queues, more) = queues(dead_letters, &options.filter(), most).await?;
+        if dry_run {
+            list(dead_letters, &queues, more, most, &mut output).await
         } else {
             redrive(dead_letters, &queues, more, most, &mut output).await
         }
@@ -117,8 +112,8 @@ async fn redrive<H: Handler, W: Write>(
     })
 }
 
-/// Lists the dead letters that would be attempted if none failed, and whether one that was asked for would be left.
-async fn dry_run<H: Handler, W: Write>(
+/// Lists the dead letters to attempt if none fails, and whether they leave out one that the operator asked for.
+async fn list<H: Handler, W: Write>(
     dead_letters: &DeadLetters<H>,
     queues: &[Queue],
     more: bool,
@@ -140,7 +135,7 @@ async fn dry_run<H: Handler, W: Write>(
     let (ids, rows): (BTreeSet<Uuid>, Vec<Value>) = rows.into_iter().unzip();
     let left = queues.iter().any(|queue| !ids.contains(&queue.last));
     let more = more || left && cut;
-    let what = "would be attempted, each key until one of its dead letters fails";
+    let what = "to attempt, each key until one of its dead letters fails";
     let summary = format!("{} {what}", count(rows.len(), more));
     output.list(&rows, more, &summary)?;
     Ok(if more || rows.is_empty() {

@@ -22,6 +22,6 @@ impl AcceptDatabase {
     ) -> Result<(), Error> {
         let mut database = Role::Keeper.open(connect).await?;
         keeper::accept(&mut database).await.map_err(Error::Accept)?;
-        Ok(print("the database is accepted as the outbox's own")?)
+        Ok(print("accepted the database as the outbox's own")?)
     }
 }

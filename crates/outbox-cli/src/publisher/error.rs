@@ -23,12 +23,12 @@ pub enum Error {
     /// The database is not as the outbox needs it, or does not answer.
     #[error(transparent)]
     Check(#[from] outbox::specification::Error),
-    /// The database could not be accepted.
+    /// The keeper cannot accept the database.
     #[error(
-        "the database could not be accepted: run `migrate` first, which grants the keeper's role what it needs"
+        "the keeper cannot accept the database: run `migrate` first, which grants the keeper's role what it needs"
     )]
     Accept(#[source] DatabaseError),
-    /// Standard output cannot be written to.
-    #[error("the answer cannot be written to standard output")]
+    /// Standard output does not take the command's answer.
+    #[error("cannot write the answer to standard output")]
     Output(#[from] std::io::Error),
 }

@@ -24,7 +24,7 @@ pub(super) struct Attempts {
     pub(super) gone: Vec<Uuid>,
     /// They remain, unless another process has applied or discarded them since.
     pub(super) failed: Vec<(Uuid, Value)>,
-    /// The database did not confirm an attempt: its outcome is unknown, or none was made.
+    /// The database did not confirm an attempt: its outcome is unknown, or it had none.
     pub(super) unconfirmed: Vec<Value>,
 }
 
@@ -94,7 +94,7 @@ impl Attempts {
                 Err(failure) if matches!(dead_letters.find(id).await, Ok(None)) => {
                     output.line(|| {
                         let failure = display::plain(&failure.to_string());
-                        format!("gone     {name}, perhaps applied by this attempt: {failure}")
+                        format!("gone     {name}, this attempt may have applied it: {failure}")
                     })?;
                     self.gone.push(id);
                 }

@@ -1,4 +1,4 @@
-//! Dead letters that are attempted one after the other.
+//! Dead letters to attempt one after the other.
 
 use std::collections::BTreeMap;
 

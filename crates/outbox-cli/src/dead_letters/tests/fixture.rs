@@ -1,5 +1,6 @@
 //! A listener's dead letters in a database of their own. Each event says what its handler does.
 
+use std::future::ready;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -172,7 +173,7 @@ impl Fixture {
     ) -> (Result<ExitCode, Error>, String) {
         let mut written = Vec::new();
         let command = parse(line).unwrap();
-        let answer = answer.map(|text| || Ok(text.to_owned()));
+        let answer = answer.map(|text| ready(Ok(text.to_owned())));
         let done = command
             .write(&self.dead_letters, &mut written, answer)
             .await;

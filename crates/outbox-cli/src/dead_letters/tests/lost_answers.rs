@@ -1,5 +1,6 @@
 //! The commands when an answer of the server is lost.
 
+use std::future::Ready;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -132,7 +133,7 @@ async fn no_command_waits_for_ever_for_a_silent_database() {
         let done = done.write(
             &dead_letters,
             Vec::new(),
-            None::<fn() -> std::io::Result<String>>,
+            None::<Ready<std::io::Result<String>>>,
         );
         let done = tokio::time::timeout(Duration::from_secs(60), done).await;
         let error = done.expect("it ends").unwrap_err();

@@ -152,7 +152,7 @@ async fn a_dry_run_lists_what_a_redrive_would_try() {
     }
     let (done, written) = fixture.run(&format!("redrive {second} --dry-run")).await;
     assert_eq!(done.unwrap(), ExitCode::SUCCESS);
-    let what = "3 dead letters would be attempted, each key until one of its dead letters fails\n";
+    let what = "3 dead letters to attempt, each key until one of its dead letters fails\n";
     assert!(written.ends_with(what), "{written}");
     assert_eq!(fixture.remaining().await, [1, 2, 3, 4, 5, 6, 7]);
     // The redrive attempted the same ones, while none fails.
