@@ -23,10 +23,9 @@ struct Arguments {
 enum Command {
     /// Listen to orders, and answer health over HTTP, until SIGTERM
     Serve,
-    /// Look after the orders that were dead-lettered
+    /// Manage the dead letters of topic `order`
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
 

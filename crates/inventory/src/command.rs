@@ -7,7 +7,6 @@ use inventory::db;
 use inventory::serve;
 use outbox_cli::publisher;
 use service::cli::{self, Options};
-use service::database;
 use sqlx::PgConnection;
 
 /// Shows products and their stock; owns the inventory's tables.
@@ -26,7 +25,6 @@ enum Command {
     Serve,
     #[command(flatten)]
     Publisher(publisher::Command),
-    /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
 
@@ -44,10 +42,9 @@ impl Arguments {
                 serve(&config, program::signals::shutdown()?).await?;
             }
             Command::Publisher(command) => {
-                let connect = async |role| database::open(&config.database_as(role)).await;
-                let roles = config.roles();
+                let (outbox, roles) = (config.outbox(), config.roles());
                 let migrate = async |owner: &mut PgConnection| db::migrate(owner, &roles).await;
-                command.run(&config.outbox(), connect, migrate).await?;
+                config.publisher().run(command, &outbox, migrate).await?;
             }
             Command::CheckConfig(command) => command.run(&config, config.check(command.files()))?,
         }

@@ -11,7 +11,7 @@ use inventory::{db, domain};
 use outbox::schema::{self, Part, Roles};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
-use stack::testing::{self, Context, Database, database};
+use stack::testing::{Context, Database, database, expect};
 use tokio::sync::Barrier;
 use uuid::Uuid;
 
@@ -203,19 +203,12 @@ async fn the_migrations_hold_the_librarys_tables() {
     schema::migrate(&mut owner(&library).await, &parts, &roles)
         .await
         .unwrap();
-    let librarys = |lines: Vec<String>| -> Vec<String> {
-        let own = ["products", "reservations", "_sqlx_migrations"];
-        let is_own = |line: &String| own.iter().any(|table| line.contains(table));
-        lines.into_iter().filter(|line| !is_own(line)).collect()
-    };
-    assert_eq!(
-        librarys(testing::schema(&migrated).await),
-        testing::schema(&library).await
-    );
-    assert_eq!(
-        librarys(testing::grants(&migrated).await),
-        testing::grants(&library).await
-    );
+    expect::holds(
+        &migrated,
+        &library,
+        &["products", "reservations", "_sqlx_migrations"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -284,18 +277,7 @@ async fn no_role_may_do_more_than_its_work() {
         ),
     ];
     for (role, statements) in forbidden {
-        let pool = PgPool::connect_with(database.options(role)).await.unwrap();
-        for statement in statements {
-            let refused = sqlx::query(*statement).execute(&pool).await;
-            let refused = refused.expect_err(statement);
-            let code = refused
-                .as_database_error()
-                .unwrap()
-                .code()
-                .unwrap()
-                .into_owned();
-            assert_eq!(code, "42501", "{role}: {statement}: {refused}");
-        }
+        expect::denied(&database, role, statements).await;
     }
 }
 

@@ -10,7 +10,6 @@ use order::outcomes::Outcomes;
 use order::serve;
 use outbox_cli::{dead_letters, publisher};
 use service::cli::{self, Options};
-use service::database;
 use sqlx::PgConnection;
 
 /// Takes orders, publishes them through its outbox and learns their outcome.
@@ -29,10 +28,9 @@ enum Command {
     Serve,
     #[command(flatten)]
     Publisher(publisher::Command),
-    /// Look after the outcomes that were dead-lettered
+    /// Manage the dead letters of topic `reservation`
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Say whether the settings are good, files that they name included; connects nowhere
     CheckConfig(cli::CheckConfig),
 }
 
@@ -50,10 +48,9 @@ impl Arguments {
                 serve(&config, program::signals::shutdown()?).await?;
             }
             Command::Publisher(command) => {
-                let connect = async |role| database::open(&config.database_as(role)).await;
-                let roles = config.roles();
+                let (outbox, roles) = (config.outbox(), config.roles());
                 let migrate = async |owner: &mut PgConnection| db::migrate(owner, &roles).await;
-                command.run(&config.outbox(), connect, migrate).await?;
+                config.publisher().run(command, &outbox, migrate).await?;
             }
             Command::DeadLetters(command) => {
                 let dead_letters =

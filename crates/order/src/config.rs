@@ -6,9 +6,9 @@ use outbox::listener;
 use outbox::schema::Roles;
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Retention};
-use outbox_cli::publisher;
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Files, Http, Log, Problem, Role, check_kafka};
+use service::publisher::Publisher;
 
 /// The environment variables' prefix.
 pub const PREFIX: &str = "ORDER";
@@ -35,7 +35,7 @@ pub struct Config {
     pub warnings: Limits,
     /// Orders without an outcome.
     pub pending: Pending,
-    /// What is logged.
+    /// Levels and form of the log.
     pub log: Log,
 }
 
@@ -70,20 +70,18 @@ impl Config {
     /// # Errors
     /// The first [`Problem`].
     pub fn check(&self, files: Files) -> Result<(), Problem> {
-        self.database.check(files)?;
-        self.owner.check("owner.password_file", files)?;
-        self.keeper.check("keeper.password_file", files)?;
+        self.publisher().check(files)?;
         check_kafka(&self.kafka, files)?;
         self.log.check()
     }
 
-    /// The database as one of the roles that the commands of the outbox work under.
+    /// The database, as the service and its commands connect to it.
     #[must_use]
-    pub fn database_as(&self, role: publisher::Role) -> Database {
-        match role {
-            publisher::Role::Owner => self.database.as_role(&self.owner),
-            publisher::Role::Service => self.database.clone(),
-            publisher::Role::Keeper => self.database.as_role(&self.keeper),
+    pub fn publisher(&self) -> Publisher<'_> {
+        Publisher {
+            database: &self.database,
+            owner: &self.owner,
+            keeper: &self.keeper,
         }
     }
 

@@ -13,7 +13,7 @@ use order::outcomes::Outcomes;
 use outbox::listener::{DeadLetters, RetryPolicy, dead_letter};
 use outbox::schema::{self, Part, Roles};
 use sqlx::{Connection, PgConnection, PgPool};
-use stack::testing::{self, Context, Database, database};
+use stack::testing::{Context, Database, database, expect};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -200,19 +200,7 @@ async fn the_migrations_hold_the_librarys_tables() {
     schema::migrate(&mut owner(&library).await, &parts, &roles)
         .await
         .unwrap();
-    let librarys = |lines: Vec<String>| -> Vec<String> {
-        let own = ["orders", "_sqlx_migrations"];
-        let is_own = |line: &String| own.iter().any(|table| line.contains(table));
-        lines.into_iter().filter(|line| !is_own(line)).collect()
-    };
-    assert_eq!(
-        librarys(testing::schema(&migrated).await),
-        testing::schema(&library).await
-    );
-    assert_eq!(
-        librarys(testing::grants(&migrated).await),
-        testing::grants(&library).await
-    );
+    expect::holds(&migrated, &library, &["orders", "_sqlx_migrations"]).await;
 }
 
 #[tokio::test]
@@ -363,18 +351,7 @@ async fn no_role_may_do_more_than_its_work() {
         ),
     ];
     for (role, statements) in forbidden {
-        let pool = pool(&database, role).await;
-        for statement in statements {
-            let refused = sqlx::query(*statement).execute(&pool).await;
-            let refused = refused.expect_err(statement);
-            let code = refused
-                .as_database_error()
-                .unwrap()
-                .code()
-                .unwrap()
-                .into_owned();
-            assert_eq!(code, "42501", "{role}: {statement}: {refused}");
-        }
+        expect::denied(&database, role, statements).await;
     }
     let stranger = PgPool::connect_with(database.options("inventory_worker")).await;
     assert!(

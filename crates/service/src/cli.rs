@@ -15,13 +15,13 @@ pub struct Options {
     pub config: Option<PathBuf>,
 }
 
-/// The command `check-config`.
+/// Check the settings and the files that they name; connects nowhere
 #[derive(Debug, Clone, clap::Args)]
 pub struct CheckConfig {
-    /// Print all settings as they are in effect, as a file that `--config` takes; secrets are not in it
+    /// Print all settings in effect, without secrets, as a file that --config takes
     #[arg(long)]
     print: bool,
-    /// Look only at the settings themselves, for another machine: the files that they name need not be here
+    /// Check settings for another machine: without the files that they name
     #[arg(long)]
     without_files: bool,
 }
@@ -58,14 +58,14 @@ impl CheckConfig {
     }
 }
 
-/// Settings that are not good, or cannot be printed.
+/// Settings with a problem, or without a form in TOML.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError<E> {
     /// The problem of a setting.
     #[error(transparent)]
     Found(E),
     /// TOML has no form for a setting.
-    #[error("the settings cannot be written as TOML")]
+    #[error("TOML has no form for a setting: run `check-config` without --print")]
     NoToml(#[source] toml::ser::Error),
 }
 

@@ -12,6 +12,8 @@ mod keeper;
 #[cfg(feature = "listener")]
 pub mod listener;
 pub mod metrics;
+#[cfg(feature = "keeper")]
+pub mod publisher;
 pub mod supervisor;
 pub mod telemetry;
 
