@@ -17,7 +17,7 @@ pub struct Config {
     pub database: Database,
     /// Topic `order`, from 127.0.0.1:29092.
     pub kafka: listener::Config,
-    /// What is logged.
+    /// Levels and form of the log.
     pub log: Log,
 }
 

@@ -24,7 +24,7 @@ pub async fn migrate(owner: &mut PgConnection, roles: &Roles) -> Result<(), sche
     schema::migrate_own(owner, &MIGRATOR).await
 }
 
-/// A product, as it is answered.
+/// A product, as `GET /products` answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
 pub struct Product {
     /// The product's id.
@@ -65,7 +65,7 @@ pub async fn lock_products(
     Ok(rows.into_iter().map(stocked).collect())
 }
 
-/// The orders among `ids` that have been decided.
+/// The orders among `ids` that have a decision.
 ///
 /// # Errors
 /// The database's.

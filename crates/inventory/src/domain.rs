@@ -27,7 +27,7 @@ pub struct Request {
     pub estimated_price: i32,
 }
 
-/// An event that cannot be decided: poison.
+/// An event without a decision: poison.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// Less than one piece is ordered.
@@ -65,12 +65,12 @@ impl Request {
 /// What inventory decides about an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The pieces are reserved, at this price per piece.
+    /// Inventory reserves the pieces, at this price per piece.
     Placed {
         /// Price per piece.
         price: i32,
     },
-    /// The order cannot be served.
+    /// Inventory cannot serve the order.
     Rejected(Rejection),
 }
 
@@ -94,8 +94,8 @@ pub struct Decision<'a> {
     pub outcome: Outcome,
 }
 
-/// Decides `requests` in their order against `products`, each at most once an order: an order in `decided`, or
-/// that came earlier in `requests`, is left out.
+/// Decides `requests` in their order against `products`, each at most once an order: it leaves out an order
+/// in `decided`, or that came earlier in `requests`.
 #[must_use]
 pub fn decide<'a>(
     products: &BTreeMap<Uuid, Stocked>,

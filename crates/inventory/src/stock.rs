@@ -10,14 +10,14 @@ use uuid::Uuid;
 use crate::db;
 use crate::domain::{self, Decision, Invalid, Outcome, Request};
 
-/// Orders that were not applied. The caller must roll its transaction back.
+/// Orders that the transaction does not apply. The caller must roll it back.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The orders at these indexes can never be applied.
-    #[error("{} event(s) cannot be decided", .0.len())]
+    #[error("cannot decide {} invalid event(s)", .0.len())]
     Invalid(Vec<(usize, Invalid)>),
     /// Another transaction decided one of the orders at the same time; try again.
-    #[error("an order was decided by another transaction at the same time")]
+    #[error("another transaction decided an order at the same time; try again")]
     DecidedMeanwhile,
     /// The database's error.
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub enum Error {
 }
 
 /// Decides each order once, takes its pieces off the stock, and returns the outcomes to publish, in the orders' order. An
-/// order that was decided before changes nothing and has no outcome here.
+/// order with an earlier decision changes nothing and has no outcome here.
 ///
 /// # Errors
 /// [`Error`]; the caller must roll its transaction back.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub use new_order::{NewOrder, Refused};
 pub use pending::Pending;
 
-/// An order that has its id and its time, and is not stored yet.
+/// An order that has its id and its time, before the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The order's id.
@@ -41,8 +41,8 @@ impl Placed {
 /// What inventory decided about an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The pieces are reserved.
+    /// Inventory has reserved the pieces.
     Confirmed,
-    /// The order cannot be served.
+    /// Inventory cannot serve the order.
     Rejected(Rejection),
 }

@@ -21,13 +21,13 @@ use crate::domain::{NewOrder, Placed};
 const WRITERS: usize = 2;
 /// The most orders in one transaction.
 const MOST: usize = 200;
-/// Orders that may wait; one more is refused.
+/// Orders that may wait; the intake refuses one more.
 const WAITING: usize = 4096;
 
 /// How long a transaction may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// An order that was not placed. Nothing of it is stored, unless the answer to a commit was lost.
+/// An order that is not placed. The database holds nothing of it, unless the answer to a commit was lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The queue is full.
@@ -37,10 +37,10 @@ pub enum Error {
     #[error("the service is stopping")]
     Stopping,
     /// The database refused the transaction that the order was in, or did not answer in time.
-    #[error("the order was not stored")]
+    #[error("the database did not store the order")]
     Database(#[source] Arc<sqlx::Error>),
-    /// The event of the order cannot be written.
-    #[error("the order's event cannot be written")]
+    /// The order's event has no JSON.
+    #[error("cannot write the order's event as JSON")]
     Event(#[source] Arc<outbox::Unpublishable>),
 }
 
@@ -105,7 +105,7 @@ async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 orders = placed.len(),
-                "orders could not be stored; their clients are answered 503"
+                "cannot store orders; answering 503 to their clients"
             );
         }
         for (waiting, placed) in batch.drain(..).zip(placed) {

@@ -24,7 +24,7 @@ pub fn one_line(error: &dyn Error) -> String {
     joined(error, ": ")
 }
 
-/// The error and its sources, with `separator` before each source. A source that its error's text ends with is left out.
+/// The error and its sources, with `separator` before each source. It leaves out a source that its error's text ends with.
 pub(crate) fn joined(error: &dyn Error, separator: &str) -> String {
     let sources = std::iter::successors(error.source(), |&error| error.source());
     sources.fold(error.to_string(), |text, source| {

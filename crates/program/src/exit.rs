@@ -5,7 +5,7 @@ use std::process::{ExitCode, Termination};
 
 use crate::error::joined;
 
-/// The exit code of `result`. An error is printed to standard error, one source a line, and is exit code 1.
+/// The exit code of `result`. Prints an error to standard error, one source a line; its exit code is 1.
 pub fn exit<T: Termination, E: AsRef<dyn Error + Send + Sync>>(result: Result<T, E>) -> ExitCode {
     let error = match result {
         Ok(done) => return done.report(),

@@ -1,4 +1,4 @@
-//! Configuration: documented defaults, then a TOML file, then the environment. Unknown keys are refused.
+//! Configuration: documented defaults, then a TOML file, then the environment. An unknown key is an error.
 
 mod database;
 mod file;

@@ -16,11 +16,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may take to let a role in, when a command connects by itself.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A database that cannot be used, and what to do.
+/// A database that does not serve, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The password's file cannot be read.
-    #[error("the password file {path} of role {user} cannot be read")]
+    /// The password's file is missing or unreadable.
+    #[error(
+        "cannot read the password file {path} of role {user}: check `password_file` and who may read the file"
+    )]
     Password {
         /// The file.
         path: PathBuf,
@@ -131,19 +133,19 @@ fn hint(error: &sqlx::Error) -> &'static str {
             "it does not exist; create it, owned by the owner's role, and run the command `migrate`"
         }
         Some("28P01") => {
-            "the password is wrong; see the settings `password_file` of `database`, `owner` and `keeper`"
+            "the password is wrong; check the settings `password_file` of `database`, `owner` and `keeper`"
         }
         Some("28000") => {
-            "the server does not let this role in; see its pg_hba.conf and the roles that exist"
+            "the server does not let this role in; check its pg_hba.conf and the roles that exist"
         }
-        Some("53300") => "the server has no connection left; see its max_connections",
+        Some("53300") => "the server has no connection left; raise its max_connections",
         Some("57P03") => "the server is starting or stopping; try again",
-        Some(_) => "the server refuses",
+        Some(_) => "the server refuses the connection; its answer says why",
         None => "is the server running there? See the settings `host` and `port` of `database`",
     }
 }
 
-/// What to do about a connection that could not be encrypted as the settings say.
+/// What to do about a connection whose TLS failed.
 fn tls_hint(error: &sqlx::Error) -> Option<&'static str> {
     use rustls::CertificateError::{
         BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
@@ -151,9 +153,7 @@ fn tls_hint(error: &sqlx::Error) -> Option<&'static str> {
     };
     let error = match error {
         sqlx::Error::Tls(_) => {
-            return Some(
-                "it cannot be encrypted; see `sslmode` and the other settings `ssl…` of `database`",
-            );
+            return Some("TLS fails; check `sslmode` and the other settings `ssl…` of `database`");
         }
         sqlx::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
         _ => return None,
@@ -164,13 +164,15 @@ fn tls_hint(error: &sqlx::Error) -> Option<&'static str> {
              certificate of its authority"
         }
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
-            "the server's certificate is for another host; set `host` of `database` to a name that it holds, or have one \
-             made that holds this name"
+            "the server's certificate is for another host; set `host` of `database` to a name that it holds, or issue a \
+             certificate for this host"
         }
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
-            "the server's certificate has expired; it needs a new one"
+            "the server's certificate has expired; renew it"
         }
-        rustls::Error::InvalidCertificate(_) => "the server's certificate is not accepted",
+        rustls::Error::InvalidCertificate(_) => {
+            "this service rejects the server's certificate; the cause says why"
+        }
         _ => {
             "the server and this service do not agree on TLS; see the settings `ssl…` of `database`"
         }

@@ -5,13 +5,13 @@ use crate::{database, http, metrics};
 /// A service that cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be used.
+    /// No connection to the database.
     #[error(transparent)]
     Database(#[from] database::Error),
-    /// The port cannot be used.
+    /// The port is not free.
     #[error(transparent)]
     Bind(#[from] http::BindError),
-    /// The metrics cannot be collected.
+    /// Another recorder collects the metrics.
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
     /// The listener cannot start or go on.

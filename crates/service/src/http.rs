@@ -45,10 +45,10 @@ const BACKLOG: u32 = 1024;
 /// The pause when the process has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The address cannot be bound.
+/// The server cannot listen at its address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen at {address}; another process may have the port: see `ss -ltnp`, or set http.listen"
+    "cannot listen at {address}; another process may have the port: run `ss -ltnp`, or set http.listen"
 )]
 pub struct BindError {
     address: SocketAddr,
@@ -79,8 +79,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `router` until `shutdown` is cancelled, then finishes the requests in flight. Those that take longer than five
-/// seconds are cut off: on return nothing holds the router or its state.
+/// Serves `router` until `shutdown` is cancelled, then finishes the requests in flight. After five
+/// seconds it cuts off the others: on return nothing holds the router or its state.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -151,7 +151,7 @@ pub async fn serve(
         .await
         .is_err()
     {
-        tracing::warn!("requests in flight did not finish in time; they are cut off");
+        tracing::warn!("cutting off the requests that did not end within 5 s");
     }
     cut.cancel();
     tasks.close();
@@ -164,12 +164,12 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> TcpStream 
             Ok((stream, _)) => {
                 // Answers are small and one write each: Nagle's algorithm would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "connection without nodelay");
+                    tracing::debug!(%error, "cannot set TCP_NODELAY on a connection");
                 }
                 return stream;
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted; trying again");
+                tracing::warn!(%error, "cannot accept a connection; trying again; without a free file descriptor, raise LimitNOFILE");
                 connections.give_way();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

@@ -40,7 +40,7 @@ pub async fn run_beside<H: Handler>(
 /// The dead letters of a listener, for the commands over them.
 ///
 /// # Errors
-/// [`database::Error`], if the database cannot be used.
+/// [`database::Error`], without a connection to the database.
 pub async fn dead_letters<H: Handler>(
     database: &Database,
     kafka: &Config,

@@ -20,9 +20,11 @@ const MESSAGES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.
 /// How often histograms are drained: unread, they would grow without bound.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The metrics cannot be collected.
+/// Another recorder collects the metrics.
 #[derive(Debug, thiserror::Error)]
-#[error("the metrics of /metrics cannot be collected; this process collects them already")]
+#[error(
+    "cannot collect the metrics of /metrics: this process has a recorder already; collect them once"
+)]
 pub struct Error(#[from] BuildError);
 
 /// The metrics of this process.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 
-/// How often readiness is checked, until the service is ready.
+/// The pause between two checks of readiness, until the service is ready.
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Runs `work` to its end, and notifies the supervisor meanwhile.
@@ -89,10 +89,10 @@ async fn feed_watchdog() -> Infallible {
     }
 }
 
-/// Sends a notification. A supervisor that cannot be reached is no reason to stop.
+/// Sends a notification. A supervisor that does not answer is no reason to stop.
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the supervisor cannot be notified; see that the socket of NOTIFY_SOCKET exists");
+        tracing::warn!(%error, "cannot notify the supervisor; check that the socket of NOTIFY_SOCKET exists");
     }
 }
 

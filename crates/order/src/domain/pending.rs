@@ -24,7 +24,8 @@ impl Pending {
         } = self;
         if self.uncounted {
             return Some(
-                "orders without an outcome could not be counted; the log says why".to_owned(),
+                "the service cannot count the orders without an outcome; its log says why"
+                    .to_owned(),
             );
         }
         (*overdue > 0).then(|| {
@@ -53,6 +54,6 @@ mod tests {
         pending.overdue = 2;
         assert!(pending.warning(60).unwrap().contains("overdue: 2"));
         pending.uncounted = true;
-        assert!(pending.warning(60).unwrap().contains("not be counted"));
+        assert!(pending.warning(60).unwrap().contains("cannot count"));
     }
 }

@@ -54,13 +54,13 @@ fn not_taken(error: &intake::Error) -> Problem {
         intake::Error::Stopping => "the service is stopping; try again",
         // The writer has logged it, once for all orders of the transaction.
         intake::Error::Database(_) | intake::Error::Event(_) => {
-            "the order was not stored; try again"
+            "the database did not store the order; try again"
         }
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
-/// An order as it is answered.
+/// An order as `GET /orders/{id}` answers it.
 #[derive(Serialize)]
 struct Shown {
     id: Uuid,

@@ -23,7 +23,7 @@ pub struct Database {
     pub user: String,
     /// The file that holds the role's password; a trailing newline does not count.
     pub password_file: Option<PathBuf>,
-    /// Whether connections are encrypted, and how the server proves itself.
+    /// Whether connections use TLS, and how the server proves itself.
     pub sslmode: SslMode,
     /// The file with further trusted authorities of the server's certificate, in PEM; those that this machine trusts are
     /// trusted too.
@@ -93,22 +93,25 @@ impl Database {
         if self.sslrootcert.is_some() && !self.sslmode.verifies() {
             return contradiction(
                 "database.sslrootcert",
-                "would not be looked at: set database.sslmode to verify-full, or leave it out",
+                "has no effect: set database.sslmode to verify-full, or leave it out",
             );
         }
         if self.sslmode == SslMode::VerifyCa && self.sslrootcert.is_none() {
             return contradiction(
                 "database.sslmode",
-                "is verify-ca, which needs database.sslrootcert: else any certificate of a public authority would do",
+                "is verify-ca, which needs database.sslrootcert, since any public authority would do without it: set it",
             );
         }
         if self.sslcert.is_some() != self.sslkey.is_some() {
-            return contradiction("database.sslcert", "needs database.sslkey, and the reverse");
+            return contradiction(
+                "database.sslcert",
+                "and database.sslkey need each other: set both, or neither",
+            );
         }
         if self.sslcert.is_some() && self.sslmode == SslMode::Disable {
             return contradiction(
                 "database.sslcert",
-                "would not be shown: database.sslmode is disable",
+                "has no effect: set database.sslmode to another mode than disable, or leave it out",
             );
         }
         Ok(())

@@ -7,9 +7,9 @@ use super::problem::Problem;
 /// Where the files are that settings name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
-    /// On this machine: they are read.
+    /// On this machine: a check reads them.
     Here,
-    /// On the machine that the settings are for: only the settings are checked.
+    /// On the machine that the settings are for: a check reads the settings alone.
     Elsewhere,
 }
 

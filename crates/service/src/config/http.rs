@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Http {
     /// Address and port to listen at.
     pub listen: SocketAddr,
-    /// The largest body that is read, in bytes.
+    /// The largest request body, in bytes.
     pub body_limit: usize,
     /// How long a client may take to send a request's headers, in milliseconds.
     pub header_timeout_ms: u64,
@@ -19,7 +19,7 @@ pub struct Http {
     pub request_timeout_ms: u64,
     /// Connections at the same time. One more closes the connection that has been idle or slow the longest.
     pub max_connections: usize,
-    /// Requests in progress at the same time. One more is answered 503 at once; health and metrics are always answered.
+    /// Requests in progress at the same time. The service answers 503 to one more at once, and always answers health and metrics.
     pub max_requests: usize,
 }
 

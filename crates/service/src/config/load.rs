@@ -12,17 +12,17 @@ use serde::de::DeserializeOwned;
 
 use super::known::{Known, Place};
 
-/// A configuration that cannot be read.
+/// A configuration that does not load.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting is of the wrong type, or the file is not TOML; the text names the key and its source.
-    #[error("the configuration is refused: {0}")]
+    #[error("cannot load the configuration: {0}")]
     Refused(Box<figment::Error>),
     /// The file of `--config` does not exist.
-    #[error("there is no configuration file {0}")]
+    #[error("there is no configuration file {0}: check --config")]
     NoFile(PathBuf),
     /// Unknown keys.
-    #[error("the configuration is refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  and "))]
+    #[error("cannot load the configuration: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  and "))]
     Unknown(Vec<Unknown>),
 }
 
@@ -35,7 +35,7 @@ impl From<figment::Error> for Error {
 /// An unknown key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
-    /// The key, or the variable where it was set.
+    /// The key, or the variable that sets it.
     pub given: String,
     /// The file or variable, unless `given` is it.
     pub place: Option<String>,

@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::problem::{BadFilter, Problem};
 
-/// What is logged, to standard error.
+/// Levels and form of the log, to standard error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {

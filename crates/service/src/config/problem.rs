@@ -7,8 +7,10 @@ use tracing_subscriber::filter::ParseError;
 /// A setting that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// Its file cannot be read.
-    #[error("the setting {setting} names the file {path}, which cannot be read")]
+    /// Its file is missing or unreadable.
+    #[error(
+        "cannot read the file {path} of the setting {setting}: check the path and who may read the file"
+    )]
     Unreadable {
         /// The setting.
         setting: String,
@@ -40,13 +42,13 @@ pub enum Problem {
     Filter(#[from] BadFilter),
     /// The section of the listener.
     #[cfg(feature = "listener")]
-    #[error("the section kafka is refused: {0}")]
+    #[error("the section kafka has a wrong setting: {0}")]
     Kafka(#[from] outbox::listener::Error),
 }
 
 /// The setting `log.filter` does not parse.
 #[derive(Debug, thiserror::Error)]
-#[error("the setting log.filter is {filter:?}, but must be levels as in `info,sqlx=warn`")]
+#[error("the setting log.filter is {filter:?}, which holds no levels such as `info,sqlx=warn`")]
 pub struct BadFilter {
     pub(super) filter: String,
     pub(super) source: ParseError,

@@ -1,19 +1,19 @@
-//! How connections to PostgreSQL are encrypted.
+//! The TLS of connections to PostgreSQL.
 
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgSslMode;
 
-/// How connections to PostgreSQL are encrypted, in libpq's words.
+/// The TLS of connections to PostgreSQL, in libpq's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     /// Never.
     Disable,
-    /// If the server offers it; the server's identity is not verified.
+    /// If the server offers it, without a look at its certificate.
     Prefer,
-    /// Always; the server's identity is not verified.
+    /// Always, without a look at the server's certificate.
     Require,
-    /// Always, and the server's certificate must come from a trusted authority; its host name is not verified. An authority
+    /// Always, and the server's certificate must come from a trusted authority; it may hold any host name. An authority
     /// that this machine trusts will do as well as `sslrootcert`, so prefer [`SslMode::VerifyFull`].
     VerifyCa,
     /// Always, and the server's certificate must come from a trusted authority and hold the server's host.

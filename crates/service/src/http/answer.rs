@@ -1,4 +1,4 @@
-//! A stream whose peer has to read what is written.
+//! A stream whose peer has to read in time.
 //!
 //! A client that does not read, or reads a byte now and then, would hold its connection and the answer's memory for ever. A
 //! time-out for each write alone (tokio-io-timeout) does not stop the latter.

@@ -1,4 +1,4 @@
-//! Requests in progress at the same time: bounded. One more is answered 503 at once.
+//! Requests in progress at the same time: bounded. The server answers 503 to one more at once.
 
 use std::sync::Arc;
 
