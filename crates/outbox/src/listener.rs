@@ -61,7 +61,7 @@ pub use breaker::{BreakerPolicy, MAX_PAUSE};
 pub use config::{Config, DEFAULT_MAX_BATCH};
 pub use dead_letter::DeadLetters;
 pub use error::Error;
-pub use failure::{BoxError, Failure, Refusal, RefusalKind};
+pub use failure::{BoxError, Cause, Failure, Refusal, RefusalKind};
 pub use handler::{Handler, Received};
 pub use progress::Progress;
 pub use retry::RetryPolicy;

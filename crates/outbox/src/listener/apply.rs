@@ -13,14 +13,14 @@ use std::time::Instant;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
-use super::batch::{Batch, Part, Settled, Unsettled};
+use super::batch::{Batch, BatchPart, Settled, Unsettled};
 use super::bisect::Bisection;
 use super::breaker::{Breaker, BreakerPolicy, Transition};
 use super::decode::identity;
 use super::failpoint::Step;
 use super::handler::Handler;
 use super::progress::Progress;
-use super::stop::{Aborted, Blocker, Stop};
+use super::stop::{Blocker, Stop};
 use super::transaction::Transactions;
 
 /// Applies batches with one handler in one database.
@@ -94,7 +94,7 @@ impl<H: Handler> Applier<H> {
         Ok(())
     }
 
-    async fn apply_part(&self, part: &Part<'_>) -> Result<Settled, Stop> {
+    async fn apply_part(&self, part: &BatchPart<'_>) -> Result<Settled, Stop> {
         let (permitted, is_half_open) = {
             let mut breaker = self.breaker();
             (breaker.permits(Instant::now()), breaker.is_half_open())
@@ -105,11 +105,8 @@ impl<H: Handler> Applier<H> {
         if is_half_open && part.messages.len() > 1 {
             return Err(Stop::BreakerLimit);
         }
-        let connection = self
-            .transactions
-            .connection()
-            .await
-            .map_err(Aborted::from)?;
+        let connection = self.transactions.connection().await;
+        let connection = connection.map_err(Stop::Failed)?;
         let settle = async |connection: &mut PgConnection| {
             self.transactions.settle(connection, part, permitted).await
         };

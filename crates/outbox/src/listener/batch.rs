@@ -1,6 +1,6 @@
 //! A batch of messages, and what becomes of it.
 //!
-//! A [`Batch`] is the unit of the poll loop, a [`Part`] the unit of a transaction: mostly they are the same, and where something
+//! A [`Batch`] is the unit of the poll loop, a [`BatchPart`] the unit of a transaction: mostly they are the same, and where something
 //! fails a batch is settled in several parts. [`Settled`] adds up what its parts have committed, [`Unsettled`] says what is left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,7 +35,7 @@ pub(super) struct Batch {
 pub(super) type Isolated = HashMap<Uuid, (Kind, String)>;
 
 /// A part of a batch, to be settled in one transaction.
-pub(super) struct Part<'a> {
+pub(super) struct BatchPart<'a> {
     pub(super) messages: Vec<&'a Message>,
     pub(super) epochs: &'a Epochs,
     pub(super) taken_at: Moment,
@@ -100,7 +100,7 @@ impl Unsettled {
     /// The failure that blocks the rest.
     pub(super) fn failure(&self) -> &super::failure::Failure {
         match &self.blocker {
-            Blocker::Failed(failed) => &failed.failure,
+            Blocker::Failed(failure) => failure,
             blocker => panic!("{blocker:?} is no failure"),
         }
     }

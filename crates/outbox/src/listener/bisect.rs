@@ -25,11 +25,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
-use super::batch::{Batch, Epochs, Isolated, Part, Settled, Unsettled};
+use super::batch::{Batch, BatchPart, Epochs, Isolated, Settled, Unsettled};
 use super::dead_letter::kind::Kind;
 use super::failure::{BoxError, Failure, Refusal};
 use super::partition::{Key, Partition};
-use super::stop::{Blocker, Failed, Stop};
+use super::stop::{Blocker, Stop};
 use crate::message::Message;
 
 /// Attempts of a message that stands alone and fails for an unknown reason, before it becomes a dead letter.
@@ -191,8 +191,8 @@ impl<'a> Bisection<'a> {
     }
 
     /// What a transaction needs to know to settle `messages`.
-    pub(super) fn part(&self, messages: &[usize]) -> Part<'_> {
-        Part {
+    pub(super) fn part(&self, messages: &[usize]) -> BatchPart<'_> {
+        BatchPart {
             messages: messages.iter().map(|index| self.message(*index)).collect(),
             epochs: &self.epochs,
             taken_at: self.batch.taken_at,
@@ -248,15 +248,11 @@ impl<'a> Bisection<'a> {
                     return Ok(());
                 }
             }
-            (Stop::Failed(failed), alone) => match (failed.failure, alone) {
-                (failure @ Failure::Transient(_), _) => {
-                    let advice = failed.advice;
-                    return Err(Blocker::Failed(Failed { failure, advice }));
-                }
+            (Stop::Failed(failure), alone) => match (failure, alone) {
+                (failure @ Failure::Transient(_), _) => return Err(failure.into()),
                 (Failure::Refused(refusals), _) => {
                     if let Err(error) = self.refuse(&next.messages, refusals) {
-                        return self
-                            .record_stop(next, Stop::Failed(Failure::Unknown(error).into()));
+                        return self.record_stop(next, Stop::Failed(Failure::Unknown(error)));
                     }
                 }
                 (Failure::Poison(_) | Failure::Unknown(_), None) => {

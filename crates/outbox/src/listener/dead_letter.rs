@@ -161,9 +161,7 @@ impl<H: Handler> DeadLetters<H> {
         let transactions = Arc::clone(&self.transactions);
         let attempt = async move { transactions.redrive(id, LockMode::Wait).await };
         let attempt = tokio::spawn(attempt.in_current_span()).await;
-        attempt
-            .map_err(|ended| Failure::Transient(ended.into()))?
-            .map_err(|failed| failed.failure)
+        attempt.unwrap_or_else(|ended| Err(Failure::Transient(ended.into())))
     }
 
     /// Discards a dead letter: it moves to the table `discarded_dead_letter`, whole, with `reason` and the database's user, and is

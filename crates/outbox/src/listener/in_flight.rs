@@ -24,8 +24,8 @@ const WIDE_WINDOW: usize = 10_000;
 /// The most keys that are a few; each is retried alone at every attempt.
 const FEW_KEYS: usize = 10;
 
-/// The outcome of the task that applies a batch.
-pub(super) type Outcome = Result<Result<Settled, Box<Unsettled>>, JoinError>;
+/// What the task that applies a batch returns once it is joined.
+pub(super) type Joined = Result<Result<Settled, Box<Unsettled>>, JoinError>;
 
 /// The in-flight batch.
 pub(super) enum InFlight {
@@ -66,7 +66,7 @@ impl InFlight {
     }
 
     /// Resolves with the outcome once the batch was applied, or with nothing once it is time for its next attempt.
-    pub(super) async fn ended(&mut self) -> Option<Outcome> {
+    pub(super) async fn ended(&mut self) -> Option<Joined> {
         match self {
             Self::Applying(_, task) => Some(task.await),
             Self::Waiting { until, .. } => {

@@ -34,10 +34,10 @@ use super::error::Error;
 use super::failpoint::Step;
 use super::failure::Failure;
 use super::handler::Handler;
-use super::in_flight::{InFlight, Outcome};
+use super::in_flight::{InFlight, Joined};
 use super::partition::Partition;
 use super::progress::Progress;
-use super::stop::{Blocker, Failed};
+use super::stop::Blocker;
 use crate::message::Message;
 
 /// The waits between attempts of a batch.
@@ -195,7 +195,7 @@ impl<H: Handler> PollLoop<H> {
     }
 
     /// Follows up on a batch whose task has ended: commits the offsets of what is settled, and keeps the rest for its next attempt.
-    fn finish_batch(&mut self, outcome: Option<Outcome>) {
+    fn finish_batch(&mut self, outcome: Option<Joined>) {
         let Some(outcome) = outcome else { return };
         let InFlight::Applying(batch, _) = std::mem::replace(&mut self.in_flight, InFlight::Empty)
         else {
@@ -252,10 +252,9 @@ impl<H: Handler> PollLoop<H> {
                 self.clear_retrying();
                 self.next_attempt(now)
             }
-            Blocker::Failed(failed) => {
+            Blocker::Failed(failure) => {
                 let until = self.next_attempt(now);
-                let Failed { failure, advice } = failed;
-                let wait = until - now;
+                let (wait, advice) = (until - now, failure.advice());
                 if let Some(advice) = advice {
                     tracing::error!(error = %failure, advice, messages = count, ?wait,
                         "retrying the batch until an operator follows the advice");
@@ -263,7 +262,7 @@ impl<H: Handler> PollLoop<H> {
                     tracing::warn!(error = %failure, messages = count, ?wait, "retrying the batch");
                 }
                 self.progress
-                    .send_modify(|progress| progress.record_retry(failure.kind(), *advice));
+                    .send_modify(|progress| progress.record_retry(failure.kind(), advice));
                 until
             }
         };

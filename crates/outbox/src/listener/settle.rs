@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
-use super::batch::{Part, Settled};
+use super::batch::{BatchPart, Settled};
 use super::bisect::MAX_ATTEMPTS;
 use super::dead_letter::kind::Kind;
 use super::dead_letter::record::{NewDeadLetter, error_text};
@@ -46,7 +46,7 @@ impl<H: Handler> Transactions<H> {
     pub(super) async fn settle(
         &self,
         connection: &mut PgConnection,
-        part: &Part<'_>,
+        part: &BatchPart<'_>,
         permitted: usize,
     ) -> Result<Result<Settled, Stop>, Aborted> {
         let mut tx = begin(connection).await?;
@@ -93,7 +93,7 @@ impl<H: Handler> Transactions<H> {
     async fn lock_partitions(
         &self,
         tx: &mut PgTransaction<'_>,
-        part: &Part<'_>,
+        part: &BatchPart<'_>,
     ) -> Result<Settled, sqlx::Error> {
         let partitions: BTreeSet<Partition> =
             part.messages.iter().map(|m| Partition::of(m)).collect();
@@ -128,7 +128,7 @@ impl<H: Handler> Transactions<H> {
     async fn insert_into_inbox<'a>(
         &self,
         tx: &mut PgTransaction<'_>,
-        part: &Part<'a>,
+        part: &BatchPart<'a>,
         settled: &Settled,
     ) -> Result<Vec<Fresh<'a, H::Event>>, sqlx::Error> {
         let mut messages = Vec::with_capacity(part.messages.len());

@@ -9,33 +9,18 @@ use std::collections::HashSet;
 use super::failure::{BoxError, Failure};
 use super::partition::Key;
 
-/// A failure, and what an operator must do before a retry can succeed.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) failure: Failure,
-    pub(super) advice: Option<&'static str>,
-}
-
-impl<F: Into<Failure>> From<F> for Failed {
-    fn from(failure: F) -> Self {
-        let failure = failure.into();
-        let advice = failure.advice();
-        Self { failure, advice }
-    }
-}
-
 /// Why a transaction was rolled back.
 #[derive(Debug)]
 pub(super) enum Aborted {
     /// The database or the handler failed.
-    Failed(Failed),
+    Failed(Failure),
     /// It exceeded a bound of its own or of the server's.
     TooSlow(BoxError),
 }
 
 impl<F: Into<Failure>> From<F> for Aborted {
     fn from(failure: F) -> Self {
-        Self::Failed(failure.into().into())
+        Self::Failed(failure.into())
     }
 }
 
@@ -43,7 +28,7 @@ impl<F: Into<Failure>> From<F> for Aborted {
 #[derive(Debug)]
 pub(super) enum Stop {
     /// The database or the handler failed.
-    Failed(Failed),
+    Failed(Failure),
     /// Its transaction took too long; with fewer messages it may not.
     TooSlow(BoxError),
     /// The circuit breaker permits nothing.
@@ -57,7 +42,7 @@ pub(super) enum Stop {
 impl From<Aborted> for Stop {
     fn from(aborted: Aborted) -> Self {
         match aborted {
-            Aborted::Failed(failed) => Self::Failed(failed),
+            Aborted::Failed(failure) => Self::Failed(failure),
             Aborted::TooSlow(error) => Self::TooSlow(error),
         }
     }
@@ -67,7 +52,7 @@ impl From<Aborted> for Stop {
 #[derive(Debug)]
 pub(super) enum Blocker {
     /// A later attempt, which may succeed.
-    Failed(Failed),
+    Failed(Failure),
     /// The circuit breaker, which must become half-open.
     BreakerOpen,
     /// Another transaction, which must release keys of the rest.
@@ -77,12 +62,12 @@ pub(super) enum Blocker {
 impl Blocker {
     /// Whether nothing shows yet which message is to blame.
     pub(super) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Failed(failed) if matches!(failed.failure, Failure::Unknown(_)))
+        matches!(self, Self::Failed(Failure::Unknown(_)))
     }
 }
 
 impl<F: Into<Failure>> From<F> for Blocker {
     fn from(failure: F) -> Self {
-        Self::Failed(failure.into().into())
+        Self::Failed(failure.into())
     }
 }

@@ -38,7 +38,7 @@ impl<H> Transactions<H> {
     /// A pooled connection. Its absence is no message's fault, whatever the server answers.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
         let connection = self.pool.acquire().await;
-        connection.map_err(|error| Failure::Transient(error.into()))
+        connection.map_err(Failure::transient)
     }
 
     /// Runs a transaction on `connection` within [`TIMEOUT`], and catches a panic of the handler. Returns the connection too, unless
@@ -50,10 +50,8 @@ impl<H> Transactions<H> {
     ) -> (Result<T, Aborted>, Option<PoolConnection<Postgres>>) {
         let began = Instant::now();
         let guarded = async |connection: &mut PgConnection| {
-            let transaction = AssertUnwindSafe(async {
-                let outcome = transaction(connection).await;
-                outcome.map_err(|aborted| (discards_connection(&aborted), in_words(aborted)))
-            });
+            let transaction =
+                AssertUnwindSafe(async { transaction(connection).await.map_err(in_words) });
             Ok::<_, sqlx::Error>(transaction.catch_unwind().await)
         };
         let ended = deadline::within(TIMEOUT, &mut connection, guarded).await;
@@ -63,7 +61,10 @@ impl<H> Transactions<H> {
                 progress::record_duration(name, &self.listener, began.elapsed());
                 match outcome {
                     Ok(done) => return (Ok(done), Some(connection)),
-                    Err((discards, aborted)) => (aborted, discards),
+                    Err(aborted) => {
+                        let discards = discards_connection(&aborted);
+                        (aborted, discards)
+                    }
                 }
             }
             Ok(Err(caught)) => {
@@ -85,10 +86,8 @@ impl<H> Transactions<H> {
 
 fn discards_connection(aborted: &Aborted) -> bool {
     match aborted {
+        Aborted::Failed(failure) => failure.discards_connection(),
         // After a time-out, the server may have ended the session.
-        Aborted::Failed(failed) => {
-            failed.failure.discards_connection() || failed.failure.is_too_slow()
-        }
         Aborted::TooSlow(_) => true,
     }
 }
@@ -96,13 +95,10 @@ fn discards_connection(aborted: &Aborted) -> bool {
 /// Errors as text, with time-outs of the server's apart from other failures.
 fn in_words(aborted: Aborted) -> Aborted {
     match aborted {
-        Aborted::Failed(failed) if failed.failure.is_too_slow() => {
-            Aborted::TooSlow(failed.failure.to_string().into())
+        Aborted::Failed(failure) if failure.is_too_slow() => {
+            Aborted::TooSlow(failure.to_string().into())
         }
-        Aborted::Failed(mut failed) => {
-            failed.failure = failed.failure.in_words();
-            Aborted::Failed(failed)
-        }
+        Aborted::Failed(failure) => Aborted::Failed(failure.in_words()),
         aborted @ Aborted::TooSlow(_) => aborted,
     }
 }

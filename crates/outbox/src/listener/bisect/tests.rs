@@ -103,8 +103,7 @@ impl Rig {
                 continue;
             }
             if wanted.iter().any(|message| self.poison.contains(message)) {
-                bisection
-                    .record_stop(part, Stop::Failed(Failure::Poison("23514".into()).into()))?;
+                bisection.record_stop(part, Stop::Failed(Failure::Poison("23514".into())))?;
                 continue;
             }
             if wanted.iter().any(|message| self.slow.contains(message)) {
@@ -118,8 +117,7 @@ impl Rig {
                 if part.messages.len() == 1 {
                     *self.unknown.get_mut(unknown).unwrap() -= 1;
                 }
-                bisection
-                    .record_stop(part, Stop::Failed(Failure::Unknown("XX000".into()).into()))?;
+                bisection.record_stop(part, Stop::Failed(Failure::Unknown("XX000".into())))?;
                 continue;
             }
             self.log.extend(
@@ -320,7 +318,7 @@ fn a_settled_message_is_not_attempted_again() {
         let part = bisection.next().unwrap().unwrap();
         assert_eq!(part.messages, [message]);
         if fails {
-            let unknown = Stop::Failed(Failure::Unknown("XX000".into()).into());
+            let unknown = Stop::Failed(Failure::Unknown("XX000".into()));
             bisection.record_stop(part, unknown).unwrap();
         } else if message == 3 {
             let superseded = Settled {
@@ -353,7 +351,7 @@ fn an_isolated_message_whose_part_fails_again_is_not_to_blame() {
     for _ in 0..2 {
         let part = bisection.next().unwrap().unwrap();
         let poison = Failure::Poison("disk full of NULs".into());
-        let outcome = bisection.record_stop(part, Stop::Failed(poison.into()));
+        let outcome = bisection.record_stop(part, Stop::Failed(poison));
         if let Err(blocker) = outcome {
             assert!(blocker.is_unknown());
             return;

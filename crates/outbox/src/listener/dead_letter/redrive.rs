@@ -20,7 +20,7 @@ use crate::listener::decode::{Disposition, disposition};
 use crate::listener::failpoint::Step;
 use crate::listener::failure::Failure;
 use crate::listener::handler::{Handler, Received};
-use crate::listener::stop::{Aborted, Failed};
+use crate::listener::stop::Aborted;
 use crate::listener::transaction::{TIMEOUT, Transactions, begin, commit};
 use crate::{append, deadline};
 
@@ -79,7 +79,7 @@ impl<H: Handler> Transactions<H> {
         &self,
         id: Uuid,
         mode: LockMode,
-    ) -> Result<Outcome, Failed> {
+    ) -> Result<Outcome, Failure> {
         match self.attempt(id, mode).await? {
             Attempt::Ended(outcome) => Ok(outcome),
             Attempt::Failed(dead_letter, failure, connection) => {
@@ -90,7 +90,7 @@ impl<H: Handler> Transactions<H> {
 
     /// Runs the attempt, and sorts its failures: a transient one is no fault of the dead letter and is returned as it is; any other
     /// is to be recorded.
-    async fn attempt(&self, id: Uuid, mode: LockMode) -> Result<Attempt, Failed> {
+    async fn attempt(&self, id: Uuid, mode: LockMode) -> Result<Attempt, Failure> {
         // Known as soon as it is locked, also if the handler panics.
         let mut locked = None;
         let connection = self.connection().await?;
@@ -104,11 +104,9 @@ impl<H: Handler> Transactions<H> {
             Err(aborted) => aborted,
         };
         match (aborted, locked) {
-            (Aborted::Failed(failed), _) if matches!(failed.failure, Failure::Transient(_)) => {
-                Err(failed)
-            }
-            (Aborted::Failed(failed), Some(dead_letter)) => {
-                Ok(Attempt::Failed(dead_letter, failed.failure, connection))
+            (Aborted::Failed(failure @ Failure::Transient(_)), _) => Err(failure),
+            (Aborted::Failed(failure), Some(dead_letter)) => {
+                Ok(Attempt::Failed(dead_letter, failure, connection))
             }
             // Retried as a transient failure for ever, it would keep its key locked most of the time.
             (Aborted::TooSlow(error), Some(dead_letter)) => Ok(Attempt::Failed(
@@ -116,10 +114,8 @@ impl<H: Handler> Transactions<H> {
                 Failure::Unknown(error),
                 connection,
             )),
-            (Aborted::Failed(failed), None) => {
-                Err(Failure::Transient(failed.failure.into()).into())
-            }
-            (Aborted::TooSlow(error), None) => Err(Failure::Transient(error).into()),
+            (Aborted::Failed(failure), None) => Err(Failure::Transient(failure.into())),
+            (Aborted::TooSlow(error), None) => Err(Failure::Transient(error.into())),
         }
     }
 
@@ -169,7 +165,7 @@ impl<H: Handler> Transactions<H> {
         dead_letter: &DeadLetter,
         failure: Failure,
         connection: Option<PoolConnection<Postgres>>,
-    ) -> Result<Outcome, Failed> {
+    ) -> Result<Outcome, Failure> {
         let attempts = dead_letter.attempts + 1;
         let (kind, error) = classify(dead_letter.id, failure);
         let error = error_text(&error);
@@ -245,6 +241,7 @@ fn classify(id: Uuid, failure: Failure) -> (Kind, String) {
             ),
         },
         Failure::Poison(error) => (Kind::Poison, error.to_string()),
-        Failure::Unknown(error) | Failure::Transient(error) => (Kind::Unknown, error.to_string()),
+        Failure::Unknown(error) => (Kind::Unknown, error.to_string()),
+        Failure::Transient(cause) => (Kind::Unknown, cause.to_string()),
     }
 }

@@ -21,7 +21,6 @@ use crate::listener::failure::Failure;
 use crate::listener::handler::Handler;
 use crate::listener::progress;
 use crate::listener::retry::POLL_INTERVAL;
-use crate::listener::stop::Failed;
 use crate::listener::transaction::{TIMEOUT, Transactions};
 
 /// The wait after an error of the database, and of a dead letter that could not be attempted.
@@ -44,7 +43,7 @@ pub(super) struct Pass {
     /// Attempted without success; each has a new `retry_at`.
     pub(super) stayed: usize,
     /// The last error for which a dead letter could not be attempted, and its id if one was chosen.
-    pub(super) failed: Option<(Option<Uuid>, Failed)>,
+    pub(super) failed: Option<(Option<Uuid>, Failure)>,
 }
 
 impl Pass {
@@ -92,9 +91,9 @@ impl<H: Handler> Transactions<H> {
                 Ok(Outcome::Failed { .. }) => pass.stayed += 1,
                 Ok(Outcome::Gone | Outcome::Parked | Outcome::Busy) => continue,
                 // It may be the only one that needs what is missing: others come first for a while.
-                Err(failed) => {
-                    self.postpone(id, &failed.failure).await?;
-                    pass.failed = Some((Some(id), failed));
+                Err(failure) => {
+                    self.postpone(id, &failure).await?;
+                    pass.failed = Some((Some(id), failure));
                 }
             }
             attempted += 1;
@@ -140,13 +139,14 @@ pub(in crate::listener) async fn run<H: Handler>(
         }
         let pass = transactions.retry_pass(&shutdown).await;
         let pass = pass.unwrap_or_else(|failure| Pass {
-            failed: Some((None, failure.into())),
+            failed: Some((None, failure)),
             ..Pass::default()
         });
         let wait = pass.wait();
         match pass.failed {
             None => logged = None,
-            Some((id, Failed { failure, advice })) => {
+            Some((id, failure)) => {
+                let advice = failure.advice();
                 let may_log = |then: Instant| advice.is_some() && then.elapsed() > LOG_INTERVAL;
                 if logged.is_none_or(may_log) {
                     logged = Some(Instant::now());

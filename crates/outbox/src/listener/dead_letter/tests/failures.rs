@@ -1,7 +1,7 @@
 //! What becomes of a failing event, and of its batch.
 
 use super::*;
-use crate::listener::stop::{Blocker, Failed};
+use crate::listener::stop::Blocker;
 
 #[tokio::test]
 async fn an_event_that_violates_a_constraint_is_isolated_and_all_others_are_applied() {
@@ -63,11 +63,11 @@ async fn a_missing_table_is_waited_for_with_advice_for_the_operator() {
     let batch = batch_of(None, &notes("a", &[1, 2]));
     let unsettled = fixture.applier.apply(&batch).await.unwrap_err();
     assert_eq!(unsettled.left, [0, 1]);
-    let Blocker::Failed(Failed { failure, advice }) = unsettled.blocker else {
+    let Blocker::Failed(failure) = unsettled.blocker else {
         panic!("{unsettled:?}");
     };
     assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
-    assert!(advice.unwrap().contains("migrate"));
+    assert!(failure.advice().unwrap().contains("migrate"));
 }
 
 #[tokio::test]

@@ -221,7 +221,7 @@ async fn a_flood_of_failing_dead_letters_does_not_delay_one_that_can_be_applied(
 #[test]
 fn passes_follow_each_other_at_once_while_they_make_progress() {
     let pass = |full, applied, stayed, fails: bool| {
-        let failed = fails.then(|| (None, Failure::Transient("away".into()).into()));
+        let failed = fails.then(|| (None, Failure::Transient("away".into())));
         Pass {
             full,
             applied,
