@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::clock::Moment;
-use super::dead_letter::kind::Kind;
+use super::dead_letter_kind::Kind;
 use super::partition::Partition;
 use super::stop::Blocker;
 use crate::message::Message;

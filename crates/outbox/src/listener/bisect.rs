@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::batch::{Batch, BatchPart, Epochs, Isolated, Settled, Unsettled};
-use super::dead_letter::kind::Kind;
+use super::dead_letter_kind::Kind;
 use super::failure::{BoxError, Failure, Refusal};
 use super::partition::{Key, Partition};
 use super::stop::{Blocker, Stop};

@@ -3,6 +3,9 @@
 //! It is serializable, so that a service takes it as a section of its own settings; the names of the settings are those of the
 //! fields, durations with their unit (`retry.max_backoff_s`).
 
+mod check;
+pub(super) mod client;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +13,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::breaker::BreakerPolicy;
-use super::error::Error;
 use super::retry::RetryPolicy;
 use crate::property::bears_secret;
 
@@ -62,23 +64,6 @@ const REDACTED: &str = "<redacted>";
 /// with 100, 25–31 k with 500), and locks are held for longer.
 pub const DEFAULT_MAX_BATCH: usize = 500;
 
-/// The width of the column `listener`.
-const MAX_NAME: usize = 63;
-
-/// Properties that only the listener sets: other values would skip messages, or overrule a setting of its own.
-const RESERVED: [&str; 9] = [
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "group.id",
-    // The statistics show whether a broker is connected.
-    "statistics.interval.ms",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.offset.reset",
-    "isolation.level",
-    "group.protocol",
-];
-
 impl Config {
     /// A listener named like its consumer group, with the defaults.
     #[must_use]
@@ -93,25 +78,6 @@ impl Config {
             property_files: BTreeMap::new(),
             breaker: BreakerPolicy::default(),
             retry: RetryPolicy::default(),
-        }
-    }
-
-    /// Refuses names and properties that would void the listener's guarantees in silence, and secrets.
-    pub(super) fn check_names(&self) -> Result<(), Error> {
-        if self.name.is_empty() || self.name.chars().count() > MAX_NAME {
-            return Err(Error::Name(self.name.clone()));
-        }
-        let mut names = self.properties.keys().chain(self.property_files.keys());
-        if let Some(name) = names.find(|name| RESERVED.contains(&name.as_str())) {
-            return Err(Error::Reserved(name.clone()));
-        }
-        if let Some(name) = self.properties.keys().find(|name| bears_secret(name)) {
-            return Err(Error::Secret(name.clone()));
-        }
-        let mut files = self.property_files.keys();
-        match files.find(|name| self.properties.contains_key(*name)) {
-            Some(name) => Err(Error::Twice(name.clone())),
-            None => Ok(()),
         }
     }
 }

@@ -23,8 +23,8 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::client::refused;
 use super::config::Config;
+use super::config::client::refused;
 use super::consumer_context::{Change, Context, State};
 use super::error::Error;
 use super::partition::Partition;

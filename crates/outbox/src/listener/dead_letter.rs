@@ -9,10 +9,13 @@
 //! - An operator redrives all others, and discards what will never be applied: see [`DeadLetters`], or the commands of the crate
 //!   `outbox-cli`.
 
-pub(super) mod kind;
+mod discard;
+mod filter;
+
 pub(super) mod record;
 mod redrive;
 pub(super) mod retry_loop;
+mod select;
 pub(super) mod store;
 
 use std::sync::Arc;
@@ -21,8 +24,9 @@ use sqlx::PgPool;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-pub use kind::{Kind, UnknownKind};
-pub use record::{DeadLetter, Filter};
+pub use super::dead_letter_kind::{Kind, UnknownKind};
+pub use filter::Filter;
+pub use record::DeadLetter;
 pub use redrive::Outcome;
 
 use super::failure::Failure;
@@ -118,7 +122,7 @@ impl<H: Handler> DeadLetters<H> {
                 }
                 found.len() < max
             };
-            let read = store::read(
+            let read = select::read(
                 &mut connection,
                 listener,
                 filter,

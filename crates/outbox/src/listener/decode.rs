@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use uuid::Uuid;
 
-use super::dead_letter::kind::Kind;
+use super::dead_letter_kind::Kind;
 use super::handler::{Handler, Received};
 use super::panic;
 use crate::message::Message;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use crate::Outgoing;
+use crate::event::Outgoing;
 use crate::message::Position;
 
 /// Applies the events of a listener's topics to a service's own tables.

@@ -1,25 +1,19 @@
 //! A listener's progress: for readiness, and as metrics.
 //!
-//! Both come from the same records. Counters exist from the start with
-//! value 0; gauges of a partition are set to 0 once the partition is revoked, since another worker reports it now.
+//! Both come from the same records. The gauge of a revoked partition is set to 0, since another worker reports it now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge, histogram};
 use serde::Serialize;
 
-use super::dead_letter::kind::Kind;
+use super::metrics;
 use super::partition::Partition;
 
 /// How long no broker may be connected before that is a warning. Statistics come every 2 s.
 const WARN_WITHOUT_BROKER: Duration = Duration::from_secs(6);
 /// How long messages may wait without any being settled before that is a warning.
 const WARN_STALLED: Duration = Duration::from_secs(30);
-
-const SETTLED: &str = "outbox_listener_settled_total";
-const DEAD_LETTERED: &str = "outbox_listener_dead_lettered_total";
-const RETRIES: &str = "outbox_listener_retries_total";
 
 /// A listener's progress, as [`Listener::progress`](super::Listener::progress) publishes it.
 ///
@@ -75,10 +69,7 @@ pub struct Progress {
 
 impl Progress {
     pub(super) fn new(listener: &str) -> Self {
-        // They exist from the start, so that the first increment shows as a rise.
-        for name in [RETRIES, DEAD_LETTERED, SETTLED] {
-            counter!(name, "listener" => listener.to_owned()).increment(0);
-        }
+        metrics::start_counters(listener);
         Self {
             listener: listener.to_owned(),
             partitions: 0,
@@ -145,20 +136,14 @@ impl Progress {
         }
         self.gauged.extend(lag.keys().cloned());
         for partition in &self.gauged {
-            let lag = lag.get(partition).unwrap_or(&0);
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            let lag = *lag as f64;
-            gauge!("outbox_listener_lag_messages", "listener" => self.listener.clone(),
-                "topic" => partition.topic.clone(), "partition" => partition.number.to_string())
-            .set(lag);
+            let lag = lag.get(partition).copied().unwrap_or_default();
+            metrics::set_lag(&self.listener, partition, lag);
         }
     }
 
     pub(super) fn set_partitions(&mut self, partitions: usize) {
         self.partitions = partitions;
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        let partitions = partitions as f64;
-        gauge!("outbox_listener_partitions", "listener" => self.listener.clone()).set(partitions);
+        metrics::set_partitions(&self.listener, partitions);
     }
 
     pub(super) fn record_settled(&mut self, fresh: usize, dead_lettered: usize) {
@@ -166,24 +151,18 @@ impl Progress {
         self.settled += fresh;
         self.dead_lettered += dead_lettered;
         self.last_settled = Instant::now();
-        let listener = &self.listener;
-        counter!(SETTLED, "listener" => listener.clone()).increment(fresh);
-        counter!(DEAD_LETTERED, "listener" => listener.clone()).increment(dead_lettered);
+        metrics::add_settled(&self.listener, fresh, dead_lettered);
     }
 
     /// Records a batch that was settled, as a whole or in part.
     pub(super) fn record_batch(&mut self, messages: usize) {
         self.batches += 1;
-        #[expect(clippy::cast_precision_loss, reason = "a histogram is of floats")]
-        let messages = messages as f64;
-        histogram!("outbox_listener_batch_messages", "listener" => self.listener.clone())
-            .record(messages);
+        metrics::record_batch(&self.listener, messages);
     }
 
     pub(super) fn set_breaker_open(&mut self, open: bool) {
         self.breaker_open = open;
-        gauge!("outbox_listener_breaker_open", "listener" => self.listener.clone())
-            .set(u8::from(open));
+        metrics::set_breaker_open(&self.listener, open);
     }
 
     /// Records a failed attempt of a batch, and what an operator must do about it.
@@ -191,23 +170,8 @@ impl Progress {
         self.retries += 1;
         self.retrying = Some(kind);
         self.advice = advice;
-        counter!(RETRIES, "listener" => self.listener.clone()).increment(1);
+        metrics::add_retry(&self.listener);
     }
-}
-
-/// Sets the gauge of dead letters, by kind.
-pub(super) fn set_dead_letters(listener: &str, counts: &[(Kind, i64)]) {
-    for kind in Kind::ALL {
-        let of_kind = counts.iter().find(|(counted, _)| *counted == kind);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        let count = of_kind.map_or(0.0, |(_, count)| *count as f64);
-        gauge!("outbox_listener_dead_letters", "listener" => listener.to_owned(), "kind" => kind.as_str()).set(count);
-    }
-}
-
-/// Records how long a handler or a transaction took.
-pub(super) fn record_duration(name: &'static str, listener: &str, duration: Duration) {
-    histogram!(name, "listener" => listener.to_owned()).record(duration);
 }
 
 #[cfg(test)]

@@ -20,17 +20,17 @@ use uuid::Uuid;
 
 use super::batch::{BatchPart, Settled};
 use super::bisect::MAX_ATTEMPTS;
-use super::dead_letter::kind::Kind;
 use super::dead_letter::record::{NewDeadLetter, error_text};
 use super::dead_letter::store;
+use super::dead_letter_kind::Kind;
 use super::decode::{Disposition, disposition};
 use super::failpoint::Step;
 use super::handler::{Handler, Received};
 use super::partition::{Key, Partition};
 use super::stop::{Aborted, Stop};
 use super::transaction::{Transactions, begin, commit};
-use super::{inbox, progress};
-use crate::append;
+use super::{inbox, metrics};
+use crate::append::append;
 use crate::message::Message;
 
 /// A message that the inbox did not know, with its disposition.
@@ -72,8 +72,7 @@ impl<H: Handler> Transactions<H> {
         } else {
             let began = Instant::now();
             let outgoing = self.handler.handle(&mut tx, &events).await?;
-            let name = "outbox_listener_handler_seconds";
-            progress::record_duration(name, &self.listener, began.elapsed());
+            metrics::record_handler(&self.listener, began.elapsed());
             outgoing
         };
         Step::Handled.reached();

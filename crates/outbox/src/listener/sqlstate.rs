@@ -65,12 +65,10 @@ fn class_of(code: &str, message: &str) -> Class {
         // Query cancelled; the time-outs of an idle and of a long transaction.
         "57014" | "25P03" | "25P04" => Remedy::FewerMessages,
         "0A000" if message == "cached plan must not change result type" => Remedy::NewConnection,
-        // Of the invalid transaction states also a read-only standby. A handler causes the others, for example 25P02 by going on
-        // after an error.
-        "25006" => Remedy::Wait,
-        // Lock not available. The other object states (55000) may be a handler's mistake, such as lastval before nextval: retried
-        // as transient, that would block all messages for ever.
-        "55P03" => Remedy::Wait,
+        // Of the invalid transaction states (25) also a read-only standby: a handler causes the others, for example 25P02 by going
+        // on after an error. Of the object states (55) a lock that is not available: the others may be a handler's mistake, such
+        // as lastval before nextval. Retried as transient, such a mistake would block all messages for ever.
+        "25006" | "55P03" => Remedy::Wait,
         // A protocol violation: the server's answer to a statement that lacks an argument.
         "08P01" => return Class::Unknown,
         _ => match code.get(..2) {

@@ -16,7 +16,7 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use super::failure::Failure;
 use super::retry::RetryPolicy;
 use super::stop::Aborted;
-use super::{panic, progress};
+use super::{metrics, panic};
 use crate::deadline;
 
 /// How long a transaction may take, the handler's work included.
@@ -57,8 +57,7 @@ impl<H> Transactions<H> {
         let ended = deadline::within(TIMEOUT, &mut connection, guarded).await;
         let (aborted, discards) = match ended {
             Ok(Ok(outcome)) => {
-                let name = "outbox_listener_transaction_seconds";
-                progress::record_duration(name, &self.listener, began.elapsed());
+                metrics::record_transaction(&self.listener, began.elapsed());
                 match outcome {
                     Ok(done) => return (Ok(done), Some(connection)),
                     Err(aborted) => {

@@ -8,6 +8,7 @@ use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
 use super::*;
+use crate::event::{Event, Outgoing};
 use crate::listener::clock::Moment;
 use crate::listener::failure::{Failure, Refusal};
 use crate::listener::handler::Received;
@@ -15,7 +16,6 @@ use crate::listener::partition::Partition;
 use crate::listener::retry::RetryPolicy;
 use crate::listener::testing::{self, migrated};
 use crate::message::{Message, Position};
-use crate::{Event, Outgoing};
 
 const LISTENER: &str = "ledger";
 

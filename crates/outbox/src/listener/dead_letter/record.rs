@@ -1,13 +1,11 @@
-//! A dead letter's data: as written, as read, and as selected.
+//! A dead letter's data: as read, and as written.
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use super::kind::Kind;
-use crate::message::{Message, Position};
+use crate::listener::dead_letter_kind::Kind;
+use crate::message::Message;
 
 /// A dead letter: a message set aside with its error.
 ///
@@ -50,63 +48,6 @@ impl DeadLetter {
     pub fn event_type(&self) -> Option<String> {
         self.message.decode().ok().map(|decoded| decoded.event_type)
     }
-}
-
-impl FromRow<'_, PgRow> for DeadLetter {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let names: Vec<String> = row.try_get("header_names")?;
-        let values: Vec<Option<Vec<u8>>> = row.try_get("header_values")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            seq: row.try_get("seq")?,
-            kind: Kind::from_column(row.try_get("kind")?)?,
-            error: row.try_get("error")?,
-            attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
-            dead_lettered_at: row.try_get("dead_lettered_at")?,
-            age_s: row.try_get::<i64, _>("age_s")?.unsigned_abs(),
-            retry_at: row.try_get("retry_at")?,
-            first: row.try_get("first")?,
-            message: Message {
-                at: Position {
-                    topic: row.try_get("topic")?,
-                    partition: row.try_get("partition")?,
-                    offset: row.try_get("offset")?,
-                },
-                timestamp: row.try_get("timestamp")?,
-                key: row.try_get("key")?,
-                headers: names.into_iter().zip(values).collect(),
-                value: row.try_get("value")?,
-            },
-        })
-    }
-}
-
-/// Selects dead letters; all given conditions must hold.
-///
-/// ```
-/// use outbox::listener::dead_letter::{Filter, Kind};
-///
-/// let old_poison = Filter {
-///     kind: Some(Kind::Poison),
-///     older_than_s: Some(3600),
-///     ..Filter::default()
-/// };
-/// # assert_eq!(old_poison.topic, None);
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// The one with this event id.
-    pub id: Option<Uuid>,
-    /// Those of this topic.
-    pub topic: Option<String>,
-    /// Those of this key, as raw bytes.
-    pub key: Option<Vec<u8>>,
-    /// Those of this kind.
-    pub kind: Option<Kind>,
-    /// Those of this event type. No column holds it: it is decoded from each message.
-    pub event_type: Option<String>,
-    /// Those that were dead-lettered at least so many seconds ago.
-    pub older_than_s: Option<u64>,
 }
 
 /// A message that becomes a dead letter.

@@ -1,4 +1,4 @@
-//! One attempt of a dead letter, and discarding one: by an operator, or by the listener itself.
+//! One attempt of a dead letter: by an operator, or by the listener itself.
 //!
 //! An attempt locks the dead letter's key and then the dead letter, runs the handler with this one event, deletes the dead letter
 //! and commits. The inbox is not asked: it has known the event since it was dead-lettered. So two who attempt it at the same time
@@ -13,16 +13,17 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::kind::Kind;
 use super::record::{DeadLetter, error_text};
 use super::store::{self, LockMode, NotLocked};
+use crate::append::append;
+use crate::deadline;
+use crate::listener::dead_letter_kind::Kind;
 use crate::listener::decode::{Disposition, disposition};
 use crate::listener::failpoint::Step;
 use crate::listener::failure::Failure;
 use crate::listener::handler::{Handler, Received};
 use crate::listener::stop::Aborted;
 use crate::listener::transaction::{TIMEOUT, Transactions, begin, commit};
-use crate::{append, deadline};
 
 /// What an attempt of a dead letter has come to.
 ///
@@ -207,26 +208,6 @@ impl<H: Handler> Transactions<H> {
             error,
             attempts,
         })
-    }
-
-    /// Discards a dead letter; see [`DeadLetters::discard`](super::DeadLetters::discard).
-    pub(super) async fn discard(&self, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
-        let discard = async |connection: &mut PgConnection| {
-            let mut tx = begin(connection).await?;
-            let Ok(dead_letter) = store::lock(&mut tx, &self.listener, id, LockMode::Wait).await?
-            else {
-                return Ok(false);
-            };
-            store::discard(&mut tx, &self.listener, &dead_letter, reason).await?;
-            tx.commit().await?;
-            Ok::<_, sqlx::Error>(true)
-        };
-        let mut connection = self.pool.acquire().await?;
-        let discarded = deadline::within(TIMEOUT, &mut connection, discard).await?;
-        if discarded {
-            tracing::warn!(listener = self.listener, %id, reason, "discarded a dead letter");
-        }
-        Ok(discarded)
     }
 }
 

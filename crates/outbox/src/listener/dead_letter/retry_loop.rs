@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::redrive::Outcome;
+use super::select;
 use super::store::{self, LockMode};
 use crate::deadline;
+use crate::listener::dead_letter_kind::Kind;
 use crate::listener::failure::Failure;
 use crate::listener::handler::Handler;
-use crate::listener::progress;
+use crate::listener::metrics;
 use crate::listener::retry::POLL_INTERVAL;
 use crate::listener::transaction::{TIMEOUT, Transactions};
 
@@ -65,7 +67,7 @@ impl<H: Handler> Transactions<H> {
     pub(super) async fn retry_pass(&self, shutdown: &CancellationToken) -> Result<Pass, Failure> {
         let mut connection = self.connection().await?;
         let to_retry = async |connection: &mut PgConnection| {
-            store::to_retry(connection, &self.listener, PASS_SIZE).await
+            select::to_retry(connection, &self.listener, PASS_SIZE).await
         };
         let ready = deadline::within(TIMEOUT, &mut connection, to_retry).await?;
         drop(connection);
@@ -111,13 +113,17 @@ impl<H: Handler> Transactions<H> {
         Ok(deadline::within(TIMEOUT, &mut connection, postpone).await?)
     }
 
-    /// Sets the gauge of dead letters.
+    /// Sets the gauges of dead letters, by kind.
     async fn count(&self) -> Result<(), Failure> {
         let count =
-            async |connection: &mut PgConnection| store::count(connection, &self.listener).await;
+            async |connection: &mut PgConnection| select::count(connection, &self.listener).await;
         let mut connection = self.connection().await?;
         let counts = deadline::within(TIMEOUT, &mut connection, count).await?;
-        progress::set_dead_letters(&self.listener, &counts);
+        for kind in Kind::ALL {
+            let of_kind = counts.iter().find(|(counted, _)| *counted == kind);
+            let count = of_kind.map_or(0, |(_, count)| *count);
+            metrics::set_dead_letters(&self.listener, kind.as_str(), count);
+        }
         Ok(())
     }
 }

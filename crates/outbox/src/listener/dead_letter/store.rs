@@ -1,5 +1,6 @@
-//! The tables `dead_letter`, `blocked_key` and `discarded_dead_letter`: all of the listener's SQL on them, and their protocol of
-//! locks. (The keeper reads `dead_letter` too: it keeps the inbox row of every dead letter.)
+//! The tables `dead_letter`, `blocked_key` and `discarded_dead_letter`: all SQL that changes or locks their rows, and the order of
+//! the locks. The queries without a lock are in `select`. (The keeper reads `dead_letter` too: it keeps the inbox row of every dead
+//! letter.)
 //!
 //! # Locks
 //! A key that has dead letters has a row in `blocked_key`. Every transaction that parks a message behind them, retries or discards
@@ -16,14 +17,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use sqlx::postgres::PgTransaction;
 use sqlx::{PgConnection, QueryBuilder};
 use uuid::Uuid;
 
-use super::kind::Kind;
-use super::record::{DeadLetter, Filter, NewDeadLetter, error_text};
-use crate::deadline;
+use super::filter::Filter;
+use super::record::{DeadLetter, NewDeadLetter, error_text};
+use super::select::select;
+use crate::listener::dead_letter_kind::Kind;
 use crate::listener::partition::Key;
 
 /// Keys that have dead letters.
@@ -389,115 +390,4 @@ pub(super) async fn postpone(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Dead letters to retry, at most `max`. Alternately one of those with the fewest attempts, so that many that keep failing do not
-/// delay one that could be applied, and one of those that have waited longest, so that many new ones do not either. No index
-/// has the first order: of a hundred thousand all are read, without their messages, in a fraction of a second.
-pub(super) async fn to_retry(
-    connection: &mut PgConnection,
-    listener: &str,
-    max: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
-        "with fewest_attempts as (
-             select id, attempts, retry_at, seq from dead_letter
-             where listener = $1 and retry_at <= now() order by attempts, retry_at, seq limit $2
-         ), longest_waiting as (
-             select id, retry_at, seq from dead_letter where listener = $1 and retry_at <= now() order by retry_at, seq limit $2
-         ), ranked as (
-             select id, row_number() over (order by attempts, retry_at, seq) * 2 as rank from fewest_attempts
-             union all
-             select id, row_number() over (order by retry_at, seq) * 2 + 1 from longest_waiting
-         )
-         select id from ranked group by id order by min(rank) limit $2",
-    )
-    .bind(listener)
-    .bind(max)
-    .fetch_all(connection)
-    .await
-}
-
-/// The number of dead letters of each kind.
-pub(super) async fn count(
-    connection: &mut PgConnection,
-    listener: &str,
-) -> Result<Vec<(Kind, i64)>, sqlx::Error> {
-    let counts: Vec<(String, i64)> =
-        sqlx::query_as("select kind, count(*) from dead_letter where listener = $1 group by kind")
-            .bind(listener)
-            .fetch_all(connection)
-            .await?;
-    counts
-        .into_iter()
-        .map(|(kind, count)| Ok((Kind::from_column(&kind)?, count)))
-        .collect()
-}
-
-/// Reads at most `limit` dead letters after `after`, in their order, one by one: each may be as large as a message, and may take
-/// as long as `bound`. Stops early once `each` returns false. Returns how many were read.
-pub(super) async fn read(
-    connection: &mut PgConnection,
-    listener: &str,
-    filter: &Filter,
-    after: i64,
-    limit: i64,
-    bound: Duration,
-    mut each: impl FnMut(DeadLetter) -> bool,
-) -> Result<i64, sqlx::Error> {
-    let mut query = select(listener, filter);
-    query.push(" and seq > ").push_bind(after);
-    query.push(" order by seq limit ").push_bind(limit);
-    let mut rows = query.build_query_as().fetch(connection);
-    let mut read = 0;
-    loop {
-        let next = tokio::time::timeout(bound, rows.try_next()).await;
-        let Some(dead_letter) = next.unwrap_or_else(|_| Err(deadline::elapsed(bound)))? else {
-            return Ok(read);
-        };
-        read += 1;
-        if !each(dead_letter) {
-            return Ok(read);
-        }
-    }
-}
-
-const COLUMNS: &str = r#"select id, seq, kind, error, attempts, topic, partition, "offset", key, header_names, header_values, value,
-        (extract(epoch from produced_at) * 1000)::bigint as timestamp,
-        to_char(dead_lettered_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as dead_lettered_at,
-        greatest(extract(epoch from now() - dead_lettered_at), 0)::bigint as age_s,
-        to_char(retry_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as retry_at,
-        key is null or not exists (select from dead_letter as earlier
-                                   where earlier.listener = dead_letter.listener and earlier.topic = dead_letter.topic
-                                         and earlier.key_digest = dead_letter.key_digest and earlier.seq < dead_letter.seq) as first
- from dead_letter
- where listener = "#;
-
-fn select(listener: &str, filter: &Filter) -> QueryBuilder<sqlx::Postgres> {
-    let mut query = QueryBuilder::new(COLUMNS);
-    query.push_bind(listener.to_owned());
-    if let Some(id) = filter.id {
-        query.push(" and id = ").push_bind(id);
-    }
-    if let Some(topic) = &filter.topic {
-        query.push(" and topic = ").push_bind(topic.clone());
-    }
-    if let Some(key) = &filter.key {
-        query
-            .push(" and key_digest = sha256(")
-            .push_bind(key.clone())
-            .push(")");
-    }
-    if let Some(kind) = filter.kind {
-        query.push(" and kind = ").push_bind(kind.as_str());
-    }
-    if let Some(seconds) = filter.older_than_s {
-        #[expect(clippy::cast_precision_loss, reason = "at most some years of seconds")]
-        let seconds = seconds as f64;
-        query
-            .push(" and dead_lettered_at <= now() - make_interval(secs => ")
-            .push_bind(seconds)
-            .push(")");
-    }
-    query
 }

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::Outgoing;
+use crate::event::Outgoing;
 use crate::listener::apply::Applier;
 use crate::listener::batch::{Batch, Settled, Unsettled};
 use crate::listener::breaker::BreakerPolicy;

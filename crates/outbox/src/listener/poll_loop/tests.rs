@@ -6,10 +6,12 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgTransaction};
 
 use super::*;
-use crate::Outgoing;
+use crate::event::Outgoing;
 use crate::listener::breaker::BreakerPolicy;
 use crate::listener::config::Config;
+use crate::listener::consumer_context::Change;
 use crate::listener::handler::Received;
+use crate::listener::partition::Partition;
 use crate::listener::retry::RetryPolicy;
 use crate::listener::testing::applier;
 use crate::message::Position;
@@ -44,7 +46,9 @@ fn assigned() -> ManuallyDrop<PollLoop<NoEffect>> {
     let applier = Arc::new(applier(&config.name, pool, NoEffect, breaker, retry));
     let consumer = Consumer::new(&config).unwrap();
     let mut poll_loop = PollLoop::new(consumer, applier, config.max_batch);
-    poll_loop.follow(Change::Assigned([partition()].into()));
+    poll_loop
+        .fetcher
+        .follow(Change::Assigned([partition()].into()));
     ManuallyDrop::new(poll_loop)
 }
 
@@ -52,7 +56,7 @@ impl PollLoop<NoEffect> {
     /// Starts a batch of the messages that are left over and of new ones with these offsets.
     fn starts(&mut self, offsets: &[i64]) {
         for offset in offsets {
-            self.buffer.push(Message {
+            self.fetcher.push(Message {
                 at: Position {
                     topic: partition().topic,
                     partition: 0,
@@ -87,10 +91,7 @@ impl PollLoop<NoEffect> {
         };
         self.finish_batch(Some(Ok(outcome)));
         let unsettled = self.in_flight.messages();
-        self.assignment
-            .offsets_to_commit(unsettled)
-            .get(&partition())
-            .copied()
+        self.fetcher.offset_to_commit(&partition(), unsettled)
     }
 }
 
@@ -126,8 +127,10 @@ async fn messages_left_over_from_before_a_topic_was_recreated_skip_none_of_its_n
 async fn no_offset_is_committed_for_a_partition_that_was_lost_while_its_batch_was_in_flight() {
     let mut poll_loop = assigned();
     poll_loop.starts(&[5]);
-    poll_loop.follow(Change::Lost);
-    poll_loop.follow(Change::Assigned([partition()].into()));
+    poll_loop.fetcher.follow(Change::Lost);
+    poll_loop
+        .fetcher
+        .follow(Change::Assigned([partition()].into()));
     assert_eq!(poll_loop.settles(&[]), None);
     poll_loop.starts(&[5]);
     assert_eq!(poll_loop.settles(&[]), Some(6));

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::listener::failure::RefusalKind;
+use super::failure::RefusalKind;
 
 /// Why a message became a dead letter: the column `dead_letter.kind`.
 ///
@@ -45,7 +45,7 @@ impl Kind {
     }
 
     /// Whether the listener retries it by itself after a failed attempt.
-    pub(in crate::listener) fn is_retried(self) -> bool {
+    pub(super) fn is_retried(self) -> bool {
         matches!(self, Self::Deferred | Self::Unknown)
     }
 

@@ -1,0 +1,242 @@
+//! The poll loop's side to Kafka: the consumer, its assignment, and the buffer of what it has fetched.
+
+use std::time::Duration;
+
+use rdkafka::consumer::CommitMode;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::assignment::Assignment;
+use super::batch::{Epochs, Settled};
+use super::buffer::Buffer;
+use super::consumer::Consumer;
+use super::consumer_context::Change;
+use super::error::Error;
+use super::failpoint::Step;
+use super::partition::Partition;
+use super::progress::Progress;
+use crate::message::Message;
+
+/// How long the buffer may be full before partitions are paused. Pausing discards fetched messages, so it is for trouble, not for
+/// load.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+
+/// Fetches messages, and commits the offsets of those that are settled.
+pub(super) struct Fetcher {
+    consumer: Consumer,
+    assignment: Assignment,
+    buffer: Buffer,
+    paused: bool,
+    last_poll: Instant,
+    progress: watch::Sender<Progress>,
+}
+
+impl Fetcher {
+    /// A fetcher that buffers `max` messages.
+    pub(super) fn new(consumer: Consumer, progress: watch::Sender<Progress>, max: usize) -> Self {
+        Self {
+            consumer,
+            assignment: Assignment::default(),
+            buffer: Buffer::new(max),
+            paused: false,
+            last_poll: Instant::now(),
+            progress,
+        }
+    }
+
+    /// Joins the group.
+    pub(super) fn subscribe(&mut self) -> Result<(), Error> {
+        self.consumer.subscribe()
+    }
+
+    /// Whether to poll: there is room for a message, or the partitions are paused and no message comes.
+    pub(super) fn polls(&self) -> bool {
+        self.paused || !self.buffer.is_full()
+    }
+
+    /// The next message; none after an error that librdkafka recovers from.
+    pub(super) async fn receive(&self) -> Result<Option<Message>, Error> {
+        self.consumer.receive().await
+    }
+
+    /// Resolves when the assignment has changed.
+    pub(super) async fn assignment_changed(&self) {
+        self.consumer.assignment_changed().await;
+    }
+
+    /// Puts a message, and all others that are fetched already, into the buffer.
+    pub(super) fn gather(&mut self, first: Option<Message>) -> Result<(), Error> {
+        self.last_poll = Instant::now();
+        let mut next = first;
+        while let Some(message) = next {
+            self.buffer.push(message);
+            if self.buffer.is_full() {
+                break;
+            }
+            next = self.consumer.receive_now()?;
+        }
+        if !self.buffer.is_empty() {
+            Step::Received.reached();
+        }
+        Ok(())
+    }
+
+    /// Whether the in-flight batch may speak for the message's partition.
+    pub(super) fn is_ours(&self, message: &Message) -> bool {
+        self.assignment.is_ours(&Partition::of(message))
+    }
+
+    /// Adds buffered messages to those of a batch that were left over, up to `max`.
+    pub(super) fn fill(&mut self, batch: &mut Vec<Message>, max: usize) {
+        let left_over = batch.len();
+        self.buffer.fill(batch, max);
+        self.assignment.take(&batch[left_over..]);
+    }
+
+    /// The known epochs of the messages' partitions.
+    pub(super) fn epochs(&self, messages: &[Message]) -> Epochs {
+        self.assignment.epochs(messages)
+    }
+
+    /// Commits the offsets of what was settled, up to the first of the `unsettled` messages.
+    pub(super) fn commit(&mut self, settled: Settled, unsettled: &[Message]) {
+        let offsets = self.assignment.settle(&settled, unsettled);
+        self.consumer.commit(&offsets, CommitMode::Async);
+        if !offsets.is_empty() {
+            Step::OffsetsSent.reached();
+        }
+        for partition in settled.superseded {
+            let rereads = self.assignment.supersede(&partition);
+            tracing::warn!(
+                topic = partition.topic,
+                partition = partition.number,
+                rereads,
+                "wrote nothing of a partition that another consumer has claimed, or whose messages were held for too long"
+            );
+        }
+    }
+
+    /// Records the lag, here and on the broker, and whether a broker is connected. Revoked partitions have no lag of ours.
+    pub(super) fn observe(&self, in_flight: &[Message]) {
+        let mut lag = self.consumer.lag();
+        for (partition, unfetched) in &mut lag {
+            if !self.assignment.assigned().contains(partition) {
+                *unfetched = 0;
+            }
+        }
+        for message in self.buffer.iter().chain(in_flight) {
+            *lag.entry(Partition::of(message)).or_default() += 1;
+        }
+        let without_broker = self.consumer.time_without_broker();
+        let error = self.consumer.error();
+        self.progress
+            .send_modify(|progress| progress.observe(&lag, without_broker, error));
+    }
+
+    pub(super) fn follow_assignment(&mut self) {
+        for change in self.consumer.changes() {
+            self.follow(change);
+        }
+    }
+
+    /// Follows one change. What was read of revoked partitions is dropped: their new consumer reads it.
+    pub(super) fn follow(&mut self, change: Change) {
+        let revoked = match change {
+            Change::Assigned(partitions) => {
+                if self.paused {
+                    // Partitions that are assigned during a pause start unpaused.
+                    self.consumer.pause(&partitions);
+                }
+                self.assignment.assign(partitions);
+                None
+            }
+            Change::Revoked(partitions) => Some(partitions),
+            Change::Lost => Some(self.assignment.assigned().clone()),
+        };
+        if let Some(partitions) = revoked {
+            if self.paused {
+                // librdkafka remembers the pause, and would never read the partition if it were assigned again.
+                self.consumer.resume(&partitions);
+            }
+            self.assignment.revoke(&partitions);
+            self.buffer
+                .retain(|message| !partitions.contains(&Partition::of(message)));
+        }
+        let partitions = self.assignment.assigned().len();
+        self.progress
+            .send_modify(|progress| progress.set_partitions(partitions));
+    }
+
+    /// Reads superseded partitions again from their committed offsets; the next batch claims them.
+    pub(super) async fn rewind_superseded(&mut self) {
+        for partition in self.assignment.to_rewind().clone() {
+            self.buffer
+                .retain(|message| Partition::of(message) != partition);
+            match self.consumer.rewind(partition.clone()).await {
+                Ok(()) => self.assignment.rewound(&partition),
+                Err(error) => tracing::warn!(
+                    %error, topic = partition.topic, partition = partition.number,
+                    "cannot read the partition again yet; trying again"
+                ),
+            }
+        }
+    }
+
+    /// Pauses partitions when the buffer has been full for a while, and resumes them when there is room again.
+    pub(super) fn apply_back_pressure(&mut self) {
+        let assigned = self.assignment.assigned();
+        if !self.paused && self.buffer.is_full() && self.last_poll.elapsed() > PAUSE_AFTER {
+            self.consumer.pause(assigned);
+            self.set_paused(true);
+        } else if self.paused && self.buffer.is_half_empty() {
+            self.consumer.resume(assigned);
+            self.set_paused(false);
+        }
+    }
+
+    fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        self.progress
+            .send_modify(|progress| progress.paused = paused);
+    }
+
+    /// Replaces the consumer, and drops all that the old one has read. Returns whether it could.
+    pub(super) fn replace_consumer(&mut self, reason: &str) -> bool {
+        if !self.consumer.replace(reason) {
+            return false;
+        }
+        self.set_paused(false);
+        self.follow(Change::Lost);
+        true
+    }
+
+    /// Replaces a consumer that has reached no broker for long.
+    pub(super) fn replace_consumer_without_broker(&mut self) {
+        if self.consumer.lacks_broker() {
+            self.replace_consumer("no broker has been reached for 15 s");
+        }
+    }
+
+    /// Commits the offsets up to the first of the `unsettled` messages, and leaves the group.
+    pub(super) async fn close(self, unsettled: &[Message]) {
+        let offsets = self.assignment.offsets_to_commit(unsettled);
+        self.consumer.close(offsets).await;
+    }
+
+    /// Receives a message that a test has made.
+    #[cfg(test)]
+    pub(super) fn push(&mut self, message: Message) {
+        self.buffer.push(message);
+    }
+
+    /// The offset to commit of a partition while these messages are unsettled.
+    #[cfg(test)]
+    pub(super) fn offset_to_commit(
+        &self,
+        partition: &Partition,
+        unsettled: &[Message],
+    ) -> Option<i64> {
+        let offsets = self.assignment.offsets_to_commit(unsettled);
+        offsets.get(partition).copied()
+    }
+}
