@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Postgres};
 
 /// Runs `work` on a pooled connection, for at most `bound`.
 ///
-/// When the bound elapses, `work` is dropped and the connection is marked for closing: the pool discards it on return, since a
+/// When the bound elapses, it drops `work` and marks the connection for closing: the pool discards it on return, since a
 /// transaction may still be open and an answer may still be on its way. The server's own time-outs do not help here: they do not
 /// reach a client whose connection died without a word.
 ///

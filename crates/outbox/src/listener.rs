@@ -5,19 +5,20 @@
 //! 1. locks the *epochs* of the partitions, so that a consumer that was superseded writes nothing;
 //! 2. inserts the events' ids into the *inbox*, so that a redelivered event changes nothing;
 //! 3. runs the handler;
-//! 4. writes what cannot be applied as *dead letters*, and appends the handler's events to the outbox;
+//! 4. writes what it cannot apply as *dead letters*, and appends the handler's events to the outbox;
 //! 5. commits. Only then are the offsets committed in Kafka.
 //!
 //! A batch starts as soon as the one before it is settled, with all messages that have arrived meanwhile: a lone message does not
-//! wait for others, and a backlog is drained in large batches.
+//! wait for others, and large batches drain a backlog.
 //!
-//! No message is skipped: [`Failure`] says what becomes of a batch that cannot be applied, and [`dead_letter`] of the messages that
-//! are set aside.
+//! The listener skips no message: [`Failure`] says what becomes of a batch that fails, and [`dead_letter`] of the messages that it
+//! sets aside.
 //!
 //! # A message's way
 //! The files of this module, in the order in which a message passes through them: `consumer` (with `consumer_context` and
-//! `client`), `poll_loop`, `assignment`, `buffer`, `in_flight`, then as part of a `batch` through `apply`, `breaker`, `bisect`,
-//! `transaction`, `settle`, `decode`, `inbox`, `handler`, and where it fails `failure`, `sqlstate`, `stop`, `dead_letter`.
+//! `config::client`), `fetcher`, `assignment`, `buffer`, `poll_loop`, `in_flight`, then as part of a `batch` through `apply`,
+//! `breaker`, `bisect`, `transaction`, `settle`, `decode`, `inbox`, `handler`, and where it fails `failure`, `sqlstate`, `stop`,
+//! `dead_letter`.
 
 mod apply;
 mod assignment;
@@ -128,7 +129,7 @@ impl<H: Handler> Listener<H> {
     /// long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let stop = shutdown.child_token();
-        // Dead letters are retried as long as messages are read; in a task of its own, since a handler may take its time.
+        // The listener retries dead letters as long as it reads messages; in a task of its own, since a handler may take its time.
         let guard = stop.clone().drop_guard();
         let transactions = Arc::clone(&self.applier.transactions);
         let retries = tokio::spawn(retry_loop::run(transactions, stop));
@@ -142,7 +143,7 @@ impl<H: Handler> Listener<H> {
                 "the task of automatic retries failed; restart the listener to retry dead letters"
             ),
             Err(_) => tracing::warn!(
-                "the last automatic retry did not finish in time; it will be repeated"
+                "the last automatic retry did not finish in time; the next start repeats it"
             ),
         }
         outcome

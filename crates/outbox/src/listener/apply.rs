@@ -1,8 +1,8 @@
 //! Applying a batch: circuit breaker, bisection and transaction put together.
 //!
-//! [`Applier::apply`] asks the [`Bisection`] what to settle next, settles it in one transaction, and reports the outcome to the bisection and the
-//! circuit breaker what has become of it, until the batch is settled or must wait. Each part is committed by itself: what it has
-//! settled stays settled, whatever becomes of the others.
+//! [`Applier::apply`] asks the [`Bisection`] what to settle next, settles it in one transaction, and reports the outcome to the
+//! bisection and the circuit breaker, until the batch is settled or must wait. Each part commits by itself: what it has settled
+//! stays settled, whatever becomes of the others.
 //!
 //! The poll loop runs one `apply` at a time. The breaker stands behind a mutex all the same, since the poll loop reads its state
 //! while a batch is in flight.
@@ -137,7 +137,7 @@ impl<H: Handler> Applier<H> {
             ),
             Some(Transition::Closed) => tracing::info!(
                 listener,
-                "the circuit breaker is closed: a message was applied"
+                "the circuit breaker is closed: the listener has applied a message"
             ),
         }
     }

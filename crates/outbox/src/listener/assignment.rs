@@ -5,7 +5,7 @@
 //! - A partition that was revoked, even for a moment, loses its epoch and its position. The batch that is in flight meanwhile
 //!   may still commit its transaction – the epoch row in the database decides that –, but it commits no offset for the partition
 //!   and records no epoch ([`Assignment::is_ours`]).
-//! - A partition without an epoch is claimed by the next batch that has messages of it, never earlier: a claim that is sent
+//! - The next batch that has messages of a partition without an epoch claims it, never anything earlier: a claim that is sent
 //!   before the first poll could supersede the consumer that really holds the partition.
 //! - A superseded partition that is still assigned is read again from its committed offset before it is claimed again. Without
 //!   that, messages that the other consumer left unsettled would never be applied (`tests/model.rs` shows how).
@@ -101,7 +101,7 @@ impl Assignment {
         offsets
     }
 
-    /// The offsets to commit of all held partitions: `unsettled` messages must be delivered again.
+    /// The offsets to commit of all held partitions: Kafka must deliver `unsettled` messages again.
     pub(super) fn offsets_to_commit(&self, unsettled: &[Message]) -> BTreeMap<Partition, i64> {
         let mut offsets = self.positions.clone();
         offsets.retain(|partition, _| self.epochs.contains_key(partition));

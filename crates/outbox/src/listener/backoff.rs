@@ -1,4 +1,8 @@
 //! Exponential back-off.
+//!
+//! Not by the crate `backon`: its back-off is an iterator over the attempts of one future. Here the number of failures stands
+//! in the state of a batch, beside a message, or in a row of `dead_letter`, and the wait after any number of them is computed
+//! at once.
 
 use std::time::Duration;
 

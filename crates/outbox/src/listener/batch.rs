@@ -1,7 +1,8 @@
 //! A batch of messages, and what becomes of it.
 //!
-//! A [`Batch`] is the unit of the poll loop, a [`BatchPart`] the unit of a transaction: mostly they are the same, and where something
-//! fails a batch is settled in several parts. [`Settled`] adds up what its parts have committed, [`Unsettled`] says what is left.
+//! A [`Batch`] is the unit of the poll loop, a [`BatchPart`] the unit of a transaction: mostly they are the same, and where
+//! something fails a batch is settled in several parts. [`Settled`] adds up what its parts have committed, [`Unsettled`] says
+//! what is left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,7 +32,7 @@ pub(super) struct Batch {
     pub(super) is_full: bool,
 }
 
-/// Messages that become dead letters as what, and why, by the event's id.
+/// Messages that become dead letters: the kind and the error, by the event's id.
 pub(super) type Isolated = HashMap<Uuid, (Kind, String)>;
 
 /// A part of a batch, to be settled in one transaction.

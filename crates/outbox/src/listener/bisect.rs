@@ -3,20 +3,20 @@
 //! This file decides and does nothing else: it neither reads nor writes, so that its tests need no database.
 //!
 //! # How a culprit is found
-//! A part whose transaction fails is halved, and the halves are settled one after the other, in order. A culprit among `n`
-//! messages stands alone after about `2 log n` transactions, and all other messages are applied. What happens to a message that
+//! The bisection halves a part whose transaction fails, and settles the halves one after the other, in order. A culprit among `n`
+//! messages stands alone after about `2 log n` transactions, which have applied all other messages. What happens to a message that
 //! stands alone depends on its failure:
 //!
 //! - *transient*: the whole batch waits, since the database or the handler is not able to work now;
 //! - *poison*, or refused by the handler: it becomes a dead letter in the next transaction that holds it;
-//! - *unknown*, or too slow: it is a *suspect*. Others go on, except later messages of its key. It is attempted again with
-//!   back-off, and becomes a dead letter after [`MAX_ATTEMPTS`] – but only if others were applied since it failed first
-//!   ([`Bisection::can_isolate`]). Otherwise it may be everything that fails, and a healthy topic would be emptied into the table
-//!   of dead letters.
+//! - *unknown*, or too slow: it is a *suspect*. Others go on, except later messages of its key. The listener attempts it again
+//!   with back-off, and dead-letters it after [`MAX_ATTEMPTS`] – but only if it has applied others since the suspect failed first
+//!   ([`Bisection::can_isolate`]). Otherwise everything may fail, and the listener would empty a healthy topic into the table of
+//!   dead letters.
 //!
 //! # Order
-//! Messages of one key are settled in the order of their offsets. So what comes behind a suspect of its key is held back until
-//! the suspect is applied or dead-lettered, and so are messages of a key that another transaction has locked.
+//! The listener settles messages of one key in the order of their offsets. So it holds back what comes behind a suspect of its key
+//! until it has applied or dead-lettered the suspect. It also holds back messages of a key that another transaction has locked.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -227,7 +227,7 @@ impl<'a> Bisection<'a> {
     /// Records that `next` was not settled.
     ///
     /// # Errors
-    /// What the batch waits for, if the rest of it cannot be settled now.
+    /// What the batch waits for, if nothing can settle the rest of it now.
     pub(super) fn record_stop(&mut self, next: Next, stop: Stop) -> Result<(), Blocker> {
         let alone = match next.messages.as_slice() {
             [message] => Some(*message),
@@ -310,8 +310,8 @@ impl<'a> Bisection<'a> {
         }
     }
 
-    /// Records the events that a handler refuses. An event that it was not given, or had refused before, is an error: the batch
-    /// would run for ever.
+    /// Records the events that a handler refuses. An event from outside its batch, or only events that it had refused before,
+    /// are an error: the batch would run for ever.
     fn refuse(&mut self, part: &[usize], refusals: Vec<Refusal>) -> Result<(), BoxError> {
         let before = self.isolated.len();
         let identify = |message: &usize| (self.identify)(self.message(*message));
@@ -319,13 +319,13 @@ impl<'a> Bisection<'a> {
         for Refusal { id, kind, source } in refusals {
             if !ids.contains(&id) {
                 let error =
-                    format!("the handler refused event {id}, which it was not given: {source}");
+                    format!("the handler refused event {id}, which is not in its batch: {source}");
                 return Err(error.into());
             }
             self.isolated.insert(id, (kind.into(), source.to_string()));
         }
         if self.isolated.len() == before {
-            return Err("the handler refused no further event".into());
+            return Err("the handler refused again only what it had refused before".into());
         }
         Ok(())
     }

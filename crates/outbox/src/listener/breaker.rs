@@ -18,8 +18,9 @@ use crate::duration;
 
 /// When the circuit breaker opens, and for how long.
 ///
-/// Once it is open, the listener takes no message from Kafka for `pause`; automatic retries of dead letters go on. It is then half-open: messages are tried one by one. The first
-/// one that is applied closes it; one that becomes a dead letter opens it again, for twice as long.
+/// Once it is open, the listener takes no message from Kafka for `pause`; automatic retries of dead letters go on. It is then
+/// half-open: the listener tries messages one by one. The first one that it applies closes the breaker; one that becomes a dead
+/// letter opens it again, for twice as long.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,9 +33,9 @@ use crate::duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerPolicy {
-    /// The dead letters within `window` that open it; 0 counts as 1. Deferred and parked messages are not counted.
+    /// The dead letters within `window` that open it; 0 counts as 1. It does not count deferred and parked messages.
     pub max_dead_letters: u32,
-    /// Setting `window_s`, in seconds. With 0, only the dead letters of a single transaction are counted together.
+    /// Setting `window_s`, in seconds. With 0, it counts together only the dead letters of a single transaction.
     #[serde(rename = "window_s", with = "duration::seconds")]
     pub window: Duration,
     /// Setting `pause_s`, in seconds: how long it stays open. It doubles up to [`MAX_PAUSE`] while no message is applied.
@@ -143,7 +144,7 @@ impl Breaker {
         }
     }
 
-    /// Records that no message of a batch could be applied.
+    /// Records that a batch failed without an applied message.
     pub(super) fn record_failure(&mut self, now: Instant) -> Option<Transition> {
         if self.state != State::HalfOpen {
             return None;

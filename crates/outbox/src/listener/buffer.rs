@@ -1,7 +1,7 @@
 //! The buffer of fetched messages: bounded in number and in bytes.
 //!
 //! It holds what was received while a batch is in flight, two batches at most. When it is full the poll loop stops receiving;
-//! librdkafka then stops fetching by its own bounds, and after a second the partitions are paused.
+//! librdkafka then stops fetching by its own bounds, and after a second the poll loop pauses the partitions.
 
 use std::collections::VecDeque;
 

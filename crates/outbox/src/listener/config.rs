@@ -42,12 +42,12 @@ pub struct Config {
     pub topics: Vec<String>,
     /// The most messages in one transaction; 0 counts as 1. [`DEFAULT_MAX_BATCH`] says why it is 500 by default.
     pub max_batch: usize,
-    /// Further properties of librdkafka, such as `security.protocol`. Those that carry the listener's guarantees are refused
-    /// ([`Error::Reserved`]), and so are secrets ([`Error::Secret`]).
+    /// Further properties of librdkafka, such as `security.protocol`. The listener refuses those that carry its guarantees
+    /// ([`Error::Reserved`](super::Error::Reserved)) and secrets ([`Error::Secret`](super::Error::Secret)).
     #[serde(serialize_with = "without_secrets")]
     pub properties: BTreeMap<String, String>,
-    /// Properties of librdkafka whose values stand in files, such as `sasl.password`: the path by the property's name. A file is
-    /// read whenever the Kafka client is created, and a newline at its end does not count.
+    /// Properties of librdkafka whose values stand in files, such as `sasl.password`: the path by the property's name. The
+    /// listener reads a file whenever it creates the Kafka client; a newline at its end does not count.
     pub property_files: BTreeMap<String, PathBuf>,
     /// When a burst of dead letters stops the listener.
     #[serde(default)]

@@ -7,7 +7,7 @@
 //!   lasting back-pressure, and resumes a partition as it goes.
 //! - Looking up committed offsets, seeking and closing block on the network. They run outside the async runtime's threads, with a
 //!   bound, and closing does not keep the process from ending.
-//! - A consumer may end without a broker that it would still ask, once the only one that it knew was fenced and came back. Only a
+//! - A consumer may end with no broker left to ask, once the only one that it knew was fenced and came back. Only a
 //!   new consumer helps ([`Consumer::replace`]).
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ use crate::message::{Message, Position};
 /// How long reading the committed offsets, a seek, or closing may take.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long no broker may be connected before the consumer is replaced.
+/// The time without a broker after which a new consumer takes the place of the old one.
 const REPLACE_AFTER: Duration = Duration::from_secs(15);
 /// The most consumers that may be closing at the same time; each has its threads.
 const MAX_CLOSING: usize = 4;
@@ -106,7 +106,7 @@ impl Consumer {
 
     /// A new member of the group, to take this one's place.
     fn recreate(&self) -> Result<Self, Error> {
-        // A changed secret is read anew. One that cannot be read just now is no reason to stop.
+        // This reads a changed secret. A file that is missing just now is no reason to stop.
         let client = self.config.client().unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read a property's file; the new Kafka consumer keeps the old properties");
             self.client.clone()
@@ -178,7 +178,7 @@ impl Consumer {
                 Ok(None)
             }
             Err(error) => {
-                tracing::warn!(%error, "kafka consumer error; librdkafka recovers by itself");
+                tracing::warn!(%error, "the Kafka consumer reports an error; librdkafka recovers by itself");
                 // Brokers that are away show in the statistics.
                 if let KafkaError::MessageConsumption(
                     code @ (RDKafkaErrorCode::TopicAuthorizationFailed
@@ -198,24 +198,24 @@ impl Consumer {
         let mut list = TopicPartitionList::new();
         for (Partition { topic, number }, offset) in offsets {
             if let Err(error) = list.add_partition_offset(topic, *number, Offset::Offset(*offset)) {
-                tracing::warn!(%error, topic, partition = number, "cannot commit an offset");
+                tracing::warn!(%error, topic, partition = number, "cannot commit an offset; the next commit has it too");
             }
         }
         if list.count() > 0
             && let Err(error) = self.inner.commit(&list, mode)
         {
-            tracing::warn!(%error, "cannot commit offsets");
+            tracing::warn!(%error, "cannot commit offsets; the next commit has them too");
         }
     }
 
-    /// Pauses partitions; messages that were fetched ahead are discarded, and fetched again later.
+    /// Pauses partitions. librdkafka discards the messages that it has fetched ahead, and fetches them again later.
     pub(super) fn pause<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
         if let Err(error) = self.inner.pause(&list(partitions)) {
             tracing::warn!(%error, "cannot pause partitions");
         }
     }
 
-    /// Resumes partitions. Resuming one that is not paused discards what was fetched ahead too, so callers keep count.
+    /// Resumes partitions. Resuming one that runs discards what was fetched ahead too, so callers keep count.
     pub(super) fn resume<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) {
         if let Err(error) = self.inner.resume(&list(partitions)) {
             tracing::warn!(%error, "cannot resume partitions");
@@ -254,7 +254,7 @@ impl Consumer {
         });
         if tokio::time::timeout(CONTROL_TIMEOUT, wait).await.is_err() {
             tracing::warn!(
-                "the Kafka consumer did not close in time; its last messages may be delivered again"
+                "the Kafka consumer did not close in time; Kafka may deliver its last messages again"
             );
         }
     }

@@ -132,7 +132,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka client error");
+        tracing::warn!(%error, reason, "the Kafka client reports an error; librdkafka recovers by itself");
     }
 }
 
@@ -158,8 +158,8 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            // The messages are settled: if they are delivered again, that changes nothing.
-            tracing::warn!(%error, "cannot commit offsets");
+            // The messages are settled: delivering them again changes nothing.
+            tracing::warn!(%error, "cannot commit offsets; the next commit has them too");
         }
     }
 }

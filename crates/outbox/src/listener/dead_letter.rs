@@ -1,7 +1,7 @@
-//! Dead letters: messages that were set aside with their error, and how they are retried or discarded.
+//! Dead letters: messages that the listener has set aside with their error, and how an operator or the listener settles them.
 //!
-//! A dead letter blocks its key: later messages of that key are parked behind it, so that a key's events stay in order. An
-//! attempt applies a dead letter and deletes it in one transaction, so that it is applied once; a message that arrives meanwhile
+//! A dead letter blocks its key: the listener parks later messages of that key behind it, so that a key's events stay in order. An
+//! attempt applies a dead letter and deletes it in one transaction, so that it takes effect once; a message that arrives meanwhile
 //! waits for that transaction.
 //!
 //! - The running listener retries deferred and unknown dead letters by itself, for as long as the

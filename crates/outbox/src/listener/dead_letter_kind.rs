@@ -25,7 +25,7 @@ pub enum Kind {
     Deferred,
     /// It failed alone in each of five attempts, for an unknown reason. The listener retries it by itself for a while.
     Unknown,
-    /// It waits behind an earlier dead letter of its key, and is retried as soon as it is the first.
+    /// It waits behind an earlier dead letter of its key. The listener retries it as soon as it is the first.
     Parked,
 }
 

@@ -1,6 +1,6 @@
 //! What a message is to become: applied, ignored, or a dead letter.
 //!
-//! A message is decoded within its transaction, once its partition is known to be held. Undecodable bytes are poison: no retry
+//! A transaction decodes a message once it holds the message's partition. Undecodable bytes are poison: no retry
 //! changes them. So is a type that the handler neither knows nor ignores, since a typing error must not lose events. The
 //! `Deserialize` of an event is foreign code and may panic; a panic here makes this one message poison, not the batch.
 

@@ -1,13 +1,13 @@
 //! Why a listener cannot start, or cannot go on.
 //!
-//! There are few reasons to stop: a configuration that can never work, and an error that librdkafka calls fatal. Everything else is
-//! retried, and shows in [`Progress`](super::Progress).
+//! There are few reasons to stop: a configuration that can never work, and an error that librdkafka calls fatal. After any other
+//! error the listener tries again; [`Progress`](super::Progress) shows it.
 
 use std::path::PathBuf;
 
 /// Why a [`Listener`](super::Listener) cannot start, or cannot go on.
 ///
-/// A configuration that cannot work is found before the listener connects anywhere:
+/// The listener finds a configuration that cannot work before it connects anywhere:
 ///
 /// ```
 /// use outbox::listener::{Config, Error};
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// librdkafka refused the configuration.
-    #[error("librdkafka refuses the consumer's configuration")]
+    #[error("librdkafka refuses the consumer's configuration; correct its properties")]
     Config(#[source] rdkafka::error::KafkaError),
     /// The listener sets this property itself: with another value it would skip messages.
     #[error("the listener sets the property {0} itself; remove it from the configuration")]
@@ -33,7 +33,7 @@ pub enum Error {
         /// librdkafka's reason.
         reason: String,
     },
-    /// The property's value is a secret, which belongs into a file.
+    /// The property's value is a secret, which belongs in a file.
     #[error(
         "the property {0} is a secret: write it into a file, and set property_files.{0} to the file's path"
     )]
@@ -41,8 +41,10 @@ pub enum Error {
     /// The property has both a value and a file.
     #[error("the property {0} is set in both properties and property_files; remove one of them")]
     Twice(String),
-    /// The file that a property names cannot be read.
-    #[error("cannot read the file {path} of the property {property}")]
+    /// The listener cannot read the file that a property names.
+    #[error(
+        "cannot read the file {path} of the property {property}; correct its path or its permissions"
+    )]
     PropertyFile {
         /// The property's name.
         property: String,

@@ -1,8 +1,8 @@
 //! Steps at which a test makes the process die, as if it were killed there.
 //!
-//! `OUTBOX_FAILPOINT=STEP` dies when the step is reached, `STEP:N` when it is reached for the Nth time. Of several, `STEP:N,STEP:N`,
-//! each is counted from the one before it, and the process dies at the last: `DeadLettered,Committed` dies once dead letters are
-//! committed. Builds without debug assertions have no failpoints.
+//! `OUTBOX_FAILPOINT=STEP` dies when the step is reached, `STEP:N` when it is reached for the Nth time. Of several,
+//! `STEP:N,STEP:N`, each is counted from the one before it, and the process dies at the last: `DeadLettered,Committed` dies
+//! once dead letters are committed. Builds without debug assertions have no failpoints.
 
 /// The steps, in the order in which a batch takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) enum Step {
 
 #[cfg(debug_assertions)]
 impl Step {
-    /// Dies here, if that was asked for.
+    /// Dies here, if the variable says so.
     pub(super) fn reached(self) {
         use std::sync::{LazyLock, Mutex, PoisonError};
 

@@ -19,7 +19,7 @@ use crate::event::Unpublishable;
 /// ```
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a batch was not applied. Its transaction is rolled back in every case, and no message is skipped.
+/// Why a batch was not applied. Its transaction rolls back in every case, and the listener skips no message.
 ///
 /// `?` on a [`sqlx::Error`] chooses the variant by the SQLSTATE:
 ///
@@ -29,7 +29,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// let timed_out: Failure = sqlx::Error::PoolTimedOut.into();
 /// assert!(matches!(timed_out, Failure::Transient(_)));
 ///
-/// // A handler that knows which events it refuses names them; the rest of the batch is applied.
+/// // A handler that knows which events it refuses names them; the listener applies the rest of the batch.
 /// let id = uuid::Uuid::now_v7();
 /// let refused = Failure::Refused(vec![Refusal::poison(id, "a negative amount")]);
 /// assert!(refused.to_string().contains("a negative amount"));
@@ -42,15 +42,15 @@ pub enum Failure {
     Transient(#[source] Cause),
     /// The handler names the events that it refuses. The listener runs the batch again at once without them, and writes them as
     /// dead letters in the same transaction.
-    #[error("{} event(s) refused, the first: {}", .0.len(), .0.first().map_or_else(String::new, ToString::to_string))]
+    #[error("the handler refused {} event(s), the first: {}", .0.len(), .0.first().map_or_else(String::new, ToString::to_string))]
     Refused(Vec<Refusal>),
-    /// An event can never be applied, and the error does not name it: its data violate a constraint (SQLSTATE classes 22 and 23),
+    /// No retry can apply an event, and the error does not name it: its data violate a constraint (SQLSTATE classes 22 and 23),
     /// or the handler panicked. The listener bisects the batch until the event stands alone, and writes it as a dead letter.
     #[error("poison: {0}")]
     Poison(#[source] BoxError),
     /// Any other error. The listener bisects the batch until the event stands alone, and retries that one with back-off. After
-    /// five attempts it becomes a dead letter, provided that other events were applied meanwhile, or that the messages
-    /// behind it fill the batch. Otherwise it is retried; messages of its key wait, others wait for 2 s at most.
+    /// five attempts it becomes a dead letter, provided that the listener applied other events meanwhile, or that the messages
+    /// behind it fill the batch. Otherwise the listener keeps retrying it; messages of its key wait, others for 2 s at most.
     #[error("unknown: {0}")]
     Unknown(#[source] BoxError),
 }
@@ -132,13 +132,13 @@ pub enum RefusalKind {
 }
 
 impl Refusal {
-    /// The event can never be applied.
+    /// No retry can apply the event.
     pub fn poison(id: Uuid, source: impl Into<BoxError>) -> Self {
         let (kind, source) = (RefusalKind::Poison, source.into());
         Self { id, kind, source }
     }
 
-    /// The event cannot be applied yet: what it refers to is not visible.
+    /// A later retry can apply the event: what it refers to is not visible yet.
     pub fn deferred(id: Uuid, source: impl Into<BoxError>) -> Self {
         let (kind, source) = (RefusalKind::Deferred, source.into());
         Self { id, kind, source }

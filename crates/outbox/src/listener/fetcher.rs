@@ -111,7 +111,7 @@ impl Fetcher {
                 topic = partition.topic,
                 partition = partition.number,
                 rereads,
-                "wrote nothing of a partition that another consumer has claimed, or whose messages were held for too long"
+                "wrote nothing of a partition that another consumer has claimed, or whose messages have waited for too long"
             );
         }
     }
@@ -139,7 +139,7 @@ impl Fetcher {
         }
     }
 
-    /// Follows one change. What was read of revoked partitions is dropped: their new consumer reads it.
+    /// Follows one change. Drops what it has read of revoked partitions: their new consumer reads it.
     pub(super) fn follow(&mut self, change: Change) {
         let revoked = match change {
             Change::Assigned(partitions) => {
@@ -213,7 +213,7 @@ impl Fetcher {
     /// Replaces a consumer that has reached no broker for long.
     pub(super) fn replace_consumer_without_broker(&mut self) {
         if self.consumer.lacks_broker() {
-            self.replace_consumer("no broker has been reached for 15 s");
+            self.replace_consumer("it has reached no broker for 15 s");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a service implements: how its events are applied.
+//! What a service implements: how it applies events.
 
 use std::future::Future;
 
@@ -13,18 +13,18 @@ use crate::message::Position;
 /// Applies the events of a listener's topics to a service's own tables.
 ///
 /// # Guarantees
-/// Each event is handed over in exactly one transaction that commits. A transaction that does not commit leaves nothing behind,
-/// and its batch is delivered again. Events of one key arrive in the order of their offsets, as long as the key stays in its
+/// The handler receives each event in exactly one transaction that commits. A transaction that fails leaves nothing behind, and
+/// the listener delivers its batch again. Events of one key arrive in the order of their offsets, as long as the key stays in its
 /// partition; a batch may hold events of several partitions and topics.
 ///
 /// # Concurrency
-/// The listener calls one handler from several tasks at once: for the in-flight batch, and for a dead letter that is retried
-/// beside it. [`DeadLetters::redrive`](super::DeadLetters::redrive) calls it too, perhaps in another process.
+/// The listener calls one handler from several tasks at once: for the in-flight batch, and for a dead letter that it retries
+/// meanwhile. [`DeadLetters::redrive`](super::DeadLetters::redrive) calls it too, perhaps in another process.
 ///
 /// # Panics
-/// A panic makes the message poison, and the handler is called again afterwards. A mutex that the panic poisoned would make every
-/// later message poison as well, until the circuit breaker opens. A program built with `panic = "abort"` dies instead, again at
-/// each restart.
+/// A panic makes the message poison, and the listener calls the handler again afterwards. A mutex that the panic poisoned would
+/// make every later message poison as well, until the circuit breaker opens. A program built with `panic = "abort"` dies
+/// instead, again at each restart.
 ///
 /// ```
 /// use outbox::Outgoing;
@@ -62,17 +62,17 @@ pub trait Handler: Send + Sync + 'static {
     /// An enum, tagged as for [`crate::Event`]: its variants are the event types that the handler applies.
     type Event: DeserializeOwned + Send + Sync;
 
-    /// Event types on the topics that the handler does not need. Their messages are settled without effect. A message whose type
-    /// is neither here nor in [`Handler::Event`] becomes a dead letter, so that no event is lost to a typing error.
+    /// Event types on the topics that the handler does not need. The listener settles their messages without effect. A message
+    /// whose type is neither here nor in [`Handler::Event`] becomes a dead letter, so that no event is lost to a typing error.
     const IGNORED_EVENT_TYPES: &'static [&'static str] = &[];
 
-    /// Applies `batch`, in the order of arrival, within `tx`, and returns the events to publish. They are appended to the outbox
-    /// in the same transaction.
+    /// Applies `batch`, in the order of arrival, within `tx`, and returns the events to publish. The listener appends them to
+    /// the outbox in the same transaction.
     ///
     /// # Bounds
     /// A transaction may take 30 s, a statement the server's `statement_timeout`, and a pause between two statements its
-    /// `idle_in_transaction_session_timeout`. A batch that takes longer is delivered again in halves; a single event that takes
-    /// longer counts as [`Failure::Unknown`].
+    /// `idle_in_transaction_session_timeout`. The listener delivers a batch that takes longer again in halves; a single event
+    /// that takes longer counts as [`Failure::Unknown`].
     ///
     /// # Errors
     /// [`Failure`] says what becomes of the batch. `?` on a [`sqlx::Error`] classifies it by its SQLSTATE.

@@ -15,13 +15,13 @@ use super::partition::Key;
 use super::stop::Blocker;
 use crate::message::Message;
 
-/// How many messages the in-flight batch grows to while it waits. Among so many, one that can be applied is looked for before a
-/// single failing message is isolated.
+/// How many messages the in-flight batch grows to while it waits. The bisection looks among so many for one that it can apply,
+/// before it isolates a single failing message.
 const WINDOW: usize = 100;
 /// The same where the messages of a few keys fail for an unknown reason: if any other message is applied, these keys are to blame
 /// and not something that all messages depend on.
 const WIDE_WINDOW: usize = 10_000;
-/// The most keys that are a few; each is retried alone at every attempt.
+/// The most keys that are a few; every attempt retries each of them alone.
 const FEW_KEYS: usize = 10;
 
 /// What the task that applies a batch returns once it is joined.

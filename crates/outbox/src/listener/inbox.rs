@@ -1,8 +1,8 @@
 //! The tables `epoch` and `inbox`: which consumer may write, and which events are settled.
 //!
-//! Both are locked in a fixed order, epochs by topic and partition, then inbox rows by id, so that listeners that share a database
-//! do not deadlock. The epoch is locked first of all: a transaction that waits for it reads the inbox only after the one before it
-//! has committed, and so sees what that one has settled.
+//! Transactions lock both in a fixed order, epochs by topic and partition, then inbox rows by id, so that listeners that share
+//! a database do not deadlock. The epoch comes first of all: a transaction that waits for it reads the inbox only after the one
+//! before it has committed, and so sees what that one has settled.
 //!
 //! The inbox knows what is *settled*: applied, ignored, dead-lettered or parked. A dead letter stays in the inbox, so that a
 //! redelivery does not create it again; a redrive applies it without asking the inbox.
@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::batch::Epochs;
 use super::partition::Partition;
 
-/// Locks the epoch rows of the partitions, in order, and returns their epochs. A partition without a known epoch is claimed: its
-/// epoch rises, so that the consumer that held it before is superseded.
+/// Locks the epoch rows of the partitions, in order, and returns their epochs. Claims a partition without a known epoch: its
+/// epoch rises, which supersedes the consumer that held it before.
 pub(super) async fn lock_epochs(
     tx: &mut PgTransaction<'_>,
     listener: &str,

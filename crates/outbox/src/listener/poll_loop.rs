@@ -1,8 +1,8 @@
 //! The poll loop: one batch in flight, the next one gathering.
 //!
 //! Polling never waits for the database. A consumer that does not poll within `max.poll.interval.ms` loses its partitions, and a
-//! database may stand still for longer than that. So a batch is applied in a task of its own, and messages gather meanwhile in a
-//! bounded buffer. If the buffer stays full, the partitions are paused (back-pressure), and polling goes on.
+//! database may stand still for longer than that. So a task of its own applies the batch, and messages gather meanwhile in a
+//! bounded buffer. If the buffer stays full, the loop pauses the partitions (back-pressure), and polling goes on.
 //!
 //! Each iteration of the loop
 //!
@@ -11,8 +11,9 @@
 //! 3. starts the next batch, or the next attempt of the in-flight one;
 //! 4. waits for whichever comes first: shutdown, the end of the batch, a message, a change of the assignment, a tick.
 //!
-//! Offsets are committed after the transaction, and asynchronously: a commit that is lost costs a redelivery, which the inbox
-//! absorbs. A batch never closes by a timer: it starts as soon as the one before it is settled, with what has arrived until then.
+//! The loop commits offsets after the transaction, and asynchronously: a lost commit costs a redelivery, which the inbox
+//! absorbs. A batch never closes by a timer: it starts as soon as the one before it is settled, with what has arrived until
+//! then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ const BACKOFF: Backoff = Backoff {
     initial: Duration::from_millis(50),
     max: Duration::from_secs(2),
 };
-/// How often the loop observes its consumer, and the least often that it runs.
+/// How often the loop observes its consumer. It runs at least so often.
 const TICK: Duration = Duration::from_millis(500);
 /// How long the in-flight batch may take to finish when the listener stops.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,7 +89,7 @@ impl<H: Handler> PollLoop<H> {
         loop {
             if self.last_iteration.is_long_ago()
                 && !self.fetcher.replace_consumer(
-                    "the process stood still for longer than messages may be held",
+                    "the process stood still for longer than it may hold messages",
                 )
             {
                 tokio::select! {
@@ -213,7 +214,7 @@ impl<H: Handler> PollLoop<H> {
                 now + BACKOFF.initial
             }
             Blocker::BreakerOpen => {
-                // It was logged when it opened, and readiness shows it.
+                // The log has it since it opened, and readiness shows it.
                 tracing::debug!(messages = count, "waiting for the circuit breaker");
                 self.clear_retrying();
                 self.next_attempt(now)
@@ -236,7 +237,7 @@ impl<H: Handler> PollLoop<H> {
         self.in_flight = InFlight::waiting(messages, until, blocker);
     }
 
-    /// When a batch that failed is attempted again: after its back-off, and not while the circuit breaker is open.
+    /// When the next attempt of a failed batch begins: after its back-off, and not while the circuit breaker is open.
     fn next_attempt(&mut self, now: Instant) -> Instant {
         self.failures += 1;
         let half_open = self.applier.open_until().map_or(now, Instant::from_std);
@@ -275,7 +276,7 @@ impl<H: Handler> PollLoop<H> {
                 self.fetcher.follow_assignment();
                 self.finish_batch(outcome);
             } else {
-                tracing::warn!("the last batch did not finish in time; it will be delivered again");
+                tracing::warn!("the last batch did not finish in time; Kafka delivers it again");
             }
         }
         self.fetcher.close(self.in_flight.messages()).await;

@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::metrics;
 use super::partition::Partition;
 
-/// How long no broker may be connected before that is a warning. Statistics come every 2 s.
+/// The time without a broker after which there is a warning. Statistics come every 2 s.
 const WARN_WITHOUT_BROKER: Duration = Duration::from_secs(6);
-/// How long messages may wait without any being settled before that is a warning.
+/// The time for which messages wait while none is settled, after which there is a warning.
 const WARN_STALLED: Duration = Duration::from_secs(30);
 
 /// A listener's progress, as [`Listener::progress`](super::Listener::progress) publishes it.
@@ -47,11 +47,11 @@ pub struct Progress {
     pub dead_lettered: u64,
     /// Batches committed since the start.
     pub batches: u64,
-    /// Attempts of batches that failed and are retried, since the start.
+    /// Failed attempts of batches since the start; the listener retries each.
     pub retries: u64,
     /// Whether the circuit breaker is open or half-open: too many messages became dead letters.
     pub breaker_open: bool,
-    /// The failure kind of the in-flight batch while it is retried: `transient` or `unknown`.
+    /// The failure kind of the in-flight batch while the listener retries it: `transient` or `unknown`.
     pub retrying: Option<&'static str>,
     /// The error that keeps the consumer from its messages: a missing topic, or a missing authorization in Kafka.
     pub consumer_error: Option<String>,
@@ -95,28 +95,33 @@ impl Progress {
     pub fn warning(&self) -> Option<String> {
         if self.breaker_open {
             let text = "the circuit breaker is open: too many messages became dead letters; `dead-letters list` shows their \
-                        errors. The listener tries one message at a time, less and less often, until one is applied; a restart \
+                        errors. The listener tries one message at a time, less and less often, until it applies one; a restart \
                         tries at once";
             return Some(text.to_owned());
         }
         if let Some(kind) = &self.retrying {
-            let advice = self.advice.unwrap_or("the log has the error");
-            return Some(format!("a batch is retried ({kind}); {advice}"));
+            let advice = self.advice.unwrap_or("see the log for the error");
+            return Some(format!("retrying a batch ({kind}); {advice}"));
         }
         let without_broker = self.last_broker.elapsed();
         if without_broker > WARN_WITHOUT_BROKER {
             let seconds = without_broker.as_secs();
             return Some(format!(
-                "no Kafka broker has been reached for {seconds} s; check bootstrap_servers and the brokers"
+                "reached no Kafka broker for {seconds} s; check bootstrap_servers and the brokers"
             ));
         }
         if let Some(error) = &self.consumer_error {
-            return Some(format!("cannot read messages: {error}"));
+            return Some(format!(
+                "cannot read messages: {error}; create the topic, or grant READ on topic and group"
+            ));
         }
         let stalled = self.last_settled.elapsed();
         (self.lag > 0 && stalled > WARN_STALLED).then(|| {
             let (lag, seconds) = (self.lag, stalled.as_secs());
-            format!("stalled: {lag} messages wait, and none has been settled for {seconds} s")
+            format!(
+                "stalled: {lag} messages wait, and the listener has settled none for {seconds} s; look for errors in the log and \
+                 for locks in the database"
+            )
         })
     }
 
@@ -189,14 +194,22 @@ mod tests {
         assert_eq!((progress.lag, progress.warning()), (7, None));
         progress.last_settled = Instant::now().checked_sub(WARN_STALLED * 2).unwrap();
         let warning = progress.warning().unwrap();
-        assert!(warning.contains("7 messages wait"), "{warning}");
+        assert!(
+            warning.contains("7 messages wait") && warning.contains("look for"),
+            "{warning}"
+        );
         progress.observe(&[(partition(), 0)].into(), Duration::ZERO, None);
         assert_eq!(progress.warning(), None);
         let denied = Some("topic authorization failed".to_owned());
         progress.observe(&BTreeMap::new(), Duration::ZERO, denied);
         assert!(progress.warning().unwrap().contains("authorization"));
         progress.observe(&BTreeMap::new(), WARN_WITHOUT_BROKER * 2, None);
-        assert!(progress.warning().unwrap().contains("no Kafka broker"));
+        assert!(
+            progress
+                .warning()
+                .unwrap()
+                .contains("reached no Kafka broker")
+        );
         progress.set_breaker_open(true);
         assert!(progress.warning().unwrap().contains("circuit breaker"));
         progress.set_breaker_open(false);
@@ -208,7 +221,7 @@ mod tests {
             progress
                 .warning()
                 .unwrap()
-                .ends_with("the log has the error")
+                .ends_with("see the log for the error")
         );
     }
 }

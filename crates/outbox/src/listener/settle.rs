@@ -5,7 +5,7 @@
 //! 1. **Epochs**: lock the rows of the part's partitions. Messages of a partition that another consumer has claimed are left out.
 //! 2. **Inbox**: insert the ids of the remaining messages; those that were there already are left out, and so are duplicates.
 //! 3. **Blocked keys**: lock those of the fresh messages' keys that have dead letters. If another transaction has one of them, the
-//!    part stops and its other messages are settled without that key.
+//!    part stops, and the next one settles its other messages without that key.
 //! 4. **Handler**: apply the fresh messages that decode, unless the bisection has isolated them or their key is blocked.
 //! 5. **Dead letters**: write the others, which blocks their keys in turn.
 //! 6. **Outbox**: append the handler's events.
@@ -41,7 +41,7 @@ struct Fresh<'a, E> {
 }
 
 impl<H: Handler> Transactions<H> {
-    /// Settles a part of a batch; the circuit breaker permits so many dead letters. The transaction is rolled back if the part
+    /// Settles a part of a batch; the circuit breaker permits so many dead letters. The transaction rolls back if the part
     /// stops.
     pub(super) async fn settle(
         &self,
@@ -151,7 +151,7 @@ impl<H: Handler> Transactions<H> {
         Ok(messages)
     }
 
-    /// Divides messages into events for the handler and dead letters. Messages behind a dead letter of their key are parked.
+    /// Divides messages into events for the handler and dead letters. Parks messages behind a dead letter of their key.
     fn divide<'a>(
         &self,
         fresh: Vec<Fresh<'a, H::Event>>,

@@ -2,7 +2,7 @@
 //!
 //! The question is always whether a retry of the same batch can succeed. An error that is wrongly called transient blocks all
 //! messages for ever; one that is wrongly called poison turns healthy events into dead letters. Where both are possible the error
-//! is unknown, and the bisection finds out: if other messages can be applied, it was the message.
+//! is unknown, and the bisection finds out: if the listener can apply other messages, it was the message.
 
 use std::io;
 

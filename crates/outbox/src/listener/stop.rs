@@ -1,6 +1,6 @@
 //! Why a transaction, a part of a batch, or a batch stopped before it was done.
 //!
-//! The three enums follow a failure outwards. [`Aborted`] is why a transaction was rolled back. [`Stop`] adds the reasons of the
+//! The three enums follow a failure outwards. [`Aborted`] is why a transaction rolled back. [`Stop`] adds the reasons of the
 //! listener's own for which a part of a batch is not settled; the bisection turns each into smaller parts, a dead letter or a
 //! [`Blocker`], for which the rest of the batch waits in the poll loop.
 
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::failure::{BoxError, Failure};
 use super::partition::Key;
 
-/// Why a transaction was rolled back.
+/// Why a transaction rolled back.
 #[derive(Debug)]
 pub(super) enum Aborted {
     /// The database or the handler failed.

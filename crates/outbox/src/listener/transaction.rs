@@ -1,9 +1,9 @@
 //! A listener's transactions: begin, time-out, panic guard, commit.
 //!
-//! [`Transactions::run`] is the one way in which the listener and a redrive run a transaction that calls the handler. A handler is
-//! foreign code: it may panic, never return, swallow an error of the database, or return an error whose `Display` panics. Unless
-//! it blocks its thread, the transaction ends within [`TIMEOUT`]; its outcome is typed, and a connection whose state is unknown is discarded
-//! instead of returning to the pool.
+//! [`Transactions::run`] is the one way in which the listener and a redrive run a transaction that calls the handler. A handler
+//! is foreign code: it may panic, never return, swallow an error of the database, or return an error whose `Display` panics.
+//! Unless it blocks its thread, the transaction ends within [`TIMEOUT`]; its outcome is typed, and a connection whose state is
+//! unknown does not return to the pool.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ impl<H> Transactions<H> {
         connection.map_err(Failure::transient)
     }
 
-    /// Runs a transaction on `connection` within [`TIMEOUT`], and catches a panic of the handler. Returns the connection too, unless
-    /// it must be discarded.
+    /// Runs a transaction on `connection` within [`TIMEOUT`], and catches a panic of the handler. Returns the connection too,
+    /// unless it must be discarded.
     pub(super) async fn run<T>(
         &self,
         mut connection: PoolConnection<Postgres>,
@@ -107,7 +107,7 @@ pub(super) async fn begin(connection: &mut PgConnection) -> Result<PgTransaction
     connection.begin_with(BEGIN).await
 }
 
-/// Commits. If a handler swallowed an error of the database, the transaction is aborted; the server would answer COMMIT with
+/// Commits. If a handler swallowed an error of the database, the server has aborted the transaction; it would answer COMMIT with
 /// ROLLBACK and no error, and sqlx does not look. The statement before the commit makes it an error.
 pub(super) async fn commit(mut tx: PgTransaction<'_>) -> Result<(), sqlx::Error> {
     sqlx::query("select").execute(&mut *tx).await?;

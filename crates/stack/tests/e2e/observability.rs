@@ -63,7 +63,7 @@ async fn a_service_that_reaches_no_kafka_stays_ready_and_warns() {
     let settings = [("KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")];
     let cut_off = Service::start(world.stack, Binary::Order, &settings).await;
     world
-        .warns(&cut_off.url, "listener", "no Kafka broker has been reached")
+        .warns(&cut_off.url, "listener", "reached no Kafka broker")
         .await;
     let (status, _) = world.readiness(&cut_off.url).await;
     assert_eq!(status, 200);
@@ -114,7 +114,7 @@ async fn a_blocked_worker_shows_its_lag_and_the_reason() {
         )
         .await;
     // Its lock time-out is 5 s.
-    world.warns(worker, "listener", "a batch is retried").await;
+    world.warns(worker, "listener", "retrying a batch").await;
     let retries = "outbox_listener_retries_total{listener=\"inventory-worker\"}";
     assert!(world.metric(worker, retries).await >= Some(1.0));
     holder.rollback().await.unwrap();

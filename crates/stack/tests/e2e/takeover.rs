@@ -168,7 +168,7 @@ async fn a_worker_that_resumes_after_the_inbox_is_trimmed_applies_nothing_twice(
     logs(
         &stalled,
         HEALED,
-        "the process stood still for longer than messages may be held",
+        "the process stood still for longer than it may hold messages",
     )
     .await;
     let order = flow.world.place(flow.product, PRICE, 1).await;

@@ -28,8 +28,8 @@ const RESERVED: [&str; 9] = [
 ];
 
 impl Config {
-    /// Checks the configuration as [`Listener::new`](crate::listener::Listener::new) and librdkafka do, together with the files that it
-    /// names. It connects nowhere.
+    /// Checks the configuration as [`Listener::new`](crate::listener::Listener::new) and librdkafka do, together with the files
+    /// that it names. It connects nowhere.
     ///
     /// # Errors
     /// Those of [`Listener::new`](crate::listener::Listener::new).

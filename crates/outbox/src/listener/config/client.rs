@@ -1,4 +1,4 @@
-//! The configuration as librdkafka's: its properties, and what librdkafka says of them.
+//! The configuration as librdkafka takes it: its properties, and its errors about them.
 //!
 //! The properties are those that carry the listener's guarantees (offsets never follow a timer, only committed transactions are
 //! read), those that bound its memory, and those that shorten how long a failure lasts. The comment of each says what its default
@@ -42,10 +42,10 @@ impl Config {
             // With the new protocol an exceeded max.poll.interval.ms is fatal (librdkafka#5541, 2.12 to 2.14).
             ("group.protocol", "classic"),
             ("partition.assignment.strategy", "cooperative-sticky"),
-            // How long the partitions of a killed worker stay unassigned (default 45 s).
+            // The time for which the partitions of a killed worker stay unassigned (default 45 s).
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "1000"),
-            // A topic that is created later is found within seconds (default 5 minutes).
+            // The consumer finds a topic that is created later within seconds (default 5 minutes).
             ("topic.metadata.refresh.interval.ms", "2000"),
             ("fetch.min.bytes", "1"),
             ("fetch.wait.max.ms", "50"),
@@ -58,7 +58,7 @@ impl Config {
             ("message.max.bytes", "262144"),
             // Otherwise fetching pauses for a second once the queue was full.
             ("fetch.queue.backoff.ms", "10"),
-            // A connection that died without a word is noticed and replaced.
+            // librdkafka notices a connection that died without a word, and replaces it.
             ("socket.keepalive.enable", "true"),
             ("socket.timeout.ms", "10000"),
             ("reconnect.backoff.max.ms", "2000"),

@@ -26,7 +26,7 @@ pub struct Filter {
     pub key: Option<Vec<u8>>,
     /// Those of this kind.
     pub kind: Option<Kind>,
-    /// Those of this event type. No column holds it: it is decoded from each message.
+    /// Those of this event type. No column holds it: reading decodes each message.
     pub event_type: Option<String>,
     /// Those that were dead-lettered at least so many seconds ago.
     pub older_than_s: Option<u64>,

@@ -4,7 +4,7 @@
 //! and commits. The inbox is not asked: it has known the event since it was dead-lettered. So two who attempt it at the same time
 //! apply it once, and a crash at any step leaves either the dead letter or its effects.
 //!
-//! If the attempt fails, its transaction is rolled back, and the failure is recorded in a second one, which checks under the same
+//! If the attempt fails, its transaction rolls back. A second one records the failure, and checks under the same
 //! locks that no other process has attempted, applied or discarded the dead letter in between. It runs on the same connection if
 //! that can be reused: waiting for another one could lose the failure to an exhausted pool.
 
@@ -89,8 +89,8 @@ impl<H: Handler> Transactions<H> {
         }
     }
 
-    /// Runs the attempt, and sorts its failures: a transient one is no fault of the dead letter and is returned as it is; any other
-    /// is to be recorded.
+    /// Runs the attempt, and sorts its failures: a transient one is no fault of the dead letter, and is the error; any other is
+    /// to be recorded.
     async fn attempt(&self, id: Uuid, mode: LockMode) -> Result<Attempt, Failure> {
         // Known as soon as it is locked, also if the handler panics.
         let mut locked = None;
@@ -218,7 +218,7 @@ fn classify(id: Uuid, failure: Failure) -> (Kind, String) {
             Some(refusal) => (refusal.kind.into(), refusal.source.to_string()),
             None => (
                 Kind::Unknown,
-                "the handler refused another event than it was given".to_owned(),
+                "the handler refused an event that is not in its batch".to_owned(),
             ),
         },
         Failure::Poison(error) => (Kind::Poison, error.to_string()),

@@ -1,11 +1,13 @@
 //! Automatic retries: the running listener attempts dead letters whose back-off has passed.
 //!
-//! Every worker of a listener runs this loop. They do not divide the work among them: each takes those whose `retry_at` has passed and that are not locked, and
-//! checks `retry_at` again under the lock, so that no dead letter is attempted twice as often with twice as many workers.
+//! Every worker of a listener runs this loop. They do not divide the work among them: each takes those whose `retry_at` has
+//! passed and that are not locked, and checks `retry_at` again under the lock, so that no dead letter is attempted twice as
+//! often with twice as many workers.
 //!
-//! A pass is bounded in number and in time: it ends after a second, or with its second attempt if that is later. A dead letter whose `retry_at`
-//! passes during a pass comes first in the next one, so that many slow dead letters delay others by two attempts at most. Passes follow
-//! each other at once while they make progress, every half second otherwise, and after an error every two seconds.
+//! A pass is bounded in number and in time: it ends after a second, or with its second attempt if that is later. A dead letter
+//! whose `retry_at` passes during a pass comes first in the next one, so that many slow dead letters delay others by two
+//! attempts at most. Passes follow each other at once while they make progress, every half second otherwise, and after an error
+//! every two seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,11 +27,11 @@ use crate::listener::metrics;
 use crate::listener::retry::POLL_INTERVAL;
 use crate::listener::transaction::{TIMEOUT, Transactions};
 
-/// The wait after an error of the database, and of a dead letter that could not be attempted.
+/// The wait after an error that keeps the listener from attempting dead letters, or a certain one.
 pub(super) const ERROR_WAIT: Duration = Duration::from_secs(2);
-/// How often dead letters are counted.
+/// How often the loop counts dead letters.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a lasting error that an operator must cure is logged.
+/// How often the loop logs a lasting error that an operator must cure.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// The most dead letters attempted in one pass.
 const PASS_SIZE: i64 = 100;
@@ -44,7 +46,7 @@ pub(super) struct Pass {
     pub(super) applied: usize,
     /// Attempted without success; each has a new `retry_at`.
     pub(super) stayed: usize,
-    /// The last error for which a dead letter could not be attempted, and its id if one was chosen.
+    /// The last error that kept the pass from attempting a dead letter, with the dead letter's id if the pass had chosen one.
     pub(super) failed: Option<(Option<Uuid>, Failure)>,
 }
 
@@ -103,7 +105,7 @@ impl<H: Handler> Transactions<H> {
         Ok(pass)
     }
 
-    /// Records why a dead letter could not be attempted, and lets others come first for [`ERROR_WAIT`].
+    /// Records the error that keeps the listener from attempting a dead letter, and lets others come first for [`ERROR_WAIT`].
     async fn postpone(&self, id: Uuid, failure: &Failure) -> Result<(), Failure> {
         let error = failure.to_string();
         let postpone = async |connection: &mut PgConnection| {
@@ -140,7 +142,7 @@ pub(in crate::listener) async fn run<H: Handler>(
         if counted.is_none_or(|then| then.elapsed() > COUNT_INTERVAL) {
             counted = Some(Instant::now());
             if let Err(error) = transactions.count().await {
-                tracing::warn!(%error, listener, "cannot count dead letters");
+                tracing::warn!(%error, listener, "cannot count dead letters; the metric keeps the old numbers");
             }
         }
         let pass = transactions.retry_pass(&shutdown).await;
@@ -167,12 +169,12 @@ pub(in crate::listener) async fn run<H: Handler>(
     }
 }
 
-/// Logs that dead letters cannot be attempted: an error if only an operator can help, with the advice.
+/// Logs what keeps the listener from attempting dead letters: as an error, with advice, if only an operator can help.
 fn log(listener: &str, id: Option<Uuid>, error: &Failure, advice: Option<&str>) {
     if let Some(advice) = advice {
         tracing::error!(%error, advice, ?id, listener,
             "cannot retry dead letters until an operator follows the advice");
     } else {
-        tracing::warn!(%error, ?id, listener, "cannot retry dead letters now");
+        tracing::warn!(%error, ?id, listener, "cannot retry dead letters now; trying again");
     }
 }

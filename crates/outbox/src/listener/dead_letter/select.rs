@@ -84,7 +84,10 @@ impl FromRow<'_, PgRow> for DeadLetter {
 }
 
 /// Reads at most `limit` dead letters after `after`, in their order, one by one: each may be as large as a message, and may take
-/// as long as `bound`. Stops early once `each` returns false. Returns how many were read.
+/// as long as `bound`. Stops early once `each` returns false. Returns how many it has read.
+///
+/// The bound is that of a row, so [`deadline::within`] cannot set it: it bounds work as a whole, here a page of a hundred
+/// messages of any size. The caller discards the connection after an error, as `within` does.
 pub(super) async fn read(
     connection: &mut PgConnection,
     listener: &str,

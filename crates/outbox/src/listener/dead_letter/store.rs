@@ -5,10 +5,11 @@
 //! # Locks
 //! A key that has dead letters has a row in `blocked_key`. Every transaction that parks a message behind them, retries or discards
 //! one of them locks that row first, then the dead letter, so that all of them see the same state until they commit. Only
-//! [`postpone`] needs no lock of the key: it changes a time and an error, and nothing that others decide by. A key is stored as its SHA-256 digest: Kafka's keys may be longer than an index entry.
+//! [`postpone`] needs no lock of the key: it changes a time and an error, by which no other transaction decides. The row has the
+//! SHA-256 digest of the key: Kafka's keys may be longer than an index entry.
 //!
 //! A listener does not wait for such a lock: a redrive may hold it for as long as a transaction may take. It leaves the key's
-//! messages over, and waits only where no other message could be settled instead ([`lock_blocked_keys`]).
+//! messages over, and waits only where it could settle no other message instead ([`lock_blocked_keys`]).
 //!
 //! # Automatic retries
 //! Only the first dead letter of a key, or one without a key, has a time in `retry_at`. Removing the first one makes the next one
@@ -92,8 +93,8 @@ pub(in crate::listener) async fn lock_blocked_keys(
     Ok(blocked)
 }
 
-/// Blocks keys: their later messages are parked from now on. Rows that exist are locked, since a redrive may be about to remove
-/// one where a key is in two partitions (`tests/model.rs` shows how).
+/// Blocks keys: the listener parks their later messages from now on. It locks rows that exist, since a redrive may be about to
+/// remove one where a key is in two partitions (`tests/model.rs` shows how).
 async fn block_keys(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -117,7 +118,7 @@ async fn block_keys(
 /// Rows in one statement: each has 14 values, and a statement takes 65,535.
 const INSERT_ROWS: usize = 1000;
 
-/// Writes messages as dead letters, whole: error, position, headers and raw bytes. Their keys are blocked.
+/// Writes messages as dead letters, whole: error, position, headers and raw bytes. Blocks their keys.
 pub(in crate::listener) async fn move_to_dead_letter(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -183,7 +184,7 @@ pub(in crate::listener) enum LockMode {
     SkipLocked,
 }
 
-/// Why a dead letter could not be locked.
+/// Why a transaction did not lock a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotLocked {
     /// There is no such dead letter.
@@ -233,8 +234,8 @@ pub(super) async fn lock(
     Ok(dead_letter.ok_or(absent))
 }
 
-/// Locks a key that has a dead letter, and returns whether it could. If its row was removed by hand, it is created again, so that
-/// the dead letter can be retried and later messages are parked.
+/// Locks a key that has a dead letter, and returns whether it could. It creates the key's row again if an operator has removed
+/// it by hand, so that a redrive finds the row and later messages are parked.
 async fn lock_key(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -267,8 +268,8 @@ async fn lock_key(
     Ok(locked.is_some())
 }
 
-/// Parks a locked dead letter that is not the first of its key: two partitions wrote a first one at the same time. It has no `retry_at`
-/// until it is the first.
+/// Parks a locked dead letter that is not the first of its key: two partitions wrote a first one at the same time. It has no
+/// `retry_at` until it is the first.
 pub(super) async fn park(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -347,7 +348,7 @@ pub(super) async fn discard(
     remove(tx, listener, dead_letter).await
 }
 
-/// Records a failed attempt of a locked dead letter, and when it is retried.
+/// Records a failed attempt of a locked dead letter, and when the listener retries it.
 pub(super) async fn record_attempt(
     tx: &mut PgTransaction<'_>,
     listener: &str,
@@ -371,7 +372,7 @@ pub(super) async fn record_attempt(
     Ok(())
 }
 
-/// Postpones a dead letter that could not be attempted, with the error; that is no attempt.
+/// Postpones a dead letter, with the error that keeps the listener from attempting it; this is no attempt.
 pub(super) async fn postpone(
     connection: &mut PgConnection,
     listener: &str,
