@@ -8,14 +8,14 @@ use outbox::{Event, Outgoing, append};
 use uuid::Uuid;
 
 /// The variant's name is the event's type, its content the payload.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 #[serde(tag = "type", content = "payload")]
 enum PaymentEvent {
     #[serde(rename = "payment.received")]
     Received(Payment),
 }
 
-#[derive(serde::Serialize, Clone)]
+#[derive(serde::Serialize, serde::Deserialize, Clone)]
 struct Payment {
     id: Uuid,
     account: String,

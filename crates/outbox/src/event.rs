@@ -1,13 +1,26 @@
 //! Domain events, and the outbox rows that publish them.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
+
+use crate::message::{event_id, header_text, typed};
+use crate::topic::InvalidTopic;
+use crate::{json, topic};
+
+/// The most characters of an aggregate's id and of an event's type: the columns' lengths.
+const MAX_LENGTH: usize = 255;
 
 /// The domain events about one kind of aggregate: an enum that serde tags adjacently.
 ///
 /// The variant's name is the event's type, its content the payload. A consumer in Rust deserializes the same enum, as
-/// `listener::Handler::Event`.
+/// `listener::Handler::Event`. It is deserialized on this side too: [`Outgoing::new`] refuses an event that would not read back.
+///
+/// # Numbers
+/// Integers from `i64::MIN` to `u64::MAX` arrive as they are, and so do floats, bit for bit. JSON has neither NaN nor infinities, and
+/// `jsonb` no negative zero: such an event is refused. So is a number of more than 64 bits. Make a decimal, such as an amount of money, a
+/// string.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -32,8 +45,8 @@ use uuid::Uuid;
 ///     }
 /// }
 /// ```
-pub trait Event: Serialize {
-    /// The kind of aggregate. Debezium's outbox event router makes it the topic's name, so keep to letters, digits, `.`, `_` and `-`.
+pub trait Event: Serialize + DeserializeOwned {
+    /// The kind of aggregate. Debezium's outbox event router makes it the topic's name: letters, digits, `.`, `_` and `-`, 249 at most.
     const AGGREGATE_TYPE: &'static str;
 
     /// The event's own id, by which an inbox recognizes a redelivery; never the nil UUID. Version 7, for its order in the index; if the
@@ -48,7 +61,7 @@ pub trait Event: Serialize {
 /// A row of the outbox, ready for [`append`](crate::append).
 ///
 /// ```
-/// # #[derive(serde::Serialize)]
+/// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # #[serde(tag = "type", content = "payload")]
 /// # enum NoteEvent {
 /// #     #[serde(rename = "note.written")]
@@ -81,7 +94,7 @@ pub struct Outgoing {
 ///
 /// ```
 /// use outbox::{Outgoing, Unpublishable};
-/// # #[derive(serde::Serialize)]
+/// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # #[serde(tag = "type", content = "payload")]
 /// # enum NoteEvent { #[serde(rename = "note.taken")] Taken { text: &'static str } }
 /// # impl outbox::Event for NoteEvent {
@@ -90,55 +103,159 @@ pub struct Outgoing {
 /// #     fn aggregate_id(&self) -> String { "1".to_owned() }
 /// # }
 ///
-/// let refused = Outgoing::new(&NoteEvent::Taken { text: "a\0b" });
+/// let refused = Outgoing::new(&NoteEvent::Taken { text: "a\0b".to_owned() });
 /// assert!(matches!(refused, Err(Unpublishable::Nul(_))));
 /// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unpublishable {
-    /// `Serialize` of the event's type fails, such as on a map whose keys are no strings.
-    #[error("the event does not serialize; correct the Serialize of its type")]
+    /// `Serialize` of the event's type fails, or the event has a number that would not arrive as it is.
+    #[error("the event does not serialize: {0}")]
     Serialize(#[from] serde_json::Error),
     /// The event's type is not tagged as [`Event`] needs it.
     #[error(
         "the event must be an enum that is tagged with #[serde(tag = \"type\", content = \"payload\")]: {0}"
     )]
     Untagged(Value),
-    /// The payload contains U+0000, which PostgreSQL's `jsonb` cannot store. Found before the database sees it, since an error there would
-    /// end the caller's transaction.
-    #[error("the payload of event {0} contains U+0000, which PostgreSQL's jsonb cannot store")]
+    /// Payload, type or aggregate's id contain U+0000, which PostgreSQL cannot store. Found before the database sees it, since an error
+    /// there would end the caller's transaction.
+    #[error("event {0} contains U+0000, which PostgreSQL cannot store")]
     Nul(Uuid),
+    /// The nil UUID identifies no event.
+    #[error(
+        "the event's id is the nil UUID; give each event an id of its own, such as Uuid::now_v7()"
+    )]
+    NilId,
+    /// The payload's `event_id` is not the event's id: no listener would know which of them to trust.
+    #[error("event {id} names itself {payload} in the field `event_id` of its payload")]
+    IdsDiffer {
+        /// The event's id.
+        id: Uuid,
+        /// The id in the payload.
+        payload: Uuid,
+    },
+    /// No event can go to a topic of the name of the aggregate's type.
+    #[error("the aggregate type {name:?} is no name of a topic: {source}")]
+    Topic {
+        /// The aggregate's type.
+        name: String,
+        /// What is wrong with it.
+        source: InvalidTopic,
+    },
+    /// A header does not carry the event's type as it is: it is empty, or reads as quoted JSON.
+    #[error(
+        "the event type {0:?} is empty, or reads as JSON in quotes; take a plain name such as order.placed"
+    )]
+    Type(String),
+    /// The event's type or the aggregate's id has more than 255 characters.
+    #[error("{what} of event {id} has more than {MAX_LENGTH} characters")]
+    TooLong {
+        /// The event's id.
+        id: Uuid,
+        /// What is too long.
+        what: &'static str,
+    },
+    /// `Deserialize` of the event's type does not read what its `Serialize` has written.
+    #[error("event {id} does not read back: {source}")]
+    Undecodable {
+        /// The event's id.
+        id: Uuid,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+    /// The event reads back as another one, such as by an untagged enum whose first variant fits too.
+    #[error("event {id} reads back as another event: {read} instead of {written}")]
+    Changed {
+        /// The event's id.
+        id: Uuid,
+        /// The event as it was written.
+        written: String,
+        /// The event as it was read.
+        read: String,
+    },
 }
 
 impl Outgoing {
-    /// Serializes `event` into the row that publishes it.
+    /// Serializes `event` into the row that publishes it, and reads it back: what this accepts, a listener receives, equal, in either
+    /// [form on the wire](crate::specification::WireForm).
+    ///
+    /// # Cost
+    /// Serializing it twice and deserializing it twice, a few microseconds for a small event.
     ///
     /// # Errors
     /// [`Unpublishable`]. The database refuses a payload of more than 900,000 bytes later, in [`append`](crate::append).
     pub fn new<E: Event>(event: &E) -> Result<Self, Unpublishable> {
         let id = event.id();
-        let mut tagged = serde_json::to_value(event)?;
-        let (Some(Value::String(event_type)), Some(payload)) = (
-            tagged.get_mut("type").map(Value::take),
-            tagged.get_mut("payload").map(Value::take),
-        ) else {
-            return Err(Unpublishable::Untagged(tagged));
-        };
-        if has_nul(&payload) {
-            return Err(Unpublishable::Nul(id));
-        }
-        Ok(Self {
+        let written = json::write(event)?;
+        let (event_type, payload) = untag(json::parse_unique(written.as_bytes())?)?;
+        let row = Self {
             id,
             aggregate_type: E::AGGREGATE_TYPE.to_owned(),
             aggregate_id: event.aggregate_id(),
             event_type,
-            payload: payload.to_string(),
-        })
+            payload: json::write(&payload)?,
+        };
+        row.check(&payload)?;
+        let read: E = typed(&row.event_type, payload)
+            .map_err(|source| Unpublishable::Undecodable { id, source })?;
+        let read = json::write(&read)?;
+        // A map's entries may come in another order.
+        if read != written && json::parse(read.as_bytes())? != json::parse(written.as_bytes())? {
+            return Err(Unpublishable::Changed { id, written, read });
+        }
+        Ok(row)
+    }
+
+    fn check(&self, payload: &Value) -> Result<(), Unpublishable> {
+        let id = self.id;
+        if id.is_nil() {
+            return Err(Unpublishable::NilId);
+        }
+        if let Some(payload) = event_id(payload).filter(|payload| *payload != id) {
+            return Err(Unpublishable::IdsDiffer { id, payload });
+        }
+        topic::check(&self.aggregate_type).map_err(|source| Unpublishable::Topic {
+            name: self.aggregate_type.clone(),
+            source,
+        })?;
+        if self.event_type.is_empty() || header_text(&self.event_type) != self.event_type {
+            return Err(Unpublishable::Type(self.event_type.clone()));
+        }
+        for (what, text) in [
+            ("the type", &self.event_type),
+            ("the aggregate's id", &self.aggregate_id),
+        ] {
+            if text.contains('\0') {
+                return Err(Unpublishable::Nul(id));
+            }
+            if text.chars().count() > MAX_LENGTH {
+                return Err(Unpublishable::TooLong { id, what });
+            }
+        }
+        if has_nul(payload) {
+            return Err(Unpublishable::Nul(id));
+        }
+        Ok(())
     }
 
     /// The event's id: the row's primary key and, on the wire, the header `id`.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
+    }
+}
+
+/// Type and payload of an event that is tagged as [`Event`] needs it. A unit variant has no payload: it goes as null.
+fn untag(mut tagged: Value) -> Result<(String, Value), Unpublishable> {
+    let fields = tagged.as_object().map_or(0, serde_json::Map::len);
+    let payload = tagged.get("payload");
+    if fields != 1 + usize::from(payload.is_some()) || !tagged["type"].is_string() {
+        return Err(Unpublishable::Untagged(tagged));
+    }
+    let payload = tagged.get_mut("payload").map_or(Value::Null, Value::take);
+    match tagged["type"].take() {
+        Value::String(event_type) => Ok((event_type, payload)),
+        _ => Err(Unpublishable::Untagged(tagged)),
     }
 }
 
@@ -154,59 +271,4 @@ fn has_nul(value: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Serialize)]
-    #[serde(tag = "type", content = "payload")]
-    enum Noted {
-        #[serde(rename = "note.made")]
-        Made { text: &'static str },
-    }
-
-    impl Event for Noted {
-        const AGGREGATE_TYPE: &'static str = "note";
-        fn id(&self) -> Uuid {
-            Uuid::from_u128(7)
-        }
-        fn aggregate_id(&self) -> String {
-            "n1".to_owned()
-        }
-    }
-
-    #[test]
-    fn an_event_becomes_a_row() {
-        let row = Outgoing::new(&Noted::Made { text: "hi" }).unwrap();
-        assert_eq!(row.event_type, "note.made");
-        assert_eq!(row.payload, r#"{"text":"hi"}"#);
-        assert_eq!(
-            (row.aggregate_type.as_str(), row.aggregate_id.as_str()),
-            ("note", "n1")
-        );
-    }
-
-    #[test]
-    fn a_nul_character_is_refused_before_the_database_sees_it() {
-        let refused = Outgoing::new(&Noted::Made { text: "a\0b" });
-        assert!(matches!(refused, Err(Unpublishable::Nul(_))));
-    }
-
-    #[test]
-    fn an_untagged_event_is_refused() {
-        #[derive(Serialize)]
-        struct Plain {
-            a: u8,
-        }
-        impl Event for Plain {
-            const AGGREGATE_TYPE: &'static str = "plain";
-            fn id(&self) -> Uuid {
-                Uuid::nil()
-            }
-            fn aggregate_id(&self) -> String {
-                String::new()
-            }
-        }
-        let refused = Outgoing::new(&Plain { a: 1 });
-        assert!(matches!(refused, Err(Unpublishable::Untagged(_))));
-    }
-}
+mod tests;

@@ -20,6 +20,7 @@ pub mod deadline;
 #[cfg(feature = "listener")]
 mod duration;
 mod event;
+mod json;
 #[cfg(feature = "keeper")]
 pub mod keeper;
 #[cfg(feature = "listener")]
@@ -29,10 +30,12 @@ mod property;
 mod retention;
 pub mod schema;
 pub mod specification;
+mod topic;
 
 pub use append::append;
 pub use event::{Event, Outgoing, Unpublishable};
 pub use retention::{Retention, UnsafeRetention};
+pub use topic::InvalidTopic;
 
 /// The repository's README, whose example compiles as those of this crate do.
 #[cfg(doctest)]

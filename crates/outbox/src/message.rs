@@ -1,14 +1,20 @@
 //! A Kafka message, and the event that it carries in any form that Debezium's outbox event router writes.
 //!
-//! The value is the payload as JSON text, as JSON text within a JSON string, or expanded; each of them alone or in an envelope that also
-//! names the event's type, and with or without the schema that Connect's `JsonConverter` adds. Id and type may be headers. Golden files
-//! captured from the real Debezium hold this (`tests/wire_forms.rs`).
-
-mod json;
+//! If a header names the event's type, as in the [lean form](crate::specification::WireForm::Lean), the value is the payload, whole.
+//! Otherwise the value is an envelope with the type and the payload: the payload as JSON text within a JSON string, or expanded, and all
+//! of it with or without the schema that Connect's `JsonConverter` adds. The id is a header, or in the payload. Golden files captured from
+//! the real Debezium hold this (`tests/wire_forms.rs`).
+//!
+//! A router with another converter puts the type in a header and wraps the value nevertheless. So if the whole value does not fit the
+//! handler's type, [`Decoded::into_event`] takes the payload from within it. It never does so with an event that
+//! [`Outgoing::new`](crate::Outgoing::new) has accepted, since that one fits whole.
 
 use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
 use serde_json::Value;
 use uuid::Uuid;
+
+use crate::json;
 
 /// The position of a message in Kafka. Log it as Kafka's own tools do:
 ///
@@ -89,8 +95,10 @@ pub struct Decoded {
     pub id: Uuid,
     /// The event's type, such as `order.placed`.
     pub event_type: String,
-    /// The event's payload.
+    /// The event's payload; the whole value if a header names the type.
     pub payload: Value,
+    /// What is wrapped in the payload, if a header names the type and the value looks like a wrapper.
+    wrapped: Option<Value>,
 }
 
 /// Why a message carries no event. It never will: to decode it again gives the same error, so a listener dead-letters it as poison.
@@ -163,26 +171,36 @@ impl Message {
             .as_deref()
             .ok_or_else(|| undecodable(Undecodable::NoValue))?;
         let value = json::parse(bytes).map_err(|error| undecodable(Undecodable::NotJson(error)))?;
-        let (event_type, payload) = unwrap(value, self.header_type()).map_err(undecodable)?;
-
-        let payload_id = payload
-            .get("event_id")
-            .and_then(Value::as_str)
-            .and_then(|text| Uuid::try_parse(text).ok());
-        let id = match (header_id, payload_id) {
+        let not_json = |error| undecodable(Undecodable::NotJson(error));
+        let (event_type, payload, wrapped) = if let Some(event_type) = self.header_type() {
+            let wrapped = is_wrapped(&value).then(|| unwrap(value.clone()).ok());
+            (
+                event_type,
+                value,
+                wrapped.flatten().map(|(_, payload)| payload),
+            )
+        } else {
+            let (event_type, payload) = unwrap(value).map_err(not_json)?;
+            let event_type = event_type.ok_or_else(|| undecodable(Undecodable::NoType))?;
+            (event_type, payload, None)
+        };
+        let id = match (header_id, event_id(&payload)) {
             (Some(header), Some(payload)) if header != payload => {
                 return Err(undecodable(Undecodable::IdsDiffer { header, payload }));
             }
-            (Some(id), _) | (None, Some(id)) if id.is_nil() => {
-                return Err(undecodable(Undecodable::NilId));
-            }
             (Some(id), _) | (None, Some(id)) => id,
-            (None, None) => self.derived_id(),
+            (None, None) => (wrapped.as_ref())
+                .and_then(event_id)
+                .unwrap_or_else(|| self.derived_id()),
         };
+        if id.is_nil() {
+            return Err(undecodable(Undecodable::NilId));
+        }
         Ok(Decoded {
             id,
             event_type,
             payload,
+            wrapped,
         })
     }
 
@@ -192,17 +210,7 @@ impl Message {
             .iter()
             .find(|(key, value)| key == name && value.is_some())
             .and_then(|(_, value)| value.as_deref())?;
-        let text = String::from_utf8_lossy(bytes);
-        // Connect's `JsonConverter` for headers quotes the text, with or without a schema around it.
-        let plain = match json::parse(text.as_bytes()) {
-            Ok(Value::String(quoted)) => Some(quoted),
-            Ok(Value::Object(mut wrapped)) => match wrapped.remove("payload") {
-                Some(Value::String(quoted)) => Some(quoted),
-                _ => None,
-            },
-            _ => None,
-        };
-        Some(plain.unwrap_or_else(|| text.into_owned()))
+        Some(header_text(&String::from_utf8_lossy(bytes)))
     }
 
     fn header_id(&self) -> Result<Option<Uuid>, Undecodable> {
@@ -238,29 +246,74 @@ impl Decoded {
     /// The typed event: `E` is an enum that serde tags with `type` and `payload`, as for [`Event`](crate::Event).
     ///
     /// # Errors
-    /// [`Undecodable::NotAnEvent`]: `E` has no variant of this type, or the payload does not fit it.
+    /// [`Undecodable::NotAnEvent`]: `E` has no variant of this type, or the payload does not fit it. [`Undecodable::IdsDiffer`]: it fits
+    /// only what is wrapped in the payload, and that has another id.
     pub fn into_event<E: DeserializeOwned>(self) -> Result<E, Undecodable> {
         let Self {
+            id,
             event_type,
             payload,
-            ..
+            wrapped,
         } = self;
-        // `json!` would copy the payload.
-        let tagged = [
-            ("type".to_owned(), Value::from(event_type.as_str())),
-            ("payload".to_owned(), payload),
-        ];
-        serde_json::from_value(Value::Object(tagged.into_iter().collect()))
-            .map_err(|source| Undecodable::NotAnEvent { event_type, source })
+        let source = match (typed(&event_type, payload), wrapped) {
+            (Ok(event), _) => return Ok(event),
+            (Err(source), None) => source,
+            (Err(_), Some(wrapped)) => match event_id(&wrapped) {
+                Some(payload) if payload != id => {
+                    return Err(Undecodable::IdsDiffer {
+                        header: id,
+                        payload,
+                    });
+                }
+                _ => match typed(&event_type, wrapped) {
+                    Ok(event) => return Ok(event),
+                    Err(source) => source,
+                },
+            },
+        };
+        Err(Undecodable::NotAnEvent { event_type, source })
     }
 }
 
-/// The event's type and payload from a message's value; the type in a header takes precedence over the envelope's.
-fn unwrap(value: Value, header_type: Option<String>) -> Result<(String, Value), Undecodable> {
-    let (named, value) = without_envelope(without_schema(value));
-    let event_type = header_type.or(named).ok_or(Undecodable::NoType)?;
+/// The event of a type and a payload.
+///
+/// The type comes first: serde would buffer a payload that precedes it, and a buffered one has lost what it knew of its numbers and keys.
+pub(crate) fn typed<E: DeserializeOwned>(
+    event_type: &str,
+    payload: Value,
+) -> Result<E, serde_json::Error> {
+    let tagged = [("type", Value::from(event_type)), ("payload", payload)];
+    E::deserialize(MapDeserializer::new(tagged.into_iter()))
+}
+
+/// The id within a payload.
+pub(crate) fn event_id(payload: &Value) -> Option<Uuid> {
+    Uuid::try_parse(payload.get("event_id")?.as_str()?).ok()
+}
+
+/// A header's text. Connect's `JsonConverter` for headers quotes it, with or without a schema around it.
+pub(crate) fn header_text(text: &str) -> String {
+    let quoted = match json::parse(text.as_bytes()) {
+        Ok(Value::String(quoted)) => Some(quoted),
+        Ok(Value::Object(mut wrapped)) => match wrapped.remove("payload") {
+            Some(Value::String(quoted)) => Some(quoted),
+            _ => None,
+        },
+        _ => None,
+    };
+    quoted.unwrap_or_else(|| text.to_owned())
+}
+
+/// Whether a value may be a payload that a converter or the router has wrapped.
+fn is_wrapped(value: &Value) -> bool {
+    value.is_string() || value.get("payload").is_some()
+}
+
+/// The payload within a value, and the type if an envelope names it.
+fn unwrap(value: Value) -> Result<(Option<String>, Value), serde_json::Error> {
+    let (event_type, value) = without_envelope(without_schema(value));
     let payload = match value {
-        Value::String(text) => json::parse(text.as_bytes()).map_err(Undecodable::NotJson)?,
+        Value::String(text) => json::parse(text.as_bytes())?,
         expanded => expanded,
     };
     Ok((event_type, payload))

@@ -3,12 +3,12 @@
 
 use outbox::schema::{self, Part, Roles};
 use outbox::{Event, Outgoing, append};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPool;
 use stack::testing::{Context, database};
 use uuid::Uuid;
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
 enum Note {
     #[serde(rename = "note.made")]

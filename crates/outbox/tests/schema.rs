@@ -7,7 +7,7 @@ mod locks;
 use outbox::schema::{Error, Migration, Part, Roles, migrate, migrate_own};
 use outbox::specification::{Settings, Specification};
 use outbox::{Event, Outgoing, Retention, append};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::migrate::{MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use stack::testing::{self, Context, Database, database};
@@ -20,7 +20,7 @@ const BOTH: [Part; 2] = [Part::Publisher, Part::Listener];
 /// Sessions that wait for a lock.
 const WAITERS: &str = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
 enum Note {
     #[serde(rename = "note.made")]

@@ -1,20 +1,21 @@
-//! The specification's wire forms as the real Debezium writes them: golden files, which decode to the event that was appended.
+//! The specification's wire forms as the real Debezium writes them: golden files, and what each event decodes to.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use outbox::message::{Message, Position};
 use outbox::schema::{self, Part, Roles};
 use outbox::specification::{PasswordReference, Settings, Specification, WireForm};
 use outbox::{Event, Outgoing, Retention, append};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use stack::testing::{self, Context, Description};
 use stack::topic::{self, Carried};
 use uuid::Uuid;
 
-/// The time limit from the creation of a connector to its first message.
+/// The time limit from the creation of a connector to its last message.
 const WITHIN: Duration = Duration::from_secs(60);
 
 const LEAN: &str = include_str!("golden/lean.json");
@@ -22,7 +23,7 @@ const ENVELOPE: &str = include_str!("golden/envelope.json");
 
 const ID: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
 enum Note {
     #[serde(rename = "note.made")]
@@ -31,14 +32,34 @@ enum Note {
         number: i64,
         nothing: Option<i32>,
         list: Vec<i32>,
-        text: &'static str,
+        text: String,
     },
+    #[serde(rename = "note.text")]
+    Text(String),
+    #[serde(rename = "note.numbers")]
+    Numbers(BTreeMap<i32, f64>, u64),
+    #[serde(rename = "note.any")]
+    Any(Value),
+    #[serde(rename = "note.seen")]
+    Seen,
 }
 
-impl Event for Note {
+/// A note with its own id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Numbered {
+    #[serde(skip)]
+    id: u16,
+    note: Note,
+}
+
+impl Event for Numbered {
     const AGGREGATE_TYPE: &'static str = "note";
     fn id(&self) -> Uuid {
-        ID
+        match self.note {
+            Note::Made { event_id, .. } => event_id,
+            _ => Uuid::from_u128(ID.as_u128() + u128::from(self.id)),
+        }
     }
     fn aggregate_id(&self) -> String {
         "käy \"1\"".to_owned()
@@ -46,16 +67,34 @@ impl Event for Note {
 }
 
 /// Every kind of JSON value that a converter might change.
-const NOTE: Note = Note::Made {
-    event_id: ID,
-    number: i64::MAX,
-    nothing: None,
-    list: Vec::new(),
-    text: "ü \" \\ \n \u{1f980}",
-};
+fn made() -> Note {
+    Note::Made {
+        event_id: ID,
+        number: i64::MAX,
+        nothing: None,
+        list: Vec::new(),
+        text: "ü \" \\ \n \u{1f980}".to_owned(),
+    }
+}
 
-/// The message that a connector of this form writes for [`NOTE`].
-async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried {
+/// [`made`], then payloads that a reader might take for something else.
+fn notes() -> Vec<Note> {
+    let numbers = [(-7, 1.577_777_777_777_000_1), (8, 1e16), (9, 5e-324)];
+    vec![
+        made(),
+        Note::Text("123".to_owned()),
+        Note::Text("\"q\"".to_owned()),
+        Note::Text(String::new()),
+        Note::Numbers(numbers.into(), u64::MAX),
+        Note::Any(json!({ "event_type": "note.seen", "payload": "{}" })),
+        Note::Any(json!({ "schema": {}, "payload": "{}" })),
+        Note::Any(Value::Null),
+        Note::Seen,
+    ]
+}
+
+/// The messages that a connector of this form writes for [`notes`].
+async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carried> {
     let stack = testing::stack().await;
     let database = testing::database(Context::Order).await;
     // Unique, because slots and topics are shared by all tests.
@@ -89,9 +128,9 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         .await
         .unwrap();
     let mut tx = writer.begin().await.unwrap();
-    append(&mut tx, &[Outgoing::new(&NOTE).unwrap()])
-        .await
-        .unwrap();
+    let notes = (0..).zip(notes()).map(|(id, note)| Numbered { id, note });
+    let rows: Vec<Outgoing> = notes.map(|it| Outgoing::new(&it).unwrap()).collect();
+    append(&mut tx, &rows).await.unwrap();
     tx.commit().await.unwrap();
     // The topic derives from the aggregate type. No connector reads the row yet.
     sqlx::query("update outbox set aggregatetype = $1")
@@ -107,34 +146,37 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Carried 
         declared["config"].as_object().unwrap(),
     );
     client.put_config(&name, config).await.unwrap();
-    let mut carried = first_message(stack, &client, &name, &context).await;
-    // The name of the envelope's schema contains the context.
-    carried.value = carried.value.replace(&context, "wire");
+    let mut carried = messages(stack, &client, &name, &context, rows.len()).await;
+    for message in &mut carried {
+        // The name of the envelope's schema contains the context.
+        message.value = message.value.replace(&context, "wire");
+    }
     client.delete(&name).await.unwrap();
     drop_slot(&mut owner, &database, &specification.slot()).await;
     carried
 }
 
-async fn first_message(
+async fn messages(
     stack: &'static Description,
     client: &connect::Client,
     connector: &str,
     topic: &str,
-) -> Carried {
+    count: usize,
+) -> Vec<Carried> {
     let deadline = Instant::now() + WITHIN;
     loop {
         let topic = topic.to_owned();
         let carried = tokio::task::spawn_blocking(move || topic::since(&stack.kafka, &topic, 0));
         match carried.await.unwrap() {
-            Ok(carried) if !carried.is_empty() => {
-                assert_eq!(carried.len(), 1);
-                return carried.into_iter().next().unwrap();
+            Ok(carried) if carried.len() >= count => {
+                assert_eq!(carried.len(), count);
+                return carried;
             }
             _ => {}
         }
         assert!(
             Instant::now() < deadline,
-            "no message: {:?}",
+            "fewer than {count} messages: {:?}",
             client.status(connector).await
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -158,29 +200,54 @@ async fn drop_slot(owner: &mut PgConnection, database: &testing::Database, slot:
     owner.ping().await.unwrap();
 }
 
-fn to_json(carried: &Carried) -> Value {
-    json!({ "key": carried.key, "headers": carried.headers, "value": carried.value })
+/// The first message is the one of the golden file, and each decodes to the note that was appended.
+fn assert_faithful(carried: &[Carried], golden: &str) {
+    let first = &carried[0];
+    let first = json!({ "key": first.key, "headers": first.headers, "value": first.value });
+    let golden: Value = serde_json::from_str(golden).unwrap();
+    assert_eq!(first, golden, "captured:\n{first:#}");
+    assert_eq!(carried.len(), notes().len());
+    for ((id, note), carried) in (0..).zip(notes()).zip(carried) {
+        let numbered = Numbered { id, note };
+        let headers = carried.headers.iter().cloned();
+        let decoded = message(&carried.key, headers.collect(), &carried.value).decode();
+        let decoded = decoded.unwrap();
+        assert_eq!(decoded.id, numbered.id());
+        assert_eq!(
+            decoded.into_event::<Note>().unwrap(),
+            numbered.note,
+            "{carried:?}"
+        );
+    }
 }
 
-fn golden(file: &str) -> Value {
-    serde_json::from_str(file).unwrap()
-}
-
-fn assert_matches_golden(carried: &Carried, file: &str) {
-    let captured = to_json(carried);
-    assert_eq!(captured, golden(file), "captured:\n{captured:#}");
+fn message(key: &str, headers: Vec<(String, Option<String>)>, value: &str) -> Message {
+    Message {
+        at: Position {
+            topic: "note".to_owned(),
+            partition: 0,
+            offset: 0,
+        },
+        timestamp: None,
+        key: Some(key.into()),
+        headers: headers
+            .into_iter()
+            .map(|(name, value)| (name, value.map(String::into_bytes)))
+            .collect(),
+        value: Some(value.into()),
+    }
 }
 
 #[tokio::test]
 async fn the_lean_form_matches_its_golden_file() {
     let connect = &testing::stack().await.connect_url;
-    assert_matches_golden(&captured(connect, WireForm::Lean, false).await, LEAN);
+    assert_faithful(&captured(connect, WireForm::Lean, false).await, LEAN);
 }
 
 #[tokio::test]
 async fn the_envelope_matches_its_golden_file() {
     let connect = &testing::stack().await.connect_url;
-    assert_matches_golden(
+    assert_faithful(
         &captured(connect, WireForm::Envelope, false).await,
         ENVELOPE,
     );
@@ -190,32 +257,18 @@ async fn the_envelope_matches_its_golden_file() {
 #[tokio::test]
 async fn exactly_once_writes_the_same_message() {
     let connect = testing::connect_exactly_once(testing::stack().await).await;
-    assert_matches_golden(&captured(&connect, WireForm::Lean, true).await, LEAN);
+    assert_faithful(&captured(&connect, WireForm::Lean, true).await, LEAN);
 }
 
 #[test]
 fn each_golden_file_decodes_to_the_appended_event() {
     for file in [LEAN, ENVELOPE] {
-        let golden = golden(file);
-        let headers: Vec<(String, Option<String>)> =
-            serde_json::from_value(golden["headers"].clone()).unwrap();
-        let message = Message {
-            at: Position {
-                topic: "note".to_owned(),
-                partition: 0,
-                offset: 0,
-            },
-            timestamp: None,
-            key: Some(golden["key"].as_str().unwrap().into()),
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| (name, value.map(String::into_bytes)))
-                .collect(),
-            value: Some(golden["value"].as_str().unwrap().into()),
-        };
+        let golden: Value = serde_json::from_str(file).unwrap();
+        let headers = serde_json::from_value(golden["headers"].clone()).unwrap();
+        let key = golden["key"].as_str().unwrap();
+        let message = message(key, headers, golden["value"].as_str().unwrap());
         let decoded = message.decode().unwrap();
         assert_eq!((decoded.id, decoded.event_type.as_str()), (ID, "note.made"));
-        let appended = serde_json::to_value(&NOTE).unwrap();
-        assert_eq!(decoded.payload, appended["payload"]);
+        assert_eq!(decoded.into_event::<Note>().unwrap(), made());
     }
 }

@@ -32,14 +32,14 @@ pub(super) struct Placed {
 }
 
 /// What is published for each.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
 pub(super) enum Reservation {
     #[serde(rename = "reservation.placed")]
     Placed(Reserved),
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Reserved {
     pub(super) event_id: Uuid,
     pub(super) order_id: Uuid,

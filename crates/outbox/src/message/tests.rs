@@ -28,6 +28,17 @@ fn message(headers: &[(&str, &str)], value: &str) -> Message {
     }
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "type", content = "payload")]
+enum OrderEvent {
+    #[serde(rename = "order.placed")]
+    Placed {
+        event_id: Uuid,
+        order_id: String,
+        quantity: u32,
+    },
+}
+
 #[test]
 fn every_wire_form_decodes_to_the_same_event() {
     let text = payload().to_string();
@@ -74,15 +85,50 @@ fn every_wire_form_decodes_to_the_same_event() {
             json!({ "schema": schema, "payload": { "payload": payload(), "event_type": "order.placed" } }),
         ),
     ];
-    let expected = Decoded {
-        id: ID,
-        event_type: "order.placed".to_owned(),
-        payload: payload(),
+    let expected = OrderEvent::Placed {
+        event_id: ID,
+        order_id: "o1".to_owned(),
+        quantity: 2,
     };
     for (headers, value) in forms {
-        let decoded = message(headers, &value.to_string()).decode();
-        assert_eq!(decoded.unwrap(), expected, "{value}");
+        let decoded = message(headers, &value.to_string()).decode().unwrap();
+        assert_eq!(decoded.id, ID, "{value}");
+        assert_eq!(
+            decoded.into_event::<OrderEvent>().unwrap(),
+            expected,
+            "{value}"
+        );
     }
+}
+
+#[test]
+fn the_value_is_the_payload_whole_if_a_header_names_the_type() {
+    for payload in [
+        json!("123"),
+        json!({ "event_type": "x", "payload": "1" }),
+        json!({ "schema": {}, "payload": 1 }),
+    ] {
+        let decoded = message(&[("event_type", "t")], &payload.to_string()).decode();
+        assert_eq!(decoded.unwrap().payload, payload);
+    }
+}
+
+#[test]
+fn a_wrapped_payload_of_another_id_than_the_header_is_undecodable() {
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "type", content = "payload")]
+    enum Known {
+        #[serde(rename = "order.placed")]
+        Placed { quantity: u32 },
+    }
+    let other = Uuid::from_u128(9).to_string();
+    let headers = [("id", other.as_str()), ("event_type", "order.placed")];
+    let wrapped = json!({ "schema": null, "payload": payload() }).to_string();
+    let decoded = message(&headers, &wrapped).decode().unwrap();
+    let why = decoded
+        .into_event::<Known>()
+        .map(|Known::Placed { quantity }| quantity);
+    assert!(matches!(why, Err(Undecodable::IdsDiffer { .. })));
 }
 
 #[test]
@@ -94,7 +140,10 @@ fn each_undecodable_message_names_the_reason() {
         Undecodable::NotJson(_)
     ));
     assert!(matches!(
-        why(message(&typed, "\"not json\"")),
+        why(message(
+            &[],
+            r#"{"payload": "not json", "event_type": "t"}"#
+        )),
         Undecodable::NotJson(_)
     ));
     assert!(matches!(why(message(&[], "{}")), Undecodable::NoType));

@@ -31,18 +31,18 @@ pub(crate) enum Note {
 }
 
 /// The event that is published about a note.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "type", content = "payload")]
-enum Echo<'a> {
+enum Echo {
     #[serde(rename = "note.applied")]
     Applied {
         event_id: Uuid,
         of: Uuid,
-        listener: &'a str,
+        listener: String,
     },
 }
 
-impl Event for Echo<'_> {
+impl Event for Echo {
     const AGGREGATE_TYPE: &'static str = "echo";
 
     fn id(&self) -> Uuid {
@@ -201,7 +201,7 @@ impl Handler for RecordingHandler {
                 // New on each attempt, so that an event published twice shows.
                 event_id: Uuid::now_v7(),
                 of: event_id,
-                listener: &self.script.listener,
+                listener: self.script.listener.clone(),
             })?);
         }
         // Also before a refusal: then the next transaction begins as soon as the gate opens.
