@@ -42,7 +42,7 @@ impl Arguments {
                 serve(&config, program::signals::shutdown()?).await?;
             }
             Command::Publisher(command) => {
-                let (outbox, roles) = (config.outbox(), config.roles());
+                let (outbox, roles) = (config.outbox()?, config.roles()?);
                 let migrate = async |owner: &mut PgConnection| db::migrate(owner, &roles).await;
                 config.publisher().run(command, &outbox, migrate).await?;
             }

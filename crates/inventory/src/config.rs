@@ -3,7 +3,7 @@
 use events::ReservationEvent;
 use outbox::keeper::Limits;
 use outbox::schema::Roles;
-use outbox::specification::{Settings, Specification};
+use outbox::specification::{Invalid, Outline, Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Files, Http, Log, Problem, Role};
@@ -56,6 +56,7 @@ impl Config {
     /// The first [`Problem`].
     pub fn check(&self, files: Files) -> Result<(), Problem> {
         self.publisher().check(files)?;
+        self.outbox()?;
         self.log.check()
     }
 
@@ -70,9 +71,11 @@ impl Config {
     }
 
     /// The service's outbox.
-    #[must_use]
-    pub fn outbox(&self) -> Specification {
-        Specification {
+    ///
+    /// # Errors
+    /// [`Invalid`]: a setting of it that PostgreSQL, Kafka or Kafka Connect would not take.
+    pub fn outbox(&self) -> Result<Specification, Invalid> {
+        Specification::new(Outline {
             context: "inventory".to_owned(),
             address: (self.database.host.clone(), self.database.port),
             database: self.database.name.clone(),
@@ -81,13 +84,15 @@ impl Config {
             keeper: self.keeper.user.clone(),
             retention: self.retention,
             settings: self.connector.clone(),
-        }
+        })
     }
 
     /// The roles that use the library's tables; the worker listens and appends.
-    #[must_use]
-    pub fn roles(&self) -> Roles {
-        Roles::from(&self.outbox()).listener("inventory_worker")
+    ///
+    /// # Errors
+    /// As [`outbox`](Self::outbox).
+    pub fn roles(&self) -> Result<Roles, Invalid> {
+        Ok(Roles::from(&self.outbox()?).listener("inventory_worker"))
     }
 }
 
@@ -103,6 +108,6 @@ mod tests {
             (config.database.port, config.database.name.as_str()),
             (5432, "inventory_db")
         );
-        assert_eq!(config.outbox().topics, ["reservation"]);
+        assert_eq!(config.outbox().unwrap().topics, ["reservation"]);
     }
 }

@@ -19,7 +19,7 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     let socket = http::bind(&config.http).await?;
     let pool = database::pool(&config.database, "inventory")?;
     let keeper_pool = database::pool(&config.database.as_role(&config.keeper), "inventory-keeper")?;
-    let keeper = Keeper::new(config.outbox(), keeper_pool);
+    let keeper = Keeper::new(config.outbox()?, keeper_pool);
     let health = Health::default()
         .with_database(pool.clone(), "products")
         .with_outbox(keeper.observation(), config.warnings);

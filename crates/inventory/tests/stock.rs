@@ -25,9 +25,12 @@ async fn owner(database: &Database) -> PgConnection {
 
 async fn migrated() -> Database {
     let database = database(Context::Inventory).await;
-    db::migrate(&mut owner(&database).await, &Config::default().roles())
-        .await
-        .unwrap();
+    db::migrate(
+        &mut owner(&database).await,
+        &Config::default().roles().unwrap(),
+    )
+    .await
+    .unwrap();
     database
 }
 
@@ -197,6 +200,7 @@ async fn the_migrations_hold_the_librarys_tables() {
     let parts = [Part::Publisher, Part::Listener];
     let roles = Roles::default()
         .writer("inventory_worker")
+        .topic("reservation")
         .cdc("inventory_cdc")
         .keeper("inventory_keeper")
         .listener("inventory_worker");
@@ -291,6 +295,7 @@ async fn a_migrated_database_is_as_the_outbox_needs_it() {
         .unwrap();
     Config::default()
         .outbox()
+        .unwrap()
         .check(&mut service)
         .await
         .unwrap();

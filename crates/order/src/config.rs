@@ -4,7 +4,7 @@ use events::OrderEvent;
 use outbox::keeper::Limits;
 use outbox::listener;
 use outbox::schema::Roles;
-use outbox::specification::{Settings, Specification};
+use outbox::specification::{Invalid, Outline, Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Files, Http, Log, Problem, Role, check_kafka};
@@ -71,6 +71,7 @@ impl Config {
     /// The first [`Problem`].
     pub fn check(&self, files: Files) -> Result<(), Problem> {
         self.publisher().check(files)?;
+        self.outbox()?;
         check_kafka(&self.kafka, files)?;
         self.log.check()
     }
@@ -86,9 +87,11 @@ impl Config {
     }
 
     /// The service's outbox.
-    #[must_use]
-    pub fn outbox(&self) -> Specification {
-        Specification {
+    ///
+    /// # Errors
+    /// [`Invalid`]: a setting of it that PostgreSQL, Kafka or Kafka Connect would not take.
+    pub fn outbox(&self) -> Result<Specification, Invalid> {
+        Specification::new(Outline {
             context: "order".to_owned(),
             address: (self.database.host.clone(), self.database.port),
             database: self.database.name.clone(),
@@ -97,13 +100,15 @@ impl Config {
             keeper: self.keeper.user.clone(),
             retention: self.retention,
             settings: self.connector.clone(),
-        }
+        })
     }
 
     /// The roles that use the library's tables; the service itself listens.
-    #[must_use]
-    pub fn roles(&self) -> Roles {
-        Roles::from(&self.outbox()).listener(self.database.user.clone())
+    ///
+    /// # Errors
+    /// As [`outbox`](Self::outbox).
+    pub fn roles(&self) -> Result<Roles, Invalid> {
+        Ok(Roles::from(&self.outbox()?).listener(self.database.user.clone()))
     }
 }
 
@@ -121,6 +126,6 @@ mod tests {
         );
         assert_eq!(config.kafka.bootstrap_servers, "127.0.0.1:29092");
         assert_eq!(config.kafka.topics, ["reservation"]);
-        assert_eq!(config.outbox().topics, ["order"]);
+        assert_eq!(config.outbox().unwrap().topics, ["order"]);
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     async fn a_connection_that_did_not_answer_in_time_is_not_used_again() {
         let database = database(Context::Order).await;
         let mut owner = database.options("order_owner").connect().await.unwrap();
-        let roles = Config::default().roles();
+        let roles = Config::default().roles().unwrap();
         db::migrate(&mut owner, &roles).await.unwrap();
         let pool = PgPoolOptions::new()
             .max_connections(1)

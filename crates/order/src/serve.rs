@@ -36,7 +36,7 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     let listener = Listener::new(&config.kafka, listener_pool, Outcomes)?;
 
     let keeper_pool = database::pool(&config.database.as_role(&config.keeper), "order-keeper")?;
-    let keeper = Keeper::new(config.outbox(), keeper_pool);
+    let keeper = Keeper::new(config.outbox()?, keeper_pool);
 
     let warn_after_s = config.pending.warn_after_s;
     let (count, counted) = watch::channel(Pending::default());

@@ -25,9 +25,12 @@ async fn owner(database: &Database) -> PgConnection {
 
 async fn migrated() -> Database {
     let database = database(Context::Order).await;
-    db::migrate(&mut owner(&database).await, &Config::default().roles())
-        .await
-        .unwrap();
+    db::migrate(
+        &mut owner(&database).await,
+        &Config::default().roles().unwrap(),
+    )
+    .await
+    .unwrap();
     database
 }
 
@@ -194,6 +197,7 @@ async fn the_migrations_hold_the_librarys_tables() {
     let parts = [Part::Publisher, Part::Listener];
     let roles = Roles::default()
         .writer("order_service")
+        .topic("order")
         .cdc("order_cdc")
         .keeper("order_keeper")
         .listener("order_service");

@@ -14,8 +14,10 @@ async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_i
         .await
         .unwrap();
     let config = Config::default();
-    db::migrate(&mut owner, &config.roles()).await.unwrap();
-    let outbox = config.outbox();
+    db::migrate(&mut owner, &config.roles().unwrap())
+        .await
+        .unwrap();
+    let outbox = config.outbox().unwrap();
 
     let mut service = PgConnection::connect_with(&database.options("order_service"))
         .await
@@ -53,6 +55,18 @@ async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_i
         (
             "alter table outbox drop constraint outbox_payload_size",
             "table outbox, payload",
+        ),
+        (
+            "alter table outbox drop constraint outbox_topic_name",
+            "table outbox, aggregatetype",
+        ),
+        (
+            "alter table outbox drop constraint outbox_topics",
+            "table outbox, constraint outbox_topics",
+        ),
+        (
+            "alter table outbox drop constraint outbox_topics, add constraint outbox_topics check (aggregatetype in ('a', 'order'))",
+            "table outbox, constraint outbox_topics",
         ),
         ("drop table outbox", "table outbox, column id"),
         ("drop table heartbeat", "table heartbeat, column at"),

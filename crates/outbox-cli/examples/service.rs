@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use outbox::listener::{DeadLetters, Failure, Handler, Received, RetryPolicy};
 use outbox::schema::{self, Part, Roles};
-use outbox::specification::{Settings, Specification};
+use outbox::specification::{Invalid, Outline, Settings, Specification};
 use outbox::{Outgoing, Retention};
 use outbox_cli::publisher::BoxError;
 use outbox_cli::{dead_letters, publisher};
@@ -59,8 +59,8 @@ impl Handler for Payments {
     }
 }
 
-fn outbox() -> Specification {
-    Specification {
+fn outbox() -> Result<Specification, Invalid> {
+    Specification::new(Outline {
         context: "order".to_owned(),
         address: ("127.0.0.1".to_owned(), 5432),
         database: "order_db".to_owned(),
@@ -69,7 +69,7 @@ fn outbox() -> Specification {
         topics: vec!["order".to_owned()],
         retention: Retention::default(),
         settings: Settings::of_role("order_cdc"),
-    }
+    })
 }
 
 fn database(role: publisher::Role) -> PgConnectOptions {
@@ -82,7 +82,7 @@ fn database(role: publisher::Role) -> PgConnectOptions {
 
 async fn migrate(owner: &mut PgConnection) -> Result<(), BoxError> {
     let parts = [Part::Publisher, Part::Listener];
-    let roles = Roles::from(&outbox()).listener("order_service");
+    let roles = Roles::from(&outbox()?).listener("order_service");
     schema::migrate(owner, &parts, &roles).await?;
     let own = "create table if not exists orders (id uuid primary key, paid boolean not null default false);
                grant select, update on orders to order_service;";
@@ -97,7 +97,7 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         Command::Publisher(command) => {
             let connect = async |role| database(role).connect().await;
             let migrate = async |owner: &mut PgConnection| migrate(owner).await;
-            command.run(&outbox(), connect, migrate).await?;
+            command.run(&outbox()?, connect, migrate).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::DeadLetters(command) => {

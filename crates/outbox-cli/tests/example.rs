@@ -36,7 +36,7 @@ async fn with_a_dead_letter() -> Database {
 /// The example, with the password of `role`.
 fn example(database: &Database, role: &str, arguments: &str) -> Command {
     let secret = std::fs::read_to_string(database.secrets.join(role)).unwrap();
-    let mut command = Command::new(testing::example("service"));
+    let mut command = Command::new(testing::example("examples/service.rs"));
     command
         .args(arguments.split_whitespace())
         .env("PGHOST", "127.0.0.1")

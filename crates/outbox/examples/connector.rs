@@ -8,13 +8,13 @@
 use std::env::var;
 
 use outbox::Retention;
-use outbox::specification::{PasswordReference, Settings, Specification};
+use outbox::specification::{Outline, PasswordReference, Settings, Specification};
 use sqlx::postgres::PgConnectOptions;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let database: PgConnectOptions = var("DATABASE_URL")?.parse()?;
     // `Specification::check` compares a database with it, and `schema::migrate` takes its roles.
-    let specification = Specification {
+    let specification = Specification::new(Outline {
         context: "payment".to_owned(),
         address: (database.get_host().to_owned(), database.get_port()),
         database: database.get_database().unwrap_or("payment_db").to_owned(),
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             password: PasswordReference::parse(&var("CDC_PASSWORD")?)?,
             ..Settings::of_role(&var("CDC_ROLE")?)
         },
-    };
+    })?;
     let connector = specification.to_json();
     let (name, config) = (&connector["name"], &connector["config"]);
     println!("{}", serde_json::json!({ "name": name, "config": config }));

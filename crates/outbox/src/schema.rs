@@ -58,6 +58,7 @@ mod grants;
 mod migrate;
 mod migration;
 mod session;
+pub(crate) mod topics;
 
 pub use error::Error;
 pub use grants::Roles;

@@ -20,6 +20,6 @@ mod properties;
 mod settings;
 
 pub use check::{Drift, Error};
-pub use outbox::Specification;
+pub use outbox::{Invalid, Outline, Specification};
 pub use properties::{Properties, Reserved};
 pub use settings::{NoReference, PasswordReference, Settings, WireForm};

@@ -17,7 +17,7 @@ struct Environment(BTreeMap<&'static str, String>);
 
 impl Environment {
     fn command(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(testing::example(name));
+        let mut command = Command::new(testing::example(&format!("examples/{name}.rs")));
         command.args(arguments).envs(&self.0);
         command
     }

@@ -3,9 +3,11 @@
 
 #[path = "schema/locks.rs"]
 mod locks;
+#[path = "schema/topics.rs"]
+mod topics;
 
 use outbox::schema::{Error, Migration, Part, Roles, migrate, migrate_own};
-use outbox::specification::{Settings, Specification};
+use outbox::specification::{Outline, Settings, Specification};
 use outbox::{Event, Outgoing, Retention, append};
 use serde::{Deserialize, Serialize};
 use sqlx::migrate::{MigrationType, Migrator};
@@ -28,7 +30,7 @@ enum Note {
 }
 
 impl Event for Note {
-    const AGGREGATE_TYPE: &'static str = "note";
+    const AGGREGATE_TYPE: &'static str = "order";
     fn id(&self) -> Uuid {
         let Self::Made(id) = self;
         *id
@@ -43,7 +45,7 @@ fn roles() -> Roles {
 }
 
 fn specification() -> Specification {
-    Specification {
+    Specification::new(Outline {
         context: "order".to_owned(),
         address: ("127.0.0.1".to_owned(), 5432),
         database: "order_db".to_owned(),
@@ -52,7 +54,8 @@ fn specification() -> Specification {
         topics: vec!["order".to_owned()],
         retention: Retention::default(),
         settings: Settings::of_role("order_cdc"),
-    }
+    })
+    .unwrap()
 }
 
 async fn owner(database: &Database) -> PgConnection {

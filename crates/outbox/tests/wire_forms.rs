@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox::message::{Message, Position};
 use outbox::schema::{self, Part, Roles};
-use outbox::specification::{PasswordReference, Settings, Specification, WireForm};
+use outbox::specification::{Outline, PasswordReference, Settings, Specification, WireForm};
 use outbox::{Event, Outgoing, Retention, append};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -104,13 +104,14 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carr
         .unwrap();
     let secrets = stack.order_db.secrets.display();
     let reference = format!("${{dir:{secrets}/connect:order_cdc}}");
-    let specification = Specification {
+    let specification = Specification::new(Outline {
         context: context.clone(),
         address: (database.host.clone(), database.port),
         database: database.name.clone(),
         writers: vec!["order_service".to_owned()],
         keeper: "order_keeper".to_owned(),
-        topics: vec![context.clone()],
+        // Rows have the event's own aggregate type at first.
+        topics: vec![context.clone(), Numbered::AGGREGATE_TYPE.to_owned()],
         retention: Retention::default(),
         settings: Settings {
             password: PasswordReference::parse(&reference).unwrap(),
@@ -118,7 +119,8 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carr
             exactly_once,
             ..Settings::of_role("order_cdc")
         },
-    };
+    })
+    .unwrap();
     schema::migrate(&mut owner, &[Part::Publisher], &Roles::from(&specification))
         .await
         .unwrap();

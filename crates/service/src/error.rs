@@ -14,6 +14,10 @@ pub enum Error {
     /// Another recorder collects the metrics.
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
+    /// The outbox cannot be as the settings want it.
+    #[cfg(feature = "keeper")]
+    #[error(transparent)]
+    Outbox(#[from] outbox::specification::Invalid),
     /// The listener cannot start or go on.
     #[cfg(feature = "listener")]
     #[error(transparent)]

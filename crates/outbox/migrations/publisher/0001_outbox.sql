@@ -9,7 +9,15 @@ create table outbox (
     seq bigint generated always as identity,
     traceparent varchar(55),
     -- Kafka refuses a larger message (1 MB by default), and the connector would stop at it.
-    constraint outbox_payload_size check (octet_length(payload::text) <= 900000)
+    constraint outbox_payload_size check (octet_length(payload::text) <= 900000),
+    -- The topic's name: the connector would stop at one that Kafka refuses. Names that begin with __ are Kafka's own. Which of the other
+    -- topics are allowed is the constraint outbox_topics, which follows the outbox's specification.
+    constraint outbox_topic_name check (
+        aggregatetype ~ '^[A-Za-z0-9._-]{1,249}$' and aggregatetype not in ('.', '..') and aggregatetype !~ '^__'
+    ),
+    -- No inbox takes it for an event.
+    constraint outbox_id check (id <> '00000000-0000-0000-0000-000000000000'),
+    constraint outbox_type check (type <> '')
 );
 
 -- For the keeper, which looks for the oldest rows.

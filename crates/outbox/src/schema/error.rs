@@ -4,6 +4,7 @@ use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
 use super::session;
+use crate::topic::InvalidTopic;
 
 /// A database that is not migrated. The migrations before the one that failed stay applied; run it again after the remedy.
 ///
@@ -73,6 +74,14 @@ pub enum Error {
         table: &'static str,
         /// The table that should name its version.
         version_table: &'static str,
+    },
+    /// No event can go to a topic of this name.
+    #[error("no event can go to topic {name:?}: {source}")]
+    Topic {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: InvalidTopic,
     },
     /// A role is missing, or the connection's role may not grant.
     #[error("cannot grant the roles what they need; {}, then migrate again", remedy(.0))]

@@ -1,6 +1,7 @@
-//! What each role may do with the library's tables.
+//! What each role may do with the library's tables, and which topics its events may go to.
 
 use super::migration::Part;
+use super::topics;
 use crate::specification::Specification;
 
 /// The roles that use the library's tables; each is granted what its work needs, no more.
@@ -26,6 +27,7 @@ pub struct Roles {
     cdc: Vec<String>,
     keepers: Vec<String>,
     listeners: Vec<String>,
+    topics: Vec<String>,
 }
 
 impl Roles {
@@ -33,6 +35,16 @@ impl Roles {
     #[must_use]
     pub fn writer(mut self, role: impl Into<String>) -> Self {
         self.writers.push(role.into());
+        self
+    }
+
+    /// Adds a topic that the writers' events may go to: an [aggregate type](crate::Event::AGGREGATE_TYPE). The table refuses rows of
+    /// another one. If none is named, it takes each name that is one of a topic, as long as no [`migrate`](super::migrate) has named any.
+    ///
+    /// Remove a topic one release after the last that appends to it: the constraint holds for every release that runs.
+    #[must_use]
+    pub fn topic(mut self, name: impl Into<String>) -> Self {
+        self.topics.push(name.into());
         self
     }
 
@@ -61,9 +73,27 @@ impl Roles {
         self
     }
 
-    /// The statements that grant the roles what they need of a part's tables; they may run more than once.
+    /// The statements that grant the roles what they need of a part's tables, and that allow the topics; they may run more than once.
     #[must_use]
     pub fn grants(&self, part: Part) -> String {
+        self.allowed_topics(part).unwrap_or_default() + &self.only_grants(part)
+    }
+
+    /// The statement that allows the topics, if any is named.
+    pub(super) fn allowed_topics(&self, part: Part) -> Option<String> {
+        (part == Part::Publisher && !self.topics.is_empty())
+            .then(|| topics::statement(&self.topics))
+    }
+
+    /// The topics, each once, in their order.
+    pub(super) fn topics(&self) -> Vec<String> {
+        let mut topics = self.topics.clone();
+        topics.sort();
+        topics.dedup();
+        topics
+    }
+
+    pub(super) fn only_grants(&self, part: Part) -> String {
         let of_part: Vec<(&[String], &[&str])> = match part {
             Part::Publisher => vec![
                 (&self.writers, &WRITER),
@@ -90,7 +120,7 @@ impl Roles {
     }
 }
 
-/// The writers, the Debezium role and the keeper of a specification; a listener is added by its service.
+/// The writers, the topics, the Debezium role and the keeper of a specification; a listener is added by its service.
 impl From<&Specification> for Roles {
     fn from(specification: &Specification) -> Self {
         Self {
@@ -98,6 +128,7 @@ impl From<&Specification> for Roles {
             cdc: vec![specification.settings.user.clone()],
             keepers: vec![specification.keeper.clone()],
             listeners: Vec::new(),
+            topics: specification.topics.clone(),
         }
     }
 }

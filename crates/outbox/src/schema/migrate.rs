@@ -11,6 +11,8 @@ use super::error::{Error, of_database};
 use super::grants::Roles;
 use super::migration::Part;
 use super::session::{self, Session};
+use super::topics;
+use crate::topic;
 
 /// The version table of sqlx's migrator, which a service's own migrations use.
 const OWN_VERSION_TABLE: &str = "_sqlx_migrations";
@@ -89,8 +91,24 @@ async fn parts_and_grants(
         }
         run(database, version_table, part.migrator()).await?;
     }
-    let grants: String = parts.iter().map(|part| roles.grants(*part)).collect();
-    grant(database, &grants).await
+    let mut statements = String::new();
+    for part in parts {
+        if let Some(statement) = roles.allowed_topics(*part) {
+            let topics = roles.topics();
+            for name in &topics {
+                topic::check(name).map_err(|source| Error::Topic {
+                    name: name.clone(),
+                    source,
+                })?;
+            }
+            // It takes the table's lock for a moment.
+            if topics::allowed(database, "outbox").await?.as_ref() != Some(&topics) {
+                statements += &statement;
+            }
+        }
+        statements += &roles.only_grants(*part);
+    }
+    grant(database, &statements).await
 }
 
 /// Runs the grants in one transaction.

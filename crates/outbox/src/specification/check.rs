@@ -35,7 +35,7 @@ impl Specification {
     /// [`Error::Drifted`] names every difference, and the remedy of each.
     pub async fn check(&self, database: &mut PgConnection) -> Result<(), Error> {
         let mut drifts = Vec::new();
-        tables::check(database, &mut drifts).await?;
+        tables::check(self, database, &mut drifts).await?;
         roles::check(self, database, &mut drifts).await?;
         server::check(self, database, &mut drifts).await?;
         if drifts.is_empty() {

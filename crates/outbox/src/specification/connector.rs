@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::derived::FIXED;
-use super::outbox::Specification;
+use super::outbox::{SLOT_SUFFIX, Specification};
 use super::settings::WireForm;
 use crate::retention::Retention;
 
@@ -26,7 +26,7 @@ impl Specification {
     /// The replication slot's name, such as `order_outbox`.
     #[must_use]
     pub fn slot(&self) -> String {
-        format!("{}_outbox", self.context)
+        format!("{}{SLOT_SUFFIX}", self.context)
     }
 
     /// The connector and its topics: `name` and `config` as Kafka Connect takes them, and `topics` with `name`, `partitions`,
@@ -135,10 +135,14 @@ mod tests {
 
     use super::*;
     use crate::specification::derived::VARIABLE;
-    use crate::specification::{Properties, Settings};
+    use crate::specification::{Outline, Properties, Settings};
 
     fn of(context: &str) -> Specification {
-        Specification {
+        with(context, Settings::of_role("cdc"))
+    }
+
+    fn with(context: &str, settings: Settings) -> Specification {
+        Specification::new(Outline {
             context: context.to_owned(),
             address: ("127.0.0.1".to_owned(), 5432),
             database: "db".to_owned(),
@@ -146,8 +150,9 @@ mod tests {
             keeper: "keeper".to_owned(),
             topics: vec![context.to_owned()],
             retention: Retention::default(),
-            settings: Settings::of_role("cdc"),
-        }
+            settings,
+        })
+        .unwrap()
     }
 
     #[test]
@@ -173,12 +178,14 @@ mod tests {
     #[test]
     fn options_are_added_and_change_nothing_else() {
         let lean = of("order").config();
-        let mut specification = of("order");
-        specification.settings.exactly_once = true;
-        specification.settings.wire_form = WireForm::Envelope;
         let further = [("database.sslmode".to_owned(), "verify-full".to_owned())];
-        specification.settings.properties = Properties::new(further.into()).unwrap();
-        let config = specification.config();
+        let settings = Settings {
+            exactly_once: true,
+            wire_form: WireForm::Envelope,
+            properties: Properties::new(further.into()).unwrap(),
+            ..Settings::of_role("cdc")
+        };
+        let config = with("order", settings).config();
         assert_eq!(config["database.sslmode"], "verify-full");
         let changed: Vec<&String> = config
             .keys()
@@ -198,9 +205,11 @@ mod tests {
 
     #[test]
     fn each_property_that_the_specification_sets_is_known_as_derived() {
-        let mut specification = of("order");
-        specification.settings.exactly_once = true;
-        let config = specification.config();
+        let settings = Settings {
+            exactly_once: true,
+            ..Settings::of_role("cdc")
+        };
+        let config = with("order", settings).config();
         let set: BTreeSet<&str> = config.keys().map(String::as_str).collect();
         let derived: BTreeSet<&str> = FIXED.iter().map(|(key, _)| *key).chain(VARIABLE).collect();
         assert_eq!(set, derived);

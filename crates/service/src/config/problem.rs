@@ -29,6 +29,10 @@ pub enum Problem {
         /// What should be in it.
         what: &'static str,
     },
+    /// The outbox cannot be as the settings want it.
+    #[cfg(feature = "keeper")]
+    #[error("the settings of the outbox contradict PostgreSQL, Kafka or Kafka Connect: {0}")]
+    Outbox(#[from] outbox::specification::Invalid),
     /// It contradicts another one.
     #[error("the setting {setting} {why}")]
     Contradiction {

@@ -1,6 +1,6 @@
 //! The programs that tests start, built anew so that none of them is older than its source.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -19,16 +19,18 @@ pub fn build() -> Result<()> {
     cargo("--bins")
 }
 
-/// The program of an example, which is built first, unless `STACK_BINARIES` is set. `cargo test` with `--test` alone
-/// builds no example.
+/// The program of an example. It is built first, unless `OUTBOX_STACK` or `STACK_BINARIES` is set: `cargo test` has then built it,
+/// but for `cargo test --test`, which builds no example.
 ///
 /// # Panics
-/// If the build fails.
+/// If the build fails, or the program is missing or older than `source`.
 #[must_use]
-pub fn example(name: &str) -> PathBuf {
+pub fn example(source: &str) -> PathBuf {
     static FOLDER: OnceLock<Result<PathBuf>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        cargo("--examples")?;
+        if std::env::var_os("OUTBOX_STACK").is_none() {
+            cargo("--examples")?;
+        }
         // Beside the folder of the tests.
         let test = std::env::current_exe()?;
         let profile = test.ancestors().nth(2);
@@ -36,10 +38,17 @@ pub fn example(name: &str) -> PathBuf {
             .context("the test's program is in no folder of a profile")?
             .join("examples"))
     });
-    match folder {
-        Ok(folder) => folder.join(name),
-        Err(error) => panic!("{error:#}"),
-    }
+    let folder = folder.as_ref().unwrap_or_else(|error| panic!("{error:#}"));
+    let source = Path::new(source);
+    let program = folder.join(source.file_stem().unwrap_or_default());
+    let age = |path: &Path| path.metadata().and_then(|it| it.modified()).ok();
+    assert!(
+        std::env::var_os("STACK_BINARIES").is_some() || age(&program) >= age(source),
+        "{} is missing or older than {}; run `cargo build --workspace --examples`",
+        program.display(),
+        source.display()
+    );
+    program
 }
 
 /// Builds programs of the whole workspace: with the features that its tests have, so no dependency is built twice.

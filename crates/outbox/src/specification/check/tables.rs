@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 
 use super::drift::{Drift, MIGRATE, RESTORE, compare, named};
+use crate::schema::topics;
+use crate::specification::outbox::Specification;
 
 /// Columns that the router, the connector, the keeper and `append` name. A table may have more, if `append` may leave them out.
 const COLUMNS: [(&str, &str, &str); 12] = [
@@ -40,6 +42,7 @@ const COLUMNS: [(&str, &str, &str); 12] = [
 
 /// Compares the publisher's tables and their publication, in the schema `public`, which the connector reads.
 pub(super) async fn check(
+    specification: &Specification,
     database: &mut PgConnection,
     drifts: &mut Vec<Drift>,
 ) -> Result<(), sqlx::Error> {
@@ -50,6 +53,7 @@ pub(super) async fn check(
         .any(|drift| drift.found == "nothing" && drift.what.starts_with("table outbox"))
     {
         keys(database, drifts).await?;
+        topics(specification, database, drifts).await?;
     }
     publication(database, drifts).await
 }
@@ -98,8 +102,8 @@ async fn columns(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result
     Ok(())
 }
 
-/// Compares the primary key, on which the inbox relies, and the bound of the payload: a message that is larger than Kafka takes
-/// stops the connector for good.
+/// Compares the primary key, on which the inbox relies, the bound of the payload and the check of the topic's name: a message that Kafka does
+/// not take stops the connector for good.
 async fn keys(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<(), sqlx::Error> {
     let found: Vec<String> = sqlx::query_scalar(
         "select pg_get_constraintdef(oid) from pg_constraint
@@ -112,10 +116,29 @@ async fn keys(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<()
         let what = "table outbox, primary key".to_owned();
         compare(drifts, what, "id", "another", RESTORE);
     }
+    if !has("1,249") {
+        let what = "table outbox, aggregatetype".to_owned();
+        compare(drifts, what, "a check on the topic's name", "none", RESTORE);
+    }
     if !has("octet_length") {
         let what = "table outbox, payload".to_owned();
         compare(drifts, what, "a check on its size", "none", RESTORE);
     }
+    Ok(())
+}
+
+/// Compares the topics that the table allows: a row with another one would go where no listener reads, or where none should write.
+async fn topics(
+    specification: &Specification,
+    database: &mut PgConnection,
+    drifts: &mut Vec<Drift>,
+) -> Result<(), sqlx::Error> {
+    let mut needed = specification.topics.clone();
+    needed.sort();
+    let found = topics::allowed(database, "public.outbox").await?;
+    let found = found.map_or_else(|| "any".to_owned(), |found| found.join(", "));
+    let what = format!("table outbox, constraint {}", topics::CONSTRAINT);
+    compare(drifts, what, &needed.join(", "), &found, MIGRATE);
     Ok(())
 }
 
