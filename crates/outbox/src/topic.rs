@@ -2,7 +2,7 @@
 
 /// The most characters of a topic's name: Kafka's limit.
 const MAX_LENGTH: usize = 249;
-/// Topics of Kafka Connect itself, by the names that its documentation gives them. Whoever writes to them commands its workers.
+/// Topics of Kafka Connect itself, by the names that its documentation gives them: a writer of them commands its workers.
 const CONNECT: [&str; 3] = ["connect-configs", "connect-offsets", "connect-status"];
 
 /// Why no event can go to a topic of this name.
