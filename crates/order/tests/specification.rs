@@ -68,6 +68,7 @@ async fn a_migrated_database_is_as_the_outbox_needs_it_and_every_drift_from_it_i
             "alter table outbox drop constraint outbox_topics, add constraint outbox_topics check (aggregatetype in ('a', 'order'))",
             "table outbox, constraint outbox_topics",
         ),
+        ("drop index outbox_in_order", "table outbox, column seq"),
         ("drop table outbox", "table outbox, column id"),
         ("drop table heartbeat", "table heartbeat, column at"),
         ("drop publication outbox", "publication outbox"),

@@ -54,6 +54,7 @@ pub(super) async fn check(
     {
         keys(database, drifts).await?;
         topics(specification, database, drifts).await?;
+        order(database, drifts).await?;
     }
     publication(database, drifts).await
 }
@@ -139,6 +140,24 @@ async fn topics(
     let found = found.map_or_else(|| "any".to_owned(), |found| found.join(", "));
     let what = format!("table outbox, constraint {}", topics::CONSTRAINT);
     compare(drifts, what, &needed.join(", "), &found, MIGRATE);
+    Ok(())
+}
+
+/// Compares the index by which the connector reads the rows in order: without it, reading a large outbox again begins with a sort of
+/// the whole table.
+async fn order(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<(), sqlx::Error> {
+    let found: bool = sqlx::query_scalar(
+        "select exists (
+             select from pg_index join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+             where indrelid = to_regclass('public.outbox') and attname = 'seq' and indisvalid and indpred is null
+         )",
+    )
+    .fetch_one(&mut *database)
+    .await?;
+    if !found {
+        let what = "table outbox, column seq".to_owned();
+        compare(drifts, what, "an index", "none", RESTORE);
+    }
     Ok(())
 }
 
