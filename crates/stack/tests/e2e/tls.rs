@@ -241,7 +241,7 @@ async fn a_server_without_tls_is_accepted_only_where_sslmode_allows_it() {
     switch("alter system reset ssl", "on").await;
     assert!(prefer.0, "{}", prefer.1);
     for (accepted, said) in [require, verify] {
-        assert!(!accepted && said.contains("see `sslmode`"), "{said}");
+        assert!(!accepted && said.contains("check `sslmode`"), "{said}");
     }
     world.still_flows().await;
 }
