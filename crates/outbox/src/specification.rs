@@ -14,12 +14,16 @@
 
 mod check;
 mod connector;
+mod decision;
 mod derived;
+mod memory;
 mod outbox;
 mod properties;
 mod settings;
+mod unfit;
 
 pub use check::{Drift, Error};
 pub use outbox::{Invalid, Outline, Specification};
 pub use properties::{Properties, Reserved};
 pub use settings::{NoReference, PasswordReference, Settings, WireForm};
+pub use unfit::Unfit;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::derived::FIXED;
+use super::memory;
 use super::outbox::{SLOT_SUFFIX, Specification};
 use super::settings::WireForm;
 use crate::retention::Retention;
@@ -95,7 +96,14 @@ impl Specification {
             ),
         };
         let placement = format!("{placement},traceparent:header:traceparent");
-        let mut entries = vec![
+        // There is no word for "never": a worker with `exactly.once.source.support=enabled` uses transactions for all its connectors.
+        let transactions = if settings.exactly_once {
+            "required"
+        } else {
+            "requested"
+        };
+        let bounds = memory::bounds();
+        let entries = [
             ("topic.prefix", context.as_str()),
             ("database.hostname", host),
             ("database.port", &port),
@@ -113,16 +121,12 @@ impl Specification {
                 "transforms.outbox.table.fields.additional.placement",
                 &placement,
             ),
+            ("exactly.once.support", transactions),
         ];
-        if settings.exactly_once {
-            entries.extend([
-                ("exactly.once.support", "required"),
-                ("transaction.boundary", "poll"),
-            ]);
-        }
         FIXED
             .into_iter()
             .chain(entries)
+            .chain(bounds.iter().map(|(key, bound)| (*key, bound.as_str())))
             .chain(settings.properties.iter())
             .map(|(key, value)| (key.to_owned(), Value::from(value)))
             .collect()
@@ -196,7 +200,6 @@ mod tests {
             [
                 "database.sslmode",
                 "exactly.once.support",
-                "transaction.boundary",
                 "transforms.outbox.table.fields.additional.placement",
                 "value.converter"
             ]
@@ -205,13 +208,15 @@ mod tests {
 
     #[test]
     fn each_property_that_the_specification_sets_is_known_as_derived() {
-        let settings = Settings {
-            exactly_once: true,
-            ..Settings::of_role("cdc")
-        };
-        let config = with("order", settings).config();
+        let config = of("order").config();
         let set: BTreeSet<&str> = config.keys().map(String::as_str).collect();
-        let derived: BTreeSet<&str> = FIXED.iter().map(|(key, _)| *key).chain(VARIABLE).collect();
+        let bounds: Vec<&str> = memory::bounds().into_iter().map(|(key, _)| key).collect();
+        let derived: BTreeSet<&str> = FIXED
+            .iter()
+            .map(|(key, _)| *key)
+            .chain(VARIABLE)
+            .chain(bounds)
+            .collect();
         assert_eq!(set, derived);
     }
 }

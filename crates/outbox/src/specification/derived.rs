@@ -3,7 +3,7 @@
 //! run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18.
 
 /// Properties that are the same for every outbox.
-pub(super) const FIXED: [(&str, &str); 28] = [
+pub(super) const FIXED: [(&str, &str); 40] = [
     (
         "connector.class",
         "io.debezium.connector.postgresql.PostgresConnector",
@@ -14,6 +14,8 @@ pub(super) const FIXED: [(&str, &str); 28] = [
     ("publication.name", "outbox"),
     ("publication.autocreate.mode", "disabled"),
     ("table.include.list", "public.outbox,public.heartbeat"),
+    // The publication has inserts only. Without them, no event but those of a snapshot arrives.
+    ("skipped.operations", "t"),
     // A lost slot heals: Debezium reads the whole outbox again, in the order of each aggregate.
     ("snapshot.mode", "when_needed"),
     ("snapshot.select.statement.overrides", "public.outbox"),
@@ -30,8 +32,25 @@ pub(super) const FIXED: [(&str, &str); 28] = [
     // Debezium's queue waits for this long even if it holds events: it is the latency.
     ("poll.interval.ms", "10"),
     ("producer.override.linger.ms", "0"),
+    // A worker's file may hold other values for all connectors, these win. An idempotent producer keeps the order of up to 5 requests.
     ("producer.override.enable.idempotence", "true"),
+    ("producer.override.acks", "all"),
+    (
+        "producer.override.max.in.flight.requests.per.connection",
+        "5",
+    ),
+    ("producer.override.partitioner.ignore.keys", "false"),
+    ("producer.override.interceptor.classes", ""),
+    // Kafka Connect waits for a topic without end, and its task stands in silence, RUNNING, when somebody has deleted the topic. A task that
+    // has failed is restarted by the reconciler, and creates it.
+    ("producer.override.max.block.ms", "60000"),
+    ("producer.override.delivery.timeout.ms", "60000"),
+    ("producer.override.request.timeout.ms", "30000"),
+    ("transaction.boundary", "poll"),
     // The connector drops no event, and retries without end.
+    ("event.processing.failure.handling.mode", "fail"),
+    // Debezium's default leaves out a column that it cannot convert, and goes on.
+    ("event.converting.failure.handling.mode", "fail"),
     ("errors.tolerance", "none"),
     ("errors.max.retries", "-1"),
     ("retriable.restart.connector.wait.ms", "1000"),
@@ -39,6 +58,11 @@ pub(super) const FIXED: [(&str, &str); 28] = [
     (
         "key.converter",
         "org.apache.kafka.connect.storage.StringConverter",
+    ),
+    // The event's id and type are headers. Otherwise the worker's file would choose their form.
+    (
+        "header.converter",
+        "org.apache.kafka.connect.storage.SimpleHeaderConverter",
     ),
     ("extended.headers.enabled", "false"),
     ("tombstones.on.delete", "false"),
@@ -65,7 +89,7 @@ pub(super) const FIXED: [(&str, &str); 28] = [
 ];
 
 /// Properties whose values differ between outboxes.
-pub(super) const VARIABLE: [&str; 16] = [
+pub(super) const VARIABLE: [&str; 15] = [
     "topic.prefix",
     "database.hostname",
     "database.port",
@@ -81,13 +105,4 @@ pub(super) const VARIABLE: [&str; 16] = [
     "predicates.heartbeat.pattern",
     "transforms.outbox.table.fields.additional.placement",
     "exactly.once.support",
-    "transaction.boundary",
 ];
-
-/// Whether the specification sets a property, or leaves it out for a reason.
-pub(super) fn derives(key: &str) -> bool {
-    FIXED.iter().any(|(fixed, _)| *fixed == key)
-        || VARIABLE.contains(&key)
-        || key.starts_with("transforms")
-        || key.starts_with("table.")
-}

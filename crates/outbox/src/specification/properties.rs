@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::derived::derives;
+use super::decision::{DECISIONS, Verdict, allows};
 use crate::property::{bears_secret, is_reference};
 
 /// Further properties of a connector. None of them loses events, contradicts the specification, or shows a secret.
+///
+/// Which there are is a decision on each property that Debezium and Kafka Connect know, with its reason: `properties.txt` beside this file. A
+/// name that it does not have is refused, since Debezium and Kafka Connect ignore most names that they do not know.
 ///
 /// ```
 /// use outbox::specification::{Properties, Reserved};
@@ -25,26 +28,65 @@ pub struct Properties(BTreeMap<String, String>);
 /// ```
 /// use outbox::specification::{Properties, Reserved};
 ///
-/// let trusting = [("offset.mismatch.strategy".to_owned(), "trust_slot".to_owned())];
-/// let refused = Properties::new(trusting.into()).unwrap_err();
-/// assert_eq!(refused, Reserved::LosesEvents("trust_slot".to_owned()));
+/// let set = |key: &str, value: &str| Properties::new([(key.to_owned(), value.to_owned())].into());
+/// let refused = set("skip.messages.without.change", "true").unwrap_err();
+/// assert!(matches!(refused, Reserved::Refused { .. }));
+/// let refused = set("offset.mismatch.strategy", "trust_slot").unwrap_err();
+/// assert!(matches!(refused, Reserved::Value { .. }));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reserved {
     /// It follows from the specification.
     #[error("the connector's property {0} follows from the specification; remove it")]
     Derived(String),
-    /// It makes Debezium trust the slot's position above its own: with a recreated slot it loses events without an error
-    /// (measured with Debezium 3.7.0: all of them).
+    /// It loses, alters or shows events, or does something else that the specification rules out.
+    #[error("the connector's property {name} is refused; remove it. Reason: {reason}")]
+    Refused {
+        /// The property.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Another value of it would be accepted.
+    #[error("the connector's property {name} is {values}, not {value:?}. Reason: {reason}")]
+    Value {
+        /// The property.
+        name: String,
+        /// The value that was given.
+        value: String,
+        /// The values that it may have: `a|b`, `1..10`.
+        values: &'static str,
+        /// Why no other.
+        reason: &'static str,
+    },
+    /// Neither Debezium nor Kafka Connect knows it, or it is newer than the versions that the specification was measured with.
     #[error(
-        "offset.mismatch.strategy={0} loses events without an error when the slot is recreated; remove it"
+        "the connector's property {name} is unknown to Debezium 3.7 and Kafka Connect 4.3{}; correct its name, or remove it",
+        similar(nearest)
     )]
-    LosesEvents(String),
+    Unknown {
+        /// The property.
+        name: String,
+        /// Known names that are similar.
+        nearest: Vec<String>,
+    },
     /// It is a secret, which Connect's REST API would show.
     #[error(
         "the connector's property {0} is a secret; refer to a config provider of Kafka Connect, such as ${{dir:/run/secrets:name}}"
     )]
     Secret(String),
+    /// It is no secret, so Kafka Connect and Debezium show its value, the referred one too.
+    #[error(
+        "the connector's property {0} is no secret, so logs and metrics would show what its reference names; write the value itself"
+    )]
+    Reference(String),
+}
+
+fn similar(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        names => format!(" (similar: {})", names.join(", ")),
+    }
 }
 
 impl Properties {
@@ -53,21 +95,8 @@ impl Properties {
     /// # Errors
     /// [`Reserved`]: the first property that cannot be set.
     pub fn new(properties: BTreeMap<String, String>) -> Result<Self, Reserved> {
-        for (key, value) in &properties {
-            if derives(key) {
-                return Err(Reserved::Derived(key.clone()));
-            }
-            if key == "offset.mismatch.strategy"
-                && !["no_validation", "trust_offset"].contains(&value.as_str())
-            {
-                return Err(Reserved::LosesEvents(value.clone()));
-            }
-            // The reference is a part of a JAAS configuration, not the whole.
-            let refers = is_reference(value)
-                || (key.ends_with("jaas.config") && value.contains("password=\"${"));
-            if bears_secret(key) && !refers {
-                return Err(Reserved::Secret(key.clone()));
-            }
+        for (name, value) in &properties {
+            check(name, value)?;
         }
         Ok(Self(properties))
     }
@@ -80,6 +109,48 @@ impl Properties {
     }
 }
 
+fn check(name: &str, value: &str) -> Result<(), Reserved> {
+    let owned = || name.to_owned();
+    let decision = DECISIONS.of(name).ok_or_else(|| Reserved::Unknown {
+        name: owned(),
+        nearest: DECISIONS.nearest(name),
+    })?;
+    let reason = decision.reason;
+    let values = match decision.verdict {
+        Verdict::Ours => return Err(Reserved::Derived(owned())),
+        Verdict::Refused => {
+            return Err(Reserved::Refused {
+                name: owned(),
+                reason,
+            });
+        }
+        Verdict::Free(values) => values,
+    };
+    if bears_secret(name) {
+        // The reference is a part of a JAAS configuration, not the whole.
+        let refers = is_reference(value)
+            || (name.ends_with("jaas.config") && value.contains("password=\"${"));
+        return if refers {
+            Ok(())
+        } else {
+            Err(Reserved::Secret(owned()))
+        };
+    }
+    if value.contains("${") {
+        return Err(Reserved::Reference(owned()));
+    }
+    if allows(values, value) {
+        Ok(())
+    } else {
+        Err(Reserved::Value {
+            name: owned(),
+            value: value.to_owned(),
+            values,
+            reason,
+        })
+    }
+}
+
 impl TryFrom<BTreeMap<String, String>> for Properties {
     type Error = Reserved;
 
@@ -89,30 +160,4 @@ impl TryFrom<BTreeMap<String, String>> for Properties {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_loses_events_is_refused() {
-        let set =
-            |key: &str, value: &str| Properties::new([(key.to_owned(), value.to_owned())].into());
-        for strategy in ["trust_slot", "trust_greater_lsn", "whatever"] {
-            let refused = set("offset.mismatch.strategy", strategy);
-            assert_eq!(refused, Err(Reserved::LosesEvents(strategy.to_owned())));
-        }
-        for key in [
-            "errors.tolerance",
-            "snapshot.mode",
-            "slot.name",
-            "database.password",
-            "exactly.once.support",
-        ] {
-            assert_eq!(set(key, "x"), Err(Reserved::Derived(key.to_owned())));
-        }
-        let secret = "producer.override.ssl.key.password";
-        assert_eq!(set(secret, "x"), Err(Reserved::Secret(secret.to_owned())));
-        assert!(set(secret, "${dir:/run/secrets:kafka}").is_ok());
-        assert!(set("database.sslmode", "verify-full").is_ok());
-        assert!(set("offset.mismatch.strategy", "trust_offset").is_ok());
-    }
-}
+mod tests;
