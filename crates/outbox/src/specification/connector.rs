@@ -180,6 +180,27 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_the_order_of_a_key_is_always_there() {
+        let config = of("order").config();
+        let producer = |name: &str| config[&format!("producer.override.{name}")].clone();
+        assert_eq!(producer("max.in.flight.requests.per.connection"), "1");
+        assert_eq!(producer("delivery.timeout.ms"), i32::MAX.to_string());
+        assert_eq!(producer("enable.idempotence"), "true");
+        assert_eq!(producer("acks"), "all");
+        assert_eq!(producer("partitioner.ignore.keys"), "false");
+    }
+
+    #[test]
+    fn a_batch_fits_into_the_queue_and_the_rows_in_memory_are_few() {
+        let config = of("order").config();
+        let number = |name: &str| config[name].as_str().unwrap().parse::<usize>().unwrap();
+        assert!(number("max.queue.size") > number("max.batch.size"));
+        assert!(number("max.queue.size.in.bytes") <= 16 * 1024 * 1024);
+        assert!(number("max.batch.size") * memory::MAX_MESSAGE_BYTES <= 64 * 1024 * 1024);
+        assert!(number("snapshot.fetch.size") * memory::MAX_MESSAGE_BYTES <= 64 * 1024 * 1024);
+    }
+
+    #[test]
     fn options_are_added_and_change_nothing_else() {
         let lean = of("order").config();
         let further = [("database.sslmode".to_owned(), "verify-full".to_owned())];

@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     Ours,
     /// An operator may set it, to a value of this form; the empty form allows every value.
     Free(&'static str),
-    /// Nobody sets it.
+    /// No one sets it.
     Refused,
 }
 

@@ -1,9 +1,9 @@
 //! The connector's properties that follow from the specification, each with the reason for its value. An operator cannot set them
 //! ([`Properties`](super::Properties) refuses them): other values lose events, reorder them, or carry them in another form. Every one was
-//! run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18.
+//! run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18. Those that bound bytes are in `memory.rs`.
 
 /// Properties that are the same for every outbox.
-pub(super) const FIXED: [(&str, &str); 40] = [
+pub(super) const FIXED: [(&str, &str); 39] = [
     (
         "connector.class",
         "io.debezium.connector.postgresql.PostgresConnector",
@@ -32,20 +32,23 @@ pub(super) const FIXED: [(&str, &str); 40] = [
     // Debezium's queue waits for this long even if it holds events: it is the latency.
     ("poll.interval.ms", "10"),
     ("producer.override.linger.ms", "0"),
-    // A worker's file may hold other values for all connectors, these win. An idempotent producer keeps the order of up to 5 requests.
+    // A worker's file may hold other values for all connectors; these win.
     ("producer.override.enable.idempotence", "true"),
     ("producer.override.acks", "all"),
+    // Of several requests in flight the second is first where a topic is new (run), idempotence or not: the broker refuses the first, becomes
+    // the leader, and takes the second. The first is then out of order, again and again.
     (
         "producer.override.max.in.flight.requests.per.connection",
-        "5",
+        "1",
     ),
+    // For ever. An event that expires, as when its topic was deleted, is overtaken by the next one of its key: the producer still sends that one
+    // while the task ends (run).
+    ("producer.override.delivery.timeout.ms", "2147483647"),
+    // Kafka Connect's own is for ever: where a topic is missing that it may not create, its task stands in silence, RUNNING. A task that has
+    // failed says so. The event that finds no topic is not sent, and so none after it is.
+    ("producer.override.max.block.ms", "60000"),
     ("producer.override.partitioner.ignore.keys", "false"),
     ("producer.override.interceptor.classes", ""),
-    // Kafka Connect waits for a topic without end, and its task stands in silence, RUNNING, when somebody has deleted the topic. A task that
-    // has failed is restarted by the reconciler, and creates it.
-    ("producer.override.max.block.ms", "60000"),
-    ("producer.override.delivery.timeout.ms", "60000"),
-    ("producer.override.request.timeout.ms", "30000"),
     ("transaction.boundary", "poll"),
     // The connector drops no event, and retries without end.
     ("event.processing.failure.handling.mode", "fail"),
@@ -89,6 +92,7 @@ pub(super) const FIXED: [(&str, &str); 40] = [
 ];
 
 /// Properties whose values differ between outboxes.
+#[cfg(test)]
 pub(super) const VARIABLE: [&str; 15] = [
     "topic.prefix",
     "database.hostname",

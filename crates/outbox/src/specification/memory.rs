@@ -24,7 +24,7 @@ const BATCH_ROWS: usize = 32;
 /// What the producer holds of unacknowledged events.
 const PRODUCER_BYTES: usize = 8 * 1024 * 1024;
 
-/// The most that a connector holds, were each row as large as can be. Java keeps a text in which one letter is beyond Latin-1 as UTF-16,
+/// The most that a connector holds, were each row as large as can be. Java keeps a text in which one character is beyond Latin-1 as UTF-16,
 /// twice its bytes.
 const CONNECTOR_BYTES: usize = {
     // The driver keeps the rows of a fetch, as bytes, until it has those of the next.

@@ -33,9 +33,10 @@ pub struct Settings {
     /// How events look in Kafka.
     pub wire_form: WireForm,
     /// Whether Debezium writes within Kafka's transactions. Off by default: an inbox is needed either way, and each event then takes about
-    /// twice as long (measured with Debezium 3.7.0).
+    /// twice as long (measured with Debezium 3.7.0). On needs a worker with `exactly.once.source.support=enabled`; such a worker uses
+    /// transactions for each of its connectors, and a connector has no word against it.
     pub exactly_once: bool,
-    /// Further properties of the connector, such as `database.sslmode`.
+    /// Further properties of the connector, such as `database.sslmode`; [`Reserved`](super::Reserved) says which not.
     pub properties: Properties,
 }
 

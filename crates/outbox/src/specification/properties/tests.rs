@@ -32,6 +32,7 @@ fn what_loses_events_is_refused() {
 
 /// Each was accepted once, and tried on the real parts: connector and task RUNNING, and no event, or another one, in Kafka.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of properties")]
 fn each_property_that_lost_or_altered_events_when_it_was_tried_is_refused_with_the_reason() {
     for (name, value, reason) in [
         ("schema.exclude.list", "public", "can exclude the outbox"),
