@@ -37,6 +37,9 @@ in
     grep -F 'did you mean kafka.max_batch' ${messagesOfSettings { kafka.max_bacth = 7; }}
     grep -F database.max_connections ${messagesOfSettings { database.max_connections = "many"; }}
     grep -F verify-full ${messagesOfSettings { database.sslrootcert = "/run/keys/authority.pem"; }}
+    grep -F 'snapshot.delay.ms is refused' ${
+      messagesOfSettings { connector.properties."snapshot.delay.ms" = "1000"; }
+    }
     grep -F verify-full ${settingsFileOf (import ./tls.nix)}
     touch $out
   '';

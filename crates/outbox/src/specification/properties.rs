@@ -40,7 +40,7 @@ pub enum Reserved {
     #[error("the connector's property {0} follows from the specification; remove it")]
     Derived(String),
     /// It loses, alters or shows events, or does something else that the specification rules out.
-    #[error("the connector's property {name} is refused; remove it. Reason: {reason}")]
+    #[error("the connector's property {name} is refused; remove it ({reason})")]
     Refused {
         /// The property.
         name: String,
@@ -48,7 +48,7 @@ pub enum Reserved {
         reason: &'static str,
     },
     /// Another value of it would be accepted.
-    #[error("the connector's property {name} is {values}, not {value:?}. Reason: {reason}")]
+    #[error("the connector's property {name} takes {values}, not {value:?} ({reason})")]
     Value {
         /// The property.
         name: String,
