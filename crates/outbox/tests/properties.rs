@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use outbox::Retention;
-use outbox::specification::{Settings, Specification};
+use outbox::specification::{Outline, Settings, Specification};
 use serde_json::Value;
 use stack::testing;
 
@@ -68,7 +68,7 @@ async fn the_golden_lists_are_those_of_the_running_connect() {
 #[tokio::test]
 async fn kafka_connect_knows_each_property_that_the_specification_sets() {
     let stack = testing::stack().await;
-    let specification = Specification {
+    let specification = Specification::new(Outline {
         context: "properties".to_owned(),
         address: (stack.order_db.host.clone(), stack.order_db.port),
         database: stack.order_db.name.clone(),
@@ -77,7 +77,8 @@ async fn kafka_connect_knows_each_property_that_the_specification_sets() {
         topics: vec!["properties".to_owned()],
         retention: Retention::default(),
         settings: Settings::of_role("order_cdc"),
-    };
+    })
+    .unwrap();
     let mut config = specification.to_json()["config"].clone();
     config["name"] = specification.name().into();
     let url = format!(

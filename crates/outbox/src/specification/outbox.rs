@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use super::settings::Settings;
+use super::unfit::Unfit;
 use crate::retention::Retention;
 use crate::topic::{self, InvalidTopic};
 
@@ -94,16 +95,9 @@ pub enum Invalid {
         /// The name.
         name: String,
     },
-    /// Debezium makes a URL of it, in which it would mean something else.
-    #[error(
-        "the database's {what} {text:?} has a character that ends it in a URL: one of / ? & # or a blank"
-    )]
-    Url {
-        /// Host or name.
-        what: &'static str,
-        /// The text.
-        text: String,
-    },
+    /// No connector can be derived from it.
+    #[error(transparent)]
+    Connector(#[from] Unfit),
     /// No topic has fewer than one replica.
     #[error("the replication factor is 0; set it to 1 on a single broker, to 3 on a cluster")]
     NoReplica,
@@ -136,13 +130,7 @@ impl Specification {
                 return Err(Invalid::Name { what, name });
             }
         }
-        let host = outline.settings.host.as_ref().unwrap_or(&outline.address.0);
-        for (what, text) in [("host", host), ("name", &outline.database)] {
-            if text.contains(['/', '?', '&', '#']) || text.contains(char::is_whitespace) {
-                let text = text.clone();
-                return Err(Invalid::Url { what, text });
-            }
-        }
+        outline.fits_connector()?;
         if outline.settings.replication_factor == 0 {
             return Err(Invalid::NoReplica);
         }
@@ -227,18 +215,8 @@ mod tests {
             let refused = invalid(|it| it.settings.user = name);
             assert!(matches!(refused, Invalid::Name { .. }));
         }
-        for text in ["db?ssl=false", "db/x", "a&b", "a b"] {
-            let refused = invalid(|it| text.clone_into(&mut it.database));
-            assert!(
-                matches!(refused, Invalid::Url { what: "name", .. }),
-                "{text}"
-            );
-            let refused = invalid(|it| it.settings.host = Some(text.to_owned()));
-            assert!(
-                matches!(refused, Invalid::Url { what: "host", .. }),
-                "{text}"
-            );
-        }
+        let refused = invalid(|it| "db?ssl=false".clone_into(&mut it.database));
+        assert!(matches!(refused, Invalid::Connector(Unfit::Address { .. })));
         assert_eq!(
             invalid(|it| it.settings.replication_factor = 0),
             Invalid::NoReplica

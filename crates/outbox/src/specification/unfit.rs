@@ -1,14 +1,14 @@
 //! What no connector can be derived from.
 
-use super::outbox::Specification;
+use super::outbox::Outline;
 
 /// A part of a specification that would mean something else to Kafka Connect.
 ///
 /// ```
 /// use outbox::Retention;
-/// use outbox::specification::{Settings, Specification, Unfit};
+/// use outbox::specification::{Invalid, Outline, Settings, Specification, Unfit};
 ///
-/// let specification = Specification {
+/// let specification = Specification::new(Outline {
 ///     context: "account".to_owned(),
 ///     address: ("127.0.0.1".to_owned(), 5432),
 ///     database: "account_db?options=-c%20search_path=other".to_owned(),
@@ -17,8 +17,8 @@ use super::outbox::Specification;
 ///     topics: vec!["account".to_owned()],
 ///     retention: Retention::default(),
 ///     settings: Settings::of_role("account_cdc"),
-/// };
-/// assert!(matches!(specification.fits_connector(), Err(Unfit::Address { part: "database", .. })));
+/// });
+/// assert!(matches!(specification, Err(Invalid::Connector(Unfit::Address { part: "database", .. }))));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -57,12 +57,12 @@ const IN_HOST: &[&str] = &["?", "&", "/", "%", "#", ",", "${"];
 /// Characters that end a database in a JDBC URL; the driver decodes `%` and `+`.
 const IN_DATABASE: &[&str] = &["?", "&", "/", "%", "+", "#", "${"];
 
-impl Specification {
+impl Outline {
     /// Looks for what Kafka Connect, Debezium or its driver would understand otherwise than it is meant.
     ///
     /// # Errors
     /// [`Unfit`]: the first.
-    pub fn fits_connector(&self) -> Result<(), Unfit> {
+    pub(super) fn fits_connector(&self) -> Result<(), Unfit> {
         let settings = &self.settings;
         let host = settings.host.as_ref().unwrap_or(&self.address.0);
         address("host", host, IN_HOST)?;
@@ -111,8 +111,8 @@ mod tests {
     use crate::Retention;
     use crate::specification::{Properties, Settings};
 
-    fn of(host: &str, database: &str) -> Specification {
-        Specification {
+    fn of(host: &str, database: &str) -> Outline {
+        Outline {
             context: "order".to_owned(),
             address: (host.to_owned(), 5432),
             database: database.to_owned(),
@@ -158,31 +158,28 @@ mod tests {
             assert_eq!(refused, Unfit::Address { part, value, found });
         }
         // Kafka Connect's way is the one that counts.
-        let mut specification = of("/run/postgresql", "order");
-        specification.settings.host = Some("127.0.0.1".to_owned());
-        assert_eq!(specification.fits_connector(), Ok(()));
+        let mut outline = of("/run/postgresql", "order");
+        outline.settings.host = Some("127.0.0.1".to_owned());
+        assert_eq!(outline.fits_connector(), Ok(()));
     }
 
     #[test]
     fn a_user_is_no_reference() {
-        let mut specification = of("db", "order");
-        "${dir:/run/secrets:user}".clone_into(&mut specification.settings.user);
-        let refused = specification.fits_connector();
-        assert_eq!(
-            refused,
-            Err(Unfit::User(specification.settings.user.clone()))
-        );
+        let mut outline = of("db", "order");
+        "${dir:/run/secrets:user}".clone_into(&mut outline.settings.user);
+        let refused = outline.fits_connector();
+        assert_eq!(refused, Err(Unfit::User(outline.settings.user.clone())));
     }
 
     #[test]
     fn there_are_as_many_replicas_as_must_have_an_event() {
-        let mut specification = of("db", "order");
+        let mut outline = of("db", "order");
         let least = (
             "topic.creation.default.min.insync.replicas".to_owned(),
             "2".to_owned(),
         );
-        specification.settings.properties = Properties::new([least].into()).unwrap();
-        let refused = specification.fits_connector();
+        outline.settings.properties = Properties::new([least].into()).unwrap();
+        let refused = outline.fits_connector();
         assert_eq!(
             refused,
             Err(Unfit::Replicas {
@@ -190,7 +187,7 @@ mod tests {
                 replicas: 1
             })
         );
-        specification.settings.replication_factor = 3;
-        assert_eq!(specification.fits_connector(), Ok(()));
+        outline.settings.replication_factor = 3;
+        assert_eq!(outline.fits_connector(), Ok(()));
     }
 }
