@@ -76,3 +76,19 @@ async fn a_payload_too_large_for_a_message_is_refused() {
     let refused = refused.into_database_error().unwrap();
     assert_eq!(refused.constraint(), Some("outbox_payload_size"));
 }
+
+/// In the envelope, each quote takes two bytes.
+#[tokio::test]
+async fn a_payload_too_large_for_the_envelope_is_refused() {
+    let pool = pool().await;
+    for (quotes, fits) in [(249_900, true), (260_000, false)] {
+        let mut tx = pool.begin().await.unwrap();
+        let appended = append(&mut tx, &[note(0, &"\"".repeat(quotes))]).await;
+        let constraint = appended.err().map(|error| {
+            let error = error.into_database_error().unwrap();
+            error.constraint().map(str::to_owned)
+        });
+        let refused = Some(Some("outbox_payload_size".to_owned()));
+        assert_eq!(constraint, if fits { None } else { refused }, "{quotes}");
+    }
+}

@@ -106,7 +106,7 @@ async fn kafka_connect_knows_each_property_that_the_specification_sets() {
         .collect();
     // Kafka Connect reads these where it needs them, and does not list them.
     let unlisted = |name: &&&String| {
-        !name.starts_with("topic.creation.default.")
+        !name.starts_with("topic.creation.")
             && !name.starts_with("snapshot.select.statement.overrides.public.")
     };
     let unknown: Vec<&&String> = unknown.iter().filter(unlisted).collect();

@@ -90,11 +90,17 @@ fn notes() -> Vec<Note> {
         Note::Any(json!({ "schema": {}, "payload": "{}" })),
         Note::Any(Value::Null),
         Note::Seen,
+        // As large as the table takes: a quote takes four bytes in the envelope.
+        Note::Text("\"".repeat(249_900)),
+        Note::Text("x".repeat(899_990)),
     ]
 }
 
-/// The messages that a connector of this form writes for [`notes`].
-async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carried> {
+/// A migrated outbox that no connector reads yet, and its owner.
+async fn outbox(
+    form: WireForm,
+    exactly_once: bool,
+) -> (testing::Database, PgConnection, Specification) {
     let stack = testing::stack().await;
     let database = testing::database(Context::Order).await;
     // Unique, because slots and topics are shared by all tests.
@@ -111,7 +117,7 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carr
         writers: vec!["order_service".to_owned()],
         keeper: "order_keeper".to_owned(),
         // Rows have the event's own aggregate type at first.
-        topics: vec![context.clone(), Numbered::AGGREGATE_TYPE.to_owned()],
+        topics: vec![context, Numbered::AGGREGATE_TYPE.to_owned()],
         retention: Retention::default(),
         settings: Settings {
             password: PasswordReference::parse(&reference).unwrap(),
@@ -125,7 +131,14 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carr
         .await
         .unwrap();
     specification.check(&mut owner).await.unwrap();
+    (database, owner, specification)
+}
 
+/// The messages that a connector of this form writes for [`notes`].
+async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carried> {
+    let stack = testing::stack().await;
+    let (database, mut owner, specification) = outbox(form, exactly_once).await;
+    let context = specification.context.clone();
     let mut writer = PgConnection::connect_with(&database.options("order_service"))
         .await
         .unwrap();
@@ -156,6 +169,51 @@ async fn captured(connect: &str, form: WireForm, exactly_once: bool) -> Vec<Carr
     client.delete(&name).await.unwrap();
     drop_slot(&mut owner, &database, &specification.slot()).await;
     carried
+}
+
+/// The table refuses such a row; a superuser can insert it all the same.
+#[tokio::test]
+async fn kafka_connect_creates_no_topic_beyond_the_specification() {
+    let stack = testing::stack().await;
+    let (database, mut owner, specification) = outbox(WireForm::Lean, false).await;
+    let (name, rogue) = (
+        specification.name(),
+        format!("rogue-{}", specification.context),
+    );
+    let unguarded = "alter table outbox drop constraint outbox_topics";
+    sqlx::query(unguarded).execute(&mut owner).await.unwrap();
+    sqlx::query(
+        "insert into outbox (id, aggregatetype, aggregateid, type, payload) values ($1, $2, 'k', 'note.seen', '{}')",
+    )
+    .bind(Uuid::now_v7())
+    .bind(&rogue)
+    .execute(&mut owner)
+    .await
+    .unwrap();
+
+    let client = connect::Client::new(&stack.connect_url).unwrap();
+    let declared = specification.to_json();
+    let config = declared["config"].as_object().unwrap();
+    client.put_config(&name, config).await.unwrap();
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let status = client.status(&name).await;
+        if status
+            .as_ref()
+            .is_ok_and(|status| status.failure().is_some())
+        {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the task did not fail: {status:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let created = tokio::task::spawn_blocking(move || topic::count(&stack.kafka, &rogue));
+    assert!(!matches!(created.await.unwrap(), Ok(1..)));
+    client.delete(&name).await.unwrap();
+    drop_slot(&mut owner, &database, &specification.slot()).await;
 }
 
 async fn messages(

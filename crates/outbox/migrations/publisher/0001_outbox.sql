@@ -8,8 +8,12 @@ create table outbox (
     -- Drawn while the aggregate's row is locked: the order of an aggregate's events.
     seq bigint generated always as identity,
     traceparent varchar(55),
-    -- Kafka refuses a larger message (1 MB by default), and the connector would stop at it.
-    constraint outbox_payload_size check (octet_length(payload::text) <= 900000),
+    -- Kafka refuses a larger message (1 MiB by default), and the connector would stop at it. In the envelope the payload is a JSON string,
+    -- in which each quote and each backslash takes two bytes.
+    constraint outbox_payload_size check (
+        octet_length(payload::text) <= 900000
+        and octet_length(replace(replace(payload::text, '\', '\\'), '"', '\"')) <= 1000000
+    ),
     -- The topic's name: the connector would stop at one that Kafka refuses. Names that begin with __ are Kafka's own. Which of the other
     -- topics are allowed is the constraint outbox_topics, which follows the outbox's specification.
     constraint outbox_topic_name check (

@@ -4,11 +4,12 @@
 //! delivery depends from `derived`, and the operator's further properties last. The two forms on the wire differ in the value's
 //! converter and in where the router puts the event's type.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::derived::FIXED;
+use super::derived::{FIXED, TOPIC_GROUP};
 use super::memory;
 use super::outbox::{SLOT_SUFFIX, Specification};
 use super::settings::WireForm;
@@ -47,7 +48,7 @@ impl Specification {
     /// ```
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let [retention, segment] = self.topic_times();
+        let config = self.topic_config();
         let topics: Vec<Value> = self
             .topics
             .iter()
@@ -56,22 +57,51 @@ impl Specification {
                     "name": name,
                     "partitions": PARTITIONS,
                     "replication_factor": self.settings.replication_factor,
-                    "config": {
-                        "cleanup.policy": "delete",
-                        "retention.ms": retention,
-                        "segment.ms": segment,
-                    },
+                    "config": config,
                 })
             })
             .collect();
         json!({ "name": self.name(), "config": self.config(), "topics": topics })
     }
 
-    /// `retention.ms` and `segment.ms`: Kafka deletes a closed segment as a whole.
-    fn topic_times(&self) -> [String; 2] {
+    /// The configuration of each topic, whoever creates it.
+    fn topic_config(&self) -> BTreeMap<String, String> {
         let day = Duration::from_hours(24);
+        // Kafka deletes a closed segment as a whole.
         let segment = day * Retention::SEGMENT_DAYS.into();
-        [self.retention.topic(), segment].map(|time| time.as_millis().to_string())
+        let [retention, segment] = [self.retention.topic(), segment].map(|time| time.as_millis());
+        // With two replicas of three, an acknowledged event survives the loss of a broker, and one broker may be away.
+        let in_sync = if self.settings.replication_factor < 3 {
+            1
+        } else {
+            2
+        };
+        let ours = [
+            ("cleanup.policy", "delete".to_owned()),
+            (
+                "max.message.bytes",
+                (memory::MAX_MESSAGE_BYTES + memory::BATCH_OVERHEAD).to_string(),
+            ),
+            ("min.insync.replicas", in_sync.to_string()),
+            ("retention.ms", retention.to_string()),
+            ("segment.ms", segment.to_string()),
+        ];
+        let of_group = format!("topic.creation.{TOPIC_GROUP}.");
+        let properties = self.settings.properties.iter();
+        let free = properties
+            .filter_map(|(name, value)| Some((name.strip_prefix(&of_group)?, value.to_owned())));
+        ours.into_iter()
+            .chain(free)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    /// The topics that Kafka Connect may create, as regular expressions: those of the events, and that of Debezium's heartbeat.
+    fn created_topics(&self) -> String {
+        let heartbeat = format!("__debezium-heartbeat.{}", self.context);
+        let names = self.topics.iter().chain([&heartbeat]);
+        let names: Vec<String> = names.map(|name| name.replace('.', r"\.")).collect();
+        names.join(",")
     }
 
     /// The configuration that Kafka Connect takes. Kafka Connect stores every value as a string, so every value is one.
@@ -83,7 +113,7 @@ impl Specification {
         let slot = self.slot();
         let replicas = settings.replication_factor.to_string();
         let partitions = PARTITIONS.to_string();
-        let [retention, segment] = self.topic_times();
+        let created = self.created_topics();
         let heartbeat_topic = format!(r"{context}\.public\.heartbeat");
         let (value_converter, placement) = match settings.wire_form {
             WireForm::Lean => (
@@ -111,10 +141,9 @@ impl Specification {
             ("database.password", settings.password.as_str()),
             ("database.dbname", &self.database),
             ("slot.name", &slot),
-            ("topic.creation.default.partitions", &partitions),
-            ("topic.creation.default.replication.factor", &replicas),
-            ("topic.creation.default.retention.ms", &retention),
-            ("topic.creation.default.segment.ms", &segment),
+            ("topic.creation.events.include", &created),
+            ("topic.creation.events.partitions", &partitions),
+            ("topic.creation.events.replication.factor", &replicas),
             ("value.converter", value_converter),
             ("predicates.heartbeat.pattern", &heartbeat_topic),
             (
@@ -123,12 +152,19 @@ impl Specification {
             ),
             ("exactly.once.support", transactions),
         ];
+        let of_topics = self.topic_config().into_iter().map(|(name, value)| {
+            (
+                format!("topic.creation.{TOPIC_GROUP}.{name}"),
+                Value::from(value),
+            )
+        });
         FIXED
             .into_iter()
             .chain(entries)
             .chain(bounds.iter().map(|(key, bound)| (*key, bound.as_str())))
             .chain(settings.properties.iter())
             .map(|(key, value)| (key.to_owned(), Value::from(value)))
+            .chain(of_topics)
             .collect()
     }
 }
@@ -199,6 +235,35 @@ mod tests {
         // Nothing else bounds the bytes of a batch.
         assert_eq!(number("poll.interval.ms"), 10);
         assert!(number("snapshot.fetch.size") * memory::MAX_MESSAGE_BYTES <= 64 * 1024 * 1024);
+    }
+
+    #[test]
+    fn kafka_connect_creates_the_topics_of_the_specification_as_they_are_declared() {
+        let flush = [(
+            "topic.creation.events.flush.messages".to_owned(),
+            "1".to_owned(),
+        )];
+        let settings = Settings {
+            replication_factor: 3,
+            properties: Properties::new(flush.into()).unwrap(),
+            ..Settings::of_role("cdc")
+        };
+        let outline = Outline {
+            topics: vec!["sales.order".to_owned(), "audit".to_owned()],
+            ..(*with("order", settings)).clone()
+        };
+        let specification = Specification::new(outline).unwrap();
+        let config = specification.config();
+        let include = r"sales\.order,audit,__debezium-heartbeat\.order";
+        assert_eq!(config["topic.creation.events.include"], include);
+        let declared = specification.to_json();
+        for topic in declared["topics"].as_array().unwrap() {
+            for (name, value) in topic["config"].as_object().unwrap() {
+                assert_eq!(&config[&format!("topic.creation.events.{name}")], value);
+            }
+            assert_eq!(topic["config"]["min.insync.replicas"], "2");
+            assert_eq!(topic["config"]["flush.messages"], "1");
+        }
     }
 
     #[test]

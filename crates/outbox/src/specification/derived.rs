@@ -2,8 +2,11 @@
 //! ([`Properties`](super::Properties) refuses them): other values lose events, reorder them, or carry them in another form. Every one was
 //! run with Debezium 3.7.0, Kafka Connect 4.3.1 and PostgreSQL 18. Those that bound bytes are in `memory.rs`.
 
+/// The group of the topics that Kafka Connect may create.
+pub(super) const TOPIC_GROUP: &str = "events";
+
 /// Properties that are the same for every outbox.
-pub(super) const FIXED: [(&str, &str); 39] = [
+pub(super) const FIXED: [(&str, &str); 41] = [
     (
         "connector.class",
         "io.debezium.connector.postgresql.PostgresConnector",
@@ -57,7 +60,11 @@ pub(super) const FIXED: [(&str, &str); 39] = [
     ("errors.tolerance", "none"),
     ("errors.max.retries", "-1"),
     ("retriable.restart.connector.wait.ms", "1000"),
-    ("topic.creation.default.cleanup.policy", "delete"),
+    // Kafka Connect creates the topics of this group and no other: what matches none has more replicas than any broker grants, so the
+    // task fails, and says why.
+    ("topic.creation.groups", TOPIC_GROUP),
+    ("topic.creation.default.partitions", "1"),
+    ("topic.creation.default.replication.factor", "32767"),
     (
         "key.converter",
         "org.apache.kafka.connect.storage.StringConverter",
@@ -93,7 +100,7 @@ pub(super) const FIXED: [(&str, &str); 39] = [
 
 /// Properties whose values differ between outboxes.
 #[cfg(test)]
-pub(super) const VARIABLE: [&str; 15] = [
+pub(super) const VARIABLE: [&str; 19] = [
     "topic.prefix",
     "database.hostname",
     "database.port",
@@ -101,10 +108,14 @@ pub(super) const VARIABLE: [&str; 15] = [
     "database.password",
     "database.dbname",
     "slot.name",
-    "topic.creation.default.partitions",
-    "topic.creation.default.replication.factor",
-    "topic.creation.default.retention.ms",
-    "topic.creation.default.segment.ms",
+    "topic.creation.events.include",
+    "topic.creation.events.partitions",
+    "topic.creation.events.replication.factor",
+    "topic.creation.events.cleanup.policy",
+    "topic.creation.events.max.message.bytes",
+    "topic.creation.events.min.insync.replicas",
+    "topic.creation.events.retention.ms",
+    "topic.creation.events.segment.ms",
     "value.converter",
     "predicates.heartbeat.pattern",
     "transforms.outbox.table.fields.additional.placement",

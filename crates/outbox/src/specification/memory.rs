@@ -4,8 +4,11 @@
 //! out of memory, and a lost slot never heals.
 
 /// The largest request of the producer, and with it the largest event: Kafka's own limit (`max.message.bytes`, 1 MiB and 12 bytes).
-/// `outbox_payload_size` keeps a row's payload below it, with room for key, headers and framing.
+/// `outbox_payload_size` keeps a row's payload below it in either form on the wire, with space for type, key, headers and the envelope's
+/// schema; each topic's own limit follows from it.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// What a topic's limit counts besides: it is one of batches, whose smallest has one message. The brokers' default is the sum.
+pub(super) const BATCH_OVERHEAD: usize = 12;
 
 /// The heap of a worker of Kafka Connect that runs [`CONNECTORS`] of them, as both ways to run set it.
 const HEAP_BYTES: usize = 512 * 1024 * 1024;

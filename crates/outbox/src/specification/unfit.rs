@@ -40,16 +40,6 @@ pub enum Unfit {
         "the connector's user {0:?} is a reference to a config provider; name the role, and refer to its password alone"
     )]
     User(String),
-    /// No event would ever be acknowledged.
-    #[error(
-        "topic.creation.default.min.insync.replicas={least} is more than replication_factor={replicas}; lower it, or add replicas"
-    )]
-    Replicas {
-        /// The replicas that must have an event.
-        least: u16,
-        /// The replicas that there are.
-        replicas: u16,
-    },
 }
 
 /// Characters that end a host in a JDBC URL, or begin a second server: a slot is one server's.
@@ -70,18 +60,7 @@ impl Outline {
         if settings.user.contains("${") {
             return Err(Unfit::User(settings.user.clone()));
         }
-        let least = settings
-            .properties
-            .iter()
-            .find(|(key, _)| *key == "topic.creation.default.min.insync.replicas")
-            .and_then(|(_, least)| least.parse().ok());
-        match least {
-            Some(least) if least > settings.replication_factor => Err(Unfit::Replicas {
-                least,
-                replicas: settings.replication_factor,
-            }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -109,7 +88,7 @@ fn address(part: &'static str, value: &str, forbidden: &[&str]) -> Result<(), Un
 mod tests {
     use super::*;
     use crate::Retention;
-    use crate::specification::{Properties, Settings};
+    use crate::specification::Settings;
 
     fn of(host: &str, database: &str) -> Outline {
         Outline {
@@ -169,25 +148,5 @@ mod tests {
         "${dir:/run/secrets:user}".clone_into(&mut outline.settings.user);
         let refused = outline.fits_connector();
         assert_eq!(refused, Err(Unfit::User(outline.settings.user.clone())));
-    }
-
-    #[test]
-    fn there_are_as_many_replicas_as_must_have_an_event() {
-        let mut outline = of("db", "order");
-        let least = (
-            "topic.creation.default.min.insync.replicas".to_owned(),
-            "2".to_owned(),
-        );
-        outline.settings.properties = Properties::new([least].into()).unwrap();
-        let refused = outline.fits_connector();
-        assert_eq!(
-            refused,
-            Err(Unfit::Replicas {
-                least: 2,
-                replicas: 1
-            })
-        );
-        outline.settings.replication_factor = 3;
-        assert_eq!(outline.fits_connector(), Ok(()));
     }
 }

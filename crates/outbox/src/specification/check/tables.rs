@@ -121,7 +121,7 @@ async fn keys(database: &mut PgConnection, drifts: &mut Vec<Drift>) -> Result<()
         let what = "table outbox, aggregatetype".to_owned();
         compare(drifts, what, "a check on the topic's name", "none", RESTORE);
     }
-    if !has("octet_length") {
+    if !has("1000000") {
         let what = "table outbox, payload".to_owned();
         compare(drifts, what, "a check on its size", "none", RESTORE);
     }

@@ -23,11 +23,11 @@ const LISTS: [(&[&str], &str); 13] = [
         include_str!("../../../tests/golden/properties/router.txt"),
     ),
     (
-        &["topic.creation.default.", "topic.creation.group."],
+        &["topic.creation.events.", "topic.creation.group."],
         include_str!("../../../tests/golden/properties/topic-group.txt"),
     ),
     (
-        &["topic.creation.default.", "topic.creation.group."],
+        &["topic.creation.events.", "topic.creation.group."],
         include_str!("../../../tests/golden/properties/topic-config.txt"),
     ),
     (
@@ -115,11 +115,11 @@ fn the_longest_beginning_decides_and_a_name_of_its_own_before_it() {
         Some(Verdict::Ours)
     );
     assert_eq!(
-        verdict("topic.creation.default.retention.bytes"),
+        verdict("topic.creation.events.retention.bytes"),
         Some(Verdict::Refused)
     );
     assert_eq!(
-        verdict("topic.creation.default.flush.ms"),
+        verdict("topic.creation.events.flush.ms"),
         Some(Verdict::Free("1.."))
     );
     assert_eq!(verdict("database.user"), Some(Verdict::Ours));

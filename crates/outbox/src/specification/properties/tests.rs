@@ -84,7 +84,7 @@ fn each_property_that_lost_or_altered_events_when_it_was_tried_is_refused_with_t
             "Debezium's own",
         ),
         (
-            "topic.creation.default.retention.bytes",
+            "topic.creation.events.retention.bytes",
             "1",
             "deletes events",
         ),
@@ -222,7 +222,7 @@ fn a_free_property_has_its_bounds() {
         ("errors.retry.timeout", "-1"),
         ("slot.max.retries", "many"),
         ("producer.override.compression.type", "zstd"),
-        ("topic.creation.default.min.insync.replicas", "0"),
+        ("topic.creation.events.flush.ms", "0"),
         ("slot.failover", "yes"),
     ] {
         let refused = set(name, value);
