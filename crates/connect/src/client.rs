@@ -1,14 +1,23 @@
 //! The REST client.
 
+mod access;
+mod error;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
-use serde::Deserialize;
+use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use crate::status::Status;
+use crate::declared::TargetState;
+use crate::reread::MARK;
+use crate::status::{State, Status};
+use access::User;
+
+pub use access::Access;
+pub use error::Error;
 
 /// How long a request may take; Kafka Connect validates a connector's configuration against its database meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
@@ -33,69 +42,8 @@ const REBALANCE_ATTEMPTS: u32 = 120;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    base: String,
-}
-
-/// A request that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address is not one of Kafka Connect.
-    #[error(
-        "{base:?} is not an address of Kafka Connect, which is like http://127.0.0.1:8083: {why}"
-    )]
-    Address {
-        /// The address.
-        base: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// This process cannot build an HTTP client.
-    #[error("cannot build an HTTP client; see that this machine has TLS certificates")]
-    Http(#[source] reqwest::Error),
-    /// The worker does not answer.
-    #[error("Kafka Connect at {url} does not answer; start it, or correct its address")]
-    Unreachable {
-        /// The request's URL.
-        url: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// The answer is not one of Kafka Connect.
-    #[error(
-        "cannot decode the answer of {url}; another server listens there: correct the address of Kafka Connect"
-    )]
-    Undecodable {
-        /// The request's URL.
-        url: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// The workers are still rebalancing.
-    #[error(
-        "Kafka Connect at {url} is still rebalancing; try again, and see its workers' logs if it goes on"
-    )]
-    Rebalancing {
-        /// The request's URL.
-        url: String,
-    },
-    /// Kafka Connect refuses.
-    #[error("Kafka Connect at {url} refuses ({status}): {message}")]
-    Refused {
-        /// The request's URL.
-        url: String,
-        /// The answer's status.
-        status: StatusCode,
-        /// Kafka Connect's message.
-        message: String,
-    },
-}
-
-impl Error {
-    /// Whether the connector does not exist, or not yet.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
-    }
+    base: Url,
+    user: Option<User>,
 }
 
 /// The body of a refused request.
@@ -120,6 +68,19 @@ pub struct Configured {
     pub config: Map<String, Value>,
 }
 
+impl Info {
+    /// Whether a re-read of its outbox is on its way, or was interrupted.
+    #[must_use]
+    pub fn is_rereading(&self) -> bool {
+        self.info.config.contains_key(MARK)
+    }
+
+    /// Whether it is stopped and has no task left.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.status.connector.state == State::Stopped && self.status.tasks.is_empty()
+    }
+}
+
 #[derive(Deserialize)]
 struct Offsets {
     offsets: Vec<OffsetOfPartition>,
@@ -133,25 +94,29 @@ struct OffsetOfPartition {
 impl Client {
     /// A client of the worker at `base`, such as `http://127.0.0.1:8083`. Nothing is sent yet.
     ///
+    /// The address may name a user, as in `https://operator:password@host:8443`, for basic authentication.
+    ///
     /// # Errors
     /// [`Error::Address`]; or if no HTTP client can be made.
     pub fn new(base: &str) -> Result<Self, Error> {
-        let wrong = |why: String| Error::Address {
-            base: base.to_owned(),
-            why,
-        };
-        let url = reqwest::Url::parse(base).map_err(|error| wrong(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong(format!("its scheme is {}", url.scheme())));
-        }
+        Self::with_access(base, &Access::default())
+    }
+
+    /// A client of a protected worker.
+    ///
+    /// # Errors
+    /// [`Error::Address`]; or if a file of `access` cannot be used.
+    pub fn with_access(base: &str, access: &Access) -> Result<Self, Error> {
+        let (base, user) = access::parse(base)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(Error::Http)?;
-        let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { http, base })
+            .no_proxy();
+        Ok(Self {
+            http: access.secure(http)?.build().map_err(Error::Http)?,
+            base,
+            user: access.user(user)?,
+        })
     }
 
     /// Asks once whether the worker takes requests: a worker opens its port before it does.
@@ -167,7 +132,7 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn list(&self) -> Result<Vec<String>, Error> {
-        let (url, answer) = self.send(Method::GET, "/connectors", None).await?;
+        let (url, answer) = self.send(Method::GET, &[], None, None::<()>).await?;
         decode(url, answer).await
     }
 
@@ -176,8 +141,8 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn all(&self) -> Result<BTreeMap<String, Info>, Error> {
-        let path = "/connectors?expand=info&expand=status";
-        let (url, answer) = self.send(Method::GET, path, None).await?;
+        let expand = Some("expand=info&expand=status");
+        let (url, answer) = self.send(Method::GET, &[], expand, None::<()>).await?;
         decode(url, answer).await
     }
 
@@ -186,8 +151,37 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] names what is wrong with the configuration.
     pub async fn put_config(&self, name: &str, config: &Map<String, Value>) -> Result<(), Error> {
-        let path = format!("/connectors/{name}/config");
-        self.send(Method::PUT, &path, Some(config)).await.map(drop)
+        self.send(Method::PUT, &[name, "config"], None, Some(config))
+            .await
+            .map(drop)
+    }
+
+    /// Creates a connector that begins in `state`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names what is wrong with the configuration, or says that there is such a connector.
+    pub async fn create(
+        &self,
+        name: &str,
+        config: &Map<String, Value>,
+        state: TargetState,
+    ) -> Result<(), Error> {
+        let state = state.to_string().to_uppercase();
+        let body = json!({ "name": name, "config": config, "initial_state": state });
+        self.send(Method::POST, &[], None, Some(body))
+            .await
+            .map(drop)
+    }
+
+    /// The connector's configuration.
+    ///
+    /// # Errors
+    /// [`Error`]; a connector that does not exist is [not found](Error::is_not_found).
+    pub async fn config(&self, name: &str) -> Result<Map<String, Value>, Error> {
+        let (url, answer) = self
+            .send(Method::GET, &[name, "config"], None, None::<()>)
+            .await?;
+        decode(url, answer).await
     }
 
     /// The status of the connector and its tasks.
@@ -196,7 +190,7 @@ impl Client {
     /// [`Error`]; for a moment after its creation a connector is [not found](Error::is_not_found).
     pub async fn status(&self, name: &str) -> Result<Status, Error> {
         let (url, answer) = self
-            .send(Method::GET, &format!("/connectors/{name}/status"), None)
+            .send(Method::GET, &[name, "status"], None, None::<()>)
             .await?;
         decode(url, answer).await
     }
@@ -206,8 +200,10 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn restart(&self, name: &str) -> Result<(), Error> {
-        let path = format!("/connectors/{name}/restart?includeTasks=true&onlyFailed=true");
-        self.send(Method::POST, &path, None).await.map(drop)
+        let failed = Some("includeTasks=true&onlyFailed=true");
+        self.send(Method::POST, &[name, "restart"], failed, None::<()>)
+            .await
+            .map(drop)
     }
 
     /// Removes the connector. Its replication slot remains, and retains the database's write-ahead log.
@@ -215,8 +211,19 @@ impl Client {
     /// # Errors
     /// [`Error`]; a connector that does not exist is [not found](Error::is_not_found).
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        let path = format!("/connectors/{name}");
-        self.send(Method::DELETE, &path, None).await.map(drop)
+        self.send(Method::DELETE, &[name], None, None::<()>)
+            .await
+            .map(drop)
+    }
+
+    /// Pauses the connector: its tasks keep their connections, and read nothing.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn pause(&self, name: &str) -> Result<(), Error> {
+        self.send(Method::PUT, &[name, "pause"], None, None::<()>)
+            .await
+            .map(drop)
     }
 
     /// Stops the connector's tasks; its configuration and offsets stay.
@@ -224,17 +231,17 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn stop(&self, name: &str) -> Result<(), Error> {
-        self.send(Method::PUT, &format!("/connectors/{name}/stop"), None)
+        self.send(Method::PUT, &[name, "stop"], None, None::<()>)
             .await
             .map(drop)
     }
 
-    /// Resumes a stopped connector.
+    /// Resumes a paused or stopped connector.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn resume(&self, name: &str) -> Result<(), Error> {
-        self.send(Method::PUT, &format!("/connectors/{name}/resume"), None)
+        self.send(Method::PUT, &[name, "resume"], None, None::<()>)
             .await
             .map(drop)
     }
@@ -244,7 +251,7 @@ impl Client {
     /// # Errors
     /// [`Error`]; refused while the connector is not stopped.
     pub async fn delete_offsets(&self, name: &str) -> Result<(), Error> {
-        self.send(Method::DELETE, &format!("/connectors/{name}/offsets"), None)
+        self.send(Method::DELETE, &[name, "offsets"], None, None::<()>)
             .await
             .map(drop)
     }
@@ -255,7 +262,7 @@ impl Client {
     /// [`Error`].
     pub async fn offsets(&self, name: &str) -> Result<Vec<Value>, Error> {
         let (url, answer) = self
-            .send(Method::GET, &format!("/connectors/{name}/offsets"), None)
+            .send(Method::GET, &[name, "offsets"], None, None::<()>)
             .await?;
         let offsets: Offsets = decode(url, answer).await?;
         Ok(offsets
@@ -265,47 +272,88 @@ impl Client {
             .collect())
     }
 
+    /// The command line that an operator types to run `subcommand` on a connector of this Kafka Connect.
+    #[must_use]
+    pub fn command(&self, subcommand: &str, name: &str) -> String {
+        let plain = |it: char| it.is_ascii_alphanumeric() || "_.-".contains(it);
+        let name = if !name.is_empty() && name.chars().all(plain) {
+            name.to_owned()
+        } else {
+            format!("'{}'", name.replace('\'', r"'\''"))
+        };
+        let base = self.base.as_str().trim_end_matches('/');
+        format!("connect --url {base} {subcommand} {name}")
+    }
+
+    /// What an operator does about a connector that does not run, to follow its status; empty where that alone says it.
+    #[must_use]
+    pub fn advice(&self, name: &str, info: &Info) -> String {
+        let is_held = matches!(info.status.connector.state, State::Paused | State::Stopped);
+        if info.is_rereading() {
+            let again = self.command("reread", name);
+            format!(
+                "; a re-read is on its way or was interrupted: `connect reconcile` finishes it, or run `{again}`"
+            )
+        } else if is_held {
+            format!("; resume it: curl -X PUT {}/resume", self.url_of(name))
+        } else {
+            String::new()
+        }
+    }
+
     /// The URL of a connector, for a command that an operator types.
     pub(crate) fn url_of(&self, name: &str) -> String {
-        format!("{}/connectors/{name}", self.base)
+        self.url(&[name], None).into()
+    }
+
+    /// The URL of `path` below the connectors. Each part is encoded.
+    fn url(&self, path: &[&str], query: Option<&str>) -> Url {
+        let mut url = self.base.clone();
+        // An address of HTTP has a path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("connectors").extend(path);
+        }
+        url.set_query(query);
+        url
     }
 
     async fn send(
         &self,
         method: Method,
-        path: &str,
-        body: Option<&Map<String, Value>>,
+        path: &[&str],
+        query: Option<&str>,
+        body: Option<impl Serialize>,
     ) -> Result<(String, reqwest::Response), Error> {
-        let url = format!("{}{path}", self.base);
+        let url = self.url(path, query);
         let mut attempts = 0;
         loop {
-            let request = self.http.request(method.clone(), &url);
-            let request = match body {
-                Some(body) => request.json(body),
-                None => request,
-            };
+            let mut request = self.http.request(method.clone(), url.clone());
+            if let Some(User { name, password }) = &self.user {
+                request = request.basic_auth(name, password.as_ref());
+            }
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
             let answer = request.send().await.map_err(|source| Error::Unreachable {
-                url: url.clone(),
-                source,
+                url: url.to_string(),
+                source: source.without_url(),
             })?;
             let status = answer.status();
-            // 409: the workers are rebalancing.
-            if status == StatusCode::CONFLICT {
+            if status.is_success() {
+                return Ok((url.into(), answer));
+            }
+            let message = refusal(answer.text().await.unwrap_or_default());
+            // 409: the workers are rebalancing, or the name is taken.
+            if status == StatusCode::CONFLICT && !message.ends_with("already exists") {
                 if attempts == REBALANCE_ATTEMPTS {
-                    return Err(Error::Rebalancing { url });
+                    return Err(Error::Rebalancing { url: url.into() });
                 }
                 attempts += 1;
                 tokio::time::sleep(REBALANCE_PAUSE).await;
                 continue;
             }
-            if status.is_success() {
-                return Ok((url, answer));
-            }
-            let text = answer.text().await.unwrap_or_default();
-            let message =
-                serde_json::from_str(&text).map_or(text, |refusal: Refusal| refusal.message);
             return Err(Error::Refused {
-                url,
+                url: url.into(),
                 status,
                 message,
             });
@@ -313,12 +361,23 @@ impl Client {
     }
 }
 
+/// The message of a refused request. A page, as the server below Kafka Connect answers, has it as its title.
+fn refusal(text: String) -> String {
+    if let Ok(Refusal { message }) = serde_json::from_str(&text) {
+        return message;
+    }
+    let title = text
+        .split_once("<title>")
+        .and_then(|(_, rest)| rest.split_once("</title>"));
+    title.map_or_else(|| text.clone(), |(title, _)| title.to_owned())
+}
+
 async fn decode<T: DeserializeOwned>(url: String, answer: reqwest::Response) -> Result<T, Error> {
-    answer
-        .json()
-        .await
-        .map_err(|source| Error::Undecodable { url, source })
+    answer.json().await.map_err(|source| Error::Undecodable {
+        url,
+        source: source.without_url(),
+    })
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

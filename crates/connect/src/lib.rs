@@ -2,9 +2,11 @@
 //!
 //! - [`Client`] speaks the REST API, as far as connectors need it.
 //! - [`Reconciler`] creates, updates and removes connectors, and restarts what FAILED, which Kafka Connect never does by itself.
-//! - [`reread`] has a connector read its outbox again from the first row, after messages were lost.
+//! - [`differences`] shows what the reconciler would change.
+//! - [`reread`](reread()) has a connector read its outbox again from the first row, after messages were lost.
 //!
-//! The program `connect` is their command line: `connect reconcile FOLDER`, `connect reread NAME`.
+//! The program `connect` is their command line: `connect reconcile FOLDER`, `connect diff FOLDER`, `connect status`,
+//! `connect reread NAME`.
 //!
 //! ```no_run
 //! use connect::{Client, Reconciler};
@@ -20,11 +22,13 @@
 
 mod client;
 pub mod declared;
+mod plan;
 pub mod reconciler;
 mod reread;
 mod status;
 
-pub use client::{Client, Configured, Error, Info};
+pub use client::{Access, Client, Configured, Error, Info};
+pub use plan::{Change, differences};
 pub use reconciler::{Pass, Reconciler};
-pub use reread::{Error as RereadError, reread};
+pub use reread::{Error as RereadError, Left, reread};
 pub use status::{ConnectorState, State, Status, Task};

@@ -1,8 +1,9 @@
 //! Keeps Kafka Connect's connectors as a folder declares them.
 //!
-//! It creates or updates a connector when its file says so, and removes it when its file is gone. It restarts a FAILED connector or
-//! task, without end, with capped exponential back-off. The reconciler marks its connectors with its owner, and changes no other: a
-//! Kafka Connect may be shared.
+//! It creates or updates a connector when its file says so, pauses, stops or resumes it, and removes it when its file is gone. It
+//! restarts a FAILED connector or task, without end, with capped exponential back-off, and it finishes a
+//! [re-read](crate::reread()) that was interrupted. The reconciler marks its connectors with its owner, and changes no other: a Kafka
+//! Connect may be shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,10 +14,9 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::client::{self, Client, Info};
-use crate::declared::{self, Connector};
+use crate::declared::{self, Connector, TargetState};
+use crate::plan::{self, Change};
 
-/// The property that marks a connector with its owner. Kafka Connect keeps properties that it does not know.
-const OWNER: &str = "reconciler.owner";
 /// How often a pass begins.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The longest wait between two restarts. A connector with a wrong password must not hammer its database.
@@ -53,12 +53,16 @@ pub struct Pass {
     pub foreign: Vec<String>,
     /// Refused by Kafka Connect, and its message.
     pub refused: BTreeMap<String, String>,
-    /// Declared, but not running yet.
+    /// Told to run, to pause or to stop, as declared.
+    pub told: BTreeMap<String, TargetState>,
+    /// A re-read of their outbox is on its way.
+    pub rereading: Vec<String>,
+    /// Declared as running, but not running yet.
     pub waiting: Vec<String>,
 }
 
 impl Pass {
-    /// Whether every declared connector is as declared and running.
+    /// Whether every declared connector is as declared.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         *self == Self::default()
@@ -82,6 +86,8 @@ pub struct Reconciler {
     folder: PathBuf,
     owner: String,
     failures: BTreeMap<String, Failing>,
+    /// What was logged of a connector last, by name and subject: it is logged when it changes, not in each pass.
+    noted: BTreeMap<(String, Subject), String>,
 }
 
 /// A connector that failed not long ago.
@@ -90,6 +96,15 @@ struct Failing {
     backoff: ExponentialBackoff,
     again: Instant,
     running_since: Option<Instant>,
+}
+
+/// What is logged of a connector until it is as declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Owner,
+    Refusal,
+    Reread,
+    State,
 }
 
 impl Reconciler {
@@ -101,6 +116,7 @@ impl Reconciler {
             folder: folder.into(),
             owner: owner.to_owned(),
             failures: BTreeMap::new(),
+            noted: BTreeMap::new(),
         }
     }
 
@@ -132,25 +148,51 @@ impl Reconciler {
         let found = self.client.all().await?;
         let mut pass = Pass::default();
         for (name, connector) in &declared {
-            self.reconcile(name, connector, found.get(name), &mut pass)
-                .await?;
+            let done = self.reconcile(name, connector, found.get(name), &mut pass);
+            let refused = refusal(done.await)?;
+            self.refused(name, refused, &mut pass);
         }
         let gone: BTreeSet<&String> = found
             .keys()
             .filter(|name| !declared.contains_key(*name))
             .collect();
         for name in gone {
-            if self.is_mine(&found[name].info.config) {
-                self.remove(name, &found[name].info.config).await?;
-                pass.removed.push(name.clone());
+            let config = &found[name].info.config;
+            if plan::is_of(&self.owner, config) {
+                let refused = refusal(self.remove(name, config, &mut pass).await)?;
+                self.refused(name, refused, &mut pass);
             }
         }
         self.failures.retain(|name, _| declared.contains_key(name));
+        self.noted
+            .retain(|(name, _), _| declared.contains_key(name) || pass.refused.contains_key(name));
         Ok(pass)
     }
 
-    fn is_mine(&self, config: &Map<String, Value>) -> bool {
-        config.get(OWNER).is_some_and(|owner| *owner == self.owner)
+    /// Whether `what` of a connector is news.
+    fn is_news(&mut self, name: &str, subject: Subject, what: &str) -> bool {
+        let before = self
+            .noted
+            .insert((name.to_owned(), subject), what.to_owned());
+        before.as_deref() != Some(what)
+    }
+
+    /// The connector is as declared: what differs later is news.
+    fn forget(&mut self, name: &str) {
+        self.noted.retain(|(it, _), _| it != name);
+    }
+
+    /// Records what Kafka Connect refuses of one connector; the others go on.
+    fn refused(&mut self, name: &str, message: Option<String>, pass: &mut Pass) {
+        let Some(message) = message else { return };
+        if self.is_news(name, Subject::Refusal, &message) {
+            tracing::warn!(
+                connector = name,
+                error = message,
+                "Kafka Connect refuses the connector; correct its file"
+            );
+        }
+        pass.refused.insert(name.to_owned(), message);
     }
 
     async fn reconcile(
@@ -159,44 +201,121 @@ impl Reconciler {
         connector: &Connector,
         found: Option<&Info>,
         pass: &mut Pass,
-    ) -> Result<(), Error> {
-        let mut wanted = connector.config.clone();
-        wanted.insert("name".to_owned(), name.into());
-        wanted.insert(OWNER.to_owned(), self.owner.clone().into());
-        match found {
-            Some(found) if !self.is_mine(&found.info.config) => {
-                tracing::warn!(
-                    connector = name,
-                    "another owner made a connector of this name; leaving it unchanged: remove it (curl -X DELETE {}), or rename yours in its file",
-                    self.client.url_of(name)
-                );
-                pass.foreign.push(name.to_owned());
-                return Ok(());
+    ) -> Result<(), client::Error> {
+        let changes = plan::changes(connector, found, &self.owner);
+        let wanted = plan::wanted(connector, &self.owner);
+        let (Some(found), false) = (found, changes.contains(&Change::Create)) else {
+            return self.create(name, &wanted, connector.state, pass).await;
+        };
+        // Each change of a pass is as Kafka Connect shows it; the next one follows in the next pass.
+        match changes.first() {
+            None => {
+                self.forget(name);
+                self.restart(name, connector.state, found, pass).await
             }
-            Some(found) if found.info.config == wanted => self.restart(name, found, pass).await?,
-            _ => match self.client.put_config(name, &wanted).await {
-                Ok(()) => {
-                    tracing::info!(connector = name, "created or updated the connector");
-                    pass.put.push(name.to_owned());
-                }
-                Err(client::Error::Refused { message, .. }) => {
+            Some(Change::Foreign) => {
+                if self.is_news(name, Subject::Owner, "another") {
                     tracing::warn!(
                         connector = name,
-                        error = message,
-                        "Kafka Connect refuses the connector; correct its file"
+                        "another owner made a connector of this name; leaving it unchanged: remove it (curl -X DELETE {}), or rename yours in \
+                         its file",
+                        self.client.url_of(name)
                     );
-                    pass.refused.insert(name.to_owned(), message);
                 }
-                Err(error) => return Err(error.into()),
-            },
+                pass.foreign.push(name.to_owned());
+                Ok(())
+            }
+            Some(Change::Reread) => {
+                if self.is_news(name, Subject::Reread, "on its way") {
+                    tracing::warn!(
+                        connector = name,
+                        "a re-read of the connector's outbox is on its way; finishing it"
+                    );
+                }
+                pass.rereading.push(name.to_owned());
+                self.finish_reread(name, &wanted, connector.state, found)
+                    .await
+            }
+            Some(Change::State { from, to }) => {
+                if self.is_news(name, Subject::State, &format!("{from} {to}")) {
+                    tracing::warn!(
+                        connector = name,
+                        "the connector is {from}, but its file declares it {to}; changing it"
+                    );
+                }
+                pass.told.insert(name.to_owned(), *to);
+                self.tell(name, *to).await
+            }
+            Some(_) => {
+                self.client.put_config(name, &wanted).await?;
+                self.forget(name);
+                tracing::info!(connector = name, "created or updated the connector");
+                pass.put.push(name.to_owned());
+                Ok(())
+            }
         }
+    }
+
+    async fn create(
+        &mut self,
+        name: &str,
+        wanted: &Map<String, Value>,
+        state: TargetState,
+        pass: &mut Pass,
+    ) -> Result<(), client::Error> {
+        if state == TargetState::Running {
+            self.client.put_config(name, wanted).await?;
+        } else {
+            self.client.create(name, wanted, state).await?;
+        }
+        self.forget(name);
+        tracing::info!(connector = name, "created or updated the connector");
+        pass.put.push(name.to_owned());
         Ok(())
     }
 
+    async fn tell(&self, name: &str, state: TargetState) -> Result<(), client::Error> {
+        match state {
+            TargetState::Running => self.client.resume(name).await,
+            TargetState::Paused => self.client.pause(name).await,
+            TargetState::Stopped => self.client.stop(name).await,
+        }
+    }
+
+    /// Does the next step of a re-read, as [`reread`](crate::reread()) does it.
+    async fn finish_reread(
+        &self,
+        name: &str,
+        wanted: &Map<String, Value>,
+        state: TargetState,
+        found: &Info,
+    ) -> Result<(), client::Error> {
+        if !found.is_stopped() {
+            return self.client.stop(name).await;
+        }
+        match self.client.delete_offsets(name).await {
+            // The command was faster, and the connector runs again.
+            Err(client::Error::Refused { message, .. }) if message.contains("STOPPED state") => {
+                return Ok(());
+            }
+            deleted => deleted?,
+        }
+        // The mark is no property that is wanted.
+        self.client.put_config(name, wanted).await?;
+        self.tell(name, state).await
+    }
+
     /// Restarts a connector that failed, once its back-off has passed.
-    async fn restart(&mut self, name: &str, found: &Info, pass: &mut Pass) -> Result<(), Error> {
+    async fn restart(
+        &mut self,
+        name: &str,
+        state: TargetState,
+        found: &Info,
+        pass: &mut Pass,
+    ) -> Result<(), client::Error> {
         let now = Instant::now();
-        if found.status.is_running() {
+        let is_held = state != TargetState::Running && found.status.failure().is_none();
+        if is_held || found.status.is_running() {
             if let Some(failing) = self.failures.get_mut(name) {
                 let since = *failing.running_since.get_or_insert(now);
                 if now - since >= STEADY {
@@ -227,8 +346,14 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn remove(&self, name: &str, config: &Map<String, Value>) -> Result<(), Error> {
+    async fn remove(
+        &self,
+        name: &str,
+        config: &Map<String, Value>,
+        pass: &mut Pass,
+    ) -> Result<(), client::Error> {
         self.client.delete(name).await?;
+        pass.removed.push(name.to_owned());
         let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
         if config.contains_key("slot.name") {
             tracing::warn!(
@@ -247,3 +372,15 @@ impl Reconciler {
         Ok(())
     }
 }
+
+/// What Kafka Connect refuses of one connector, apart from the errors that concern all.
+fn refusal(done: Result<(), client::Error>) -> Result<Option<String>, client::Error> {
+    match done {
+        Ok(()) => Ok(None),
+        Err(client::Error::Refused { message, .. }) => Ok(Some(message)),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

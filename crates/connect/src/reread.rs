@@ -1,94 +1,236 @@
 //! Reads an outbox again from its first row, after Kafka or Kafka Connect lost messages or a slot lost its log.
+//!
+//! A re-read that is on its way is a property of the connector's configuration, [`MARK`], because Kafka Connect alone outlives the
+//! process that began it. The steps, in this order:
+//!
+//! 1. Mark the connector.
+//! 2. Stop it, and wait until it has no task.
+//! 3. Delete its offsets. From here on it reads its whole outbox when it runs.
+//! 4. Remove the mark.
+//! 5. Resume it.
+//!
+//! Each step may be repeated, and by several processes at once: Kafka Connect deletes the offsets of a stopped connector only. So
+//! whatever finds a mark finishes the re-read: the reconciler, or the next command. A stopped connector without a mark is resumed by
+//! the reconciler if it is declared running.
+
+mod outcome;
 
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, Info};
 use crate::status::State;
 
+pub use outcome::{Error, Left};
+
+/// The property of a connector whose re-read has not ended. Kafka Connect keeps properties that it does not know.
+pub(crate) const MARK: &str = "reconciler.reread";
 /// How often to ask Kafka Connect for its progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Why an outbox is not read again to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Kafka Connect does not answer, or refuses.
-    #[error(transparent)]
-    Connect(#[from] client::Error),
-    /// There is no such connector.
-    #[error("there is no connector {name}; there {}", match .names.as_slice() {
-        [] => "are none at all".to_owned(),
-        [one] => format!("is {one}"),
-        several => format!("are {}", several.join(", ")),
-    })]
-    Unknown {
-        /// The name that was given.
-        name: String,
-        /// The connectors that exist.
-        names: Vec<String>,
-    },
-    /// It took too long. Another run may succeed.
-    #[error(
-        "connector {name} did not {what} within {within:?}; see its task's status, then run `connect reread {name}` again"
-    )]
-    Late {
-        /// The connector.
-        name: String,
-        /// What it did not do.
-        what: &'static str,
-        /// How long it had.
-        within: Duration,
-    },
-}
+/// How long an interrupted re-read tries to resume the connector.
+const RESUMED_WITHIN: Duration = Duration::from_secs(15);
+/// How long Kafka Connect may take to set a mark whose answer nothing waits for.
+const SET_WITHIN: Duration = Duration::from_secs(1);
+/// How long Kafka Connect may take to show a resumed connector as such.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Stops the connector, deletes its offsets and resumes it: with `snapshot.mode=when_needed` it then reads its whole table
 /// again. Returns when that is done. Listeners receive every event once more; their inboxes settle none a second time.
 ///
+/// When `interrupted` resolves, it resumes the connector and returns. When it is dropped, or its process is killed, or Kafka Connect
+/// does not answer, the connector keeps a mark, and the [reconciler](crate::Reconciler) or the next `reread` finishes the re-read.
+///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = connect::Client::new("http://127.0.0.1:8083")?;
-/// connect::reread(&client, "order-outbox", std::time::Duration::from_mins(10)).await?;
+/// let within = std::time::Duration::from_mins(10);
+/// connect::reread(&client, "order-outbox", within, std::future::pending()).await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// [`Error`]; the connector resumes in any case, unless Kafka Connect does not answer.
-pub async fn reread(client: &Client, name: &str, within: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + within;
-    let names = client.list().await?;
-    if !names.iter().any(|known| known == name) {
-        let name = name.to_owned();
-        return Err(Error::Unknown { name, names });
-    }
-    client.stop(name).await?;
-    let deleted = async {
-        until(client, name, deadline, within, "stop", async |client| {
-            let status = client.status(name).await?;
-            Ok(status.connector.state == State::Stopped && status.tasks.is_empty())
-        })
-        .await?;
-        client.delete_offsets(name).await?;
-        Ok::<(), Error>(())
-    }
-    .await;
-    client.resume(name).await?;
-    deleted?;
-    until(
+/// [`Error`]; it says how the connector is left.
+pub async fn reread(
+    client: &Client,
+    name: &str,
+    within: Duration,
+    interrupted: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let mut reread = Reread {
         client,
         name,
-        deadline,
+        deadline: Instant::now() + within,
         within,
-        "read its table to the end",
-        async |client| {
-            let read = client.status(name).await?.is_running();
+        step: Step::Unchanged,
+    };
+    let ended = tokio::select! {
+        ended = reread.run() => ended.map_err(Some),
+        () = interrupted => Err(None),
+    };
+    match ended {
+        Ok(()) => Ok(()),
+        // Nothing is changed, or nothing is left to resume.
+        Err(Some(error)) if matches!(reread.step, Step::Unchanged | Step::Resumed) => Err(error),
+        Err(cause) => Err(Error::Ended {
+            name: name.to_owned(),
+            left: reread.leave().await,
+            cause: cause.map(Box::new),
+        }),
+    }
+}
+
+/// How far it is. A step counts from its request on, since the answer may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Unchanged,
+    Marking,
+    Marked,
+    Deleting,
+    Deleted,
+    Resumed,
+}
+
+struct Reread<'a> {
+    client: &'a Client,
+    name: &'a str,
+    deadline: Instant,
+    within: Duration,
+    step: Step,
+}
+
+impl Reread<'_> {
+    async fn run(&mut self) -> Result<(), Error> {
+        self.mark().await?;
+        self.client.stop(self.name).await?;
+        self.until("stop", async |info| {
+            Ok(!info.is_rereading() || info.is_stopped())
+        })
+        .await?;
+        if self.info().await?.is_rereading() {
+            self.delete_offsets().await?;
+            unmark(self.client, self.name).await?;
+        }
+        // Without the mark, the reconciler has finished the steps so far.
+        self.step = Step::Deleted;
+        self.client.resume(self.name).await?;
+        self.step = Step::Resumed;
+        let resumed = Instant::now();
+        let (client, name) = (self.client, self.name);
+        self.until("read its table to the end", async |info| {
+            let state = info.status.connector.state;
+            let is_held = matches!(state, State::Paused | State::Stopped);
+            if is_held && resumed.elapsed() > SHOWN_WITHIN {
+                let name = name.to_owned();
+                return Err(Error::Held { name, state });
+            }
             let offsets = client.offsets(name).await?;
-            Ok(read && !offsets.is_empty() && offsets.iter().all(is_past_snapshot))
-        },
-    )
-    .await
+            let is_read = !offsets.is_empty() && offsets.iter().all(is_past_snapshot);
+            Ok(is_read && info.status.is_running())
+        })
+        .await
+    }
+
+    async fn mark(&mut self) -> Result<(), Error> {
+        let names = self.client.list().await?;
+        if !names.iter().any(|known| known == self.name) {
+            let name = self.name.to_owned();
+            return Err(Error::Unknown { name, names });
+        }
+        let mut config = self.client.config(self.name).await?;
+        if config.contains_key(MARK) {
+            tracing::warn!(
+                connector = self.name,
+                "an earlier re-read of the connector was interrupted; beginning it anew"
+            );
+        }
+        config.insert(MARK.to_owned(), "requested".into());
+        self.step = Step::Marking;
+        let marked = self.client.put_config(self.name, &config).await;
+        self.step = match &marked {
+            Ok(()) => Step::Marked,
+            Err(client::Error::Refused { .. }) => Step::Unchanged,
+            Err(_) => Step::Marking,
+        };
+        Ok(marked?)
+    }
+
+    async fn delete_offsets(&mut self) -> Result<(), Error> {
+        self.step = Step::Deleting;
+        match self.client.delete_offsets(self.name).await {
+            // The reconciler was faster, and the connector runs again.
+            Err(client::Error::Refused { .. }) if !self.info().await?.is_rereading() => Ok(()),
+            deleted => Ok(deleted?),
+        }
+    }
+
+    async fn info(&self) -> Result<Info, Error> {
+        let all = self.client.all().await?;
+        let names = all.keys().cloned().collect();
+        all.into_iter()
+            .find_map(|(name, info)| (name == self.name).then_some(info))
+            .ok_or_else(|| Error::Unknown {
+                name: self.name.to_owned(),
+                names,
+            })
+    }
+
+    async fn until(
+        &self,
+        what: &'static str,
+        done: impl AsyncFn(&Info) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        while !done(&self.info().await?).await? {
+            if Instant::now() > self.deadline {
+                return Err(Error::Late {
+                    name: self.name.to_owned(),
+                    what,
+                    within: self.within,
+                    again: self.client.command("reread", self.name),
+                });
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Resumes the connector, as far as Kafka Connect answers.
+    async fn leave(&self) -> Left {
+        let again = self.client.command("reread", self.name);
+        if self.step == Step::Unchanged {
+            return Left::Unchanged;
+        }
+        let resumed = tokio::time::timeout(RESUMED_WITHIN, async {
+            let mut was_marked = unmark(self.client, self.name).await?;
+            if self.step == Step::Marking && !was_marked {
+                // Kafka Connect may still be setting the mark.
+                tokio::time::sleep(SET_WITHIN).await;
+                was_marked = unmark(self.client, self.name).await?;
+            }
+            self.client.resume(self.name).await?;
+            Ok::<bool, client::Error>(was_marked)
+        });
+        match (resumed.await, self.step) {
+            (Ok(Ok(_)), Step::Deleted | Step::Resumed) => Left::Reads,
+            // The reconciler has removed the mark, after the offsets.
+            (Ok(Ok(false)), Step::Marked | Step::Deleting) => Left::Reads,
+            (Ok(Ok(true)), Step::Deleting) => Left::MayRead { again },
+            (Ok(Ok(_)), _) => Left::Resumed { again },
+            (Ok(Err(_)) | Err(_), _) => Left::Marked { again },
+        }
+    }
+}
+
+/// Removes the mark; says whether there was one.
+async fn unmark(client: &Client, name: &str) -> Result<bool, client::Error> {
+    let mut config = client.config(name).await?;
+    let was_marked = config.remove(MARK).is_some();
+    if was_marked {
+        client.put_config(name, &config).await?;
+    }
+    Ok(was_marked)
 }
 
 /// Debezium marks its offset during a snapshot, and removes the mark when it streams again.
@@ -97,22 +239,4 @@ fn is_past_snapshot(offset: &Value) -> bool {
         && offset
             .get("last_snapshot_record")
             .is_none_or(|mark| mark == false)
-}
-
-async fn until(
-    client: &Client,
-    name: &str,
-    deadline: Instant,
-    within: Duration,
-    what: &'static str,
-    done: impl AsyncFn(&Client) -> Result<bool, client::Error>,
-) -> Result<(), Error> {
-    while !done(client).await? {
-        if Instant::now() > deadline {
-            let name = name.to_owned();
-            return Err(Error::Late { name, what, within });
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! A connector's status.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 /// A connector and its tasks, as `GET /connectors/NAME/status` shows them.
@@ -63,14 +65,45 @@ impl Status {
             && self.tasks.iter().all(|task| task.state == State::Running)
     }
 
-    /// The first line of the stack trace that the connector or one of its tasks failed with.
+    /// Why the connector or one of its tasks failed: the last `Caused by` of the stack trace, or else its first line.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         let traces = self.tasks.iter().map(|task| &task.trace);
         std::iter::once(&self.connector.trace)
             .chain(traces)
             .flatten()
-            .find_map(|trace| trace.lines().next())
+            .find_map(|trace| cause(trace))
+    }
+}
+
+fn cause(trace: &str) -> Option<&str> {
+    // A cause of something suppressed is indented.
+    let causes = trace
+        .lines()
+        .filter_map(|line| line.strip_prefix("Caused by: "));
+    causes.last().or_else(|| trace.lines().next())
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
+/// `running`, or the states of connector and tasks, and why one of them failed.
+impl fmt::Display for Status {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_running() {
+            return to.write_str("running");
+        }
+        write!(to, "{}", self.connector.state)?;
+        for task in &self.tasks {
+            write!(to, ", task {} {}", task.id, task.state)?;
+        }
+        match self.failure() {
+            Some(why) => write!(to, ": {why}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -96,6 +129,33 @@ mod tests {
         let half = status(&format!("[{running},{failed}]"));
         assert!(!half.is_running());
         assert_eq!(half.failure(), Some("org.apache.X: no slot"));
+        assert_eq!(
+            half.to_string(),
+            "running, task 0 running, task 1 failed: org.apache.X: no slot"
+        );
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_its_last_cause() {
+        let failed = |trace: &str| {
+            let trace = serde_json::to_string(trace).unwrap();
+            let task = format!(r#"[{{"id":0,"state":"FAILED","worker_id":"w","trace":{trace}}}]"#);
+            status(&task).failure().map(str::to_owned)
+        };
+        let trace = "org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer\n\
+                     \tat io.debezium.A\n\tSuppressed: java.lang.X: y\n\t\tCaused by: java.lang.Z: closed\n\
+                     Caused by: io.debezium.DebeziumException: Couldn't obtain encoding\n\t... 8 more\n\
+                     Caused by: org.postgresql.util.PSQLException: FATAL: role \"order_cdc\" is not permitted to log in\n\tat org.B\n";
+        assert_eq!(
+            failed(trace).as_deref(),
+            Some(
+                "org.postgresql.util.PSQLException: FATAL: role \"order_cdc\" is not permitted to log in"
+            )
+        );
+        assert_eq!(
+            failed("java.lang.X: y\n\tat Z").as_deref(),
+            Some("java.lang.X: y")
+        );
     }
 
     #[test]
