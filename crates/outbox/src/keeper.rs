@@ -27,6 +27,7 @@
 
 mod backlog;
 mod observation;
+mod reading;
 mod rows;
 mod status;
 

@@ -169,7 +169,7 @@ impl Stack {
             .await
     }
 
-    /// Declares the connector of a context's outbox and waits until it runs.
+    /// Declares the connector of a context's outbox and waits until it runs. In a kept stack one that does not run is no error.
     async fn connector(&self, binary: Binary, client: &connect::Client) -> Result<()> {
         let connector = services::connector(&self.description, binary).await?;
         let name = &connector.name;
@@ -180,16 +180,25 @@ impl Stack {
             .with_context(|| format!("cannot write {}", file.display()))?;
         let deadline = Instant::now() + CONNECTOR_WITHIN;
         loop {
-            let why = match client.status(name).await {
-                Ok(status) if status.is_running() => break,
-                Ok(status) => status.failure().unwrap_or("not running yet").to_owned(),
+            let why = match client.all().await {
+                Ok(all) => match all.get(name) {
+                    Some(info) if info.status.is_running() => break,
+                    Some(info) => format!("{}{}", info.status, client.advice(name, info)),
+                    None => "not created yet".to_owned(),
+                },
                 Err(error) => error.to_string(),
             };
             if Instant::now() > deadline {
                 let logs = self.description.logs.display();
-                bail!(
+                let found = format!(
                     "connector {name} does not run: {why}\nsee reconciler.log and connect.log in {logs}"
                 );
+                if self.instance.ephemeral {
+                    bail!(found);
+                }
+                // Orders wait in the outbox, and an operator needs the other parts to repair this one.
+                self.say(&found);
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -45,7 +45,7 @@ impl Status {
             ("inventory-worker", &stack.worker_url),
         ] {
             match services::readiness(url).await {
-                Ok((ready, text)) => status.service(name, ready, &text),
+                Ok((ready, text)) => status.service(name, ready, &text, &stack.connect_url),
                 Err(error) => status.fails(name, &format!("{error:#}")),
             }
         }
@@ -60,7 +60,7 @@ impl Status {
         self.lines.push(format!("  {name}: {why}"));
     }
 
-    fn service(&mut self, name: &str, ready: bool, text: &str) {
+    fn service(&mut self, name: &str, ready: bool, text: &str, connect: &str) {
         let Ok(Readiness { checks }) = serde_json::from_str(text) else {
             return self.fails(name, &format!("unknown answer to /health/ready: {text}"));
         };
@@ -72,29 +72,31 @@ impl Status {
         for (check, Check { state, details }) in checks {
             for detail in details {
                 self.warnings += usize::from(state == "warning");
+                let detail = addressed(&detail, connect);
                 self.lines.push(format!("    {state}: {check}: {detail}"));
             }
         }
     }
 
     async fn connectors(&mut self, url: &str) -> Result<()> {
-        for (name, info) in connect::Client::new(url)?.all().await? {
-            let status = info.status;
+        let client = connect::Client::new(url)?;
+        for (name, info) in client.all().await? {
+            let line = format!("{}{}", info.status, client.advice(&name, &info));
             let name = format!("connector {name}");
-            if status.is_running() {
-                self.lines.push(format!("  {name}: running"));
+            if info.status.is_running() && !info.is_rereading() {
+                self.lines.push(format!("  {name}: {line}"));
             } else {
-                let why = status.failure().map(|why| format!(": {why}"));
-                let state = format!("{:?}", status.connector.state).to_lowercase();
-                let tasks = status.tasks.iter();
-                let tasks = tasks
-                    .map(|task| format!(", task {} {:?}", task.id, task.state).to_lowercase())
-                    .collect::<String>();
-                self.fails(&name, &format!("{state}{tasks}{}", why.unwrap_or_default()));
+                self.fails(&name, &line);
             }
         }
         Ok(())
     }
+}
+
+/// A warning whose advice names the command with the address in use, since the services do not know Kafka Connect's.
+fn addressed(detail: &str, connect: &str) -> String {
+    let command = format!("`connect --url {connect} reread ");
+    detail.replace("`connect reread ", &command)
 }
 
 #[cfg(test)]
@@ -109,14 +111,19 @@ mod tests {
             warnings: 0,
         };
         let text = r#"{"status":"ready","checks":{"database":{"state":"ok"},
-            "outbox":{"state":"warning","details":["slot unread"],"backlog":7}}}"#;
-        status.service("order", true, text);
+            "outbox":{"state":"warning","details":["database changed: x; read the outbox again (`connect reread order-outbox`)"],"backlog":7}}}"#;
+        let connect = "http://127.0.0.1:1";
+        status.service("order", true, text, connect);
         assert_eq!((status.failing, status.warnings), (0, 1));
         assert_eq!(
             status.lines,
-            ["  order: ready", "    warning: outbox: slot unread"]
+            [
+                "  order: ready",
+                "    warning: outbox: database changed: x; read the outbox again \
+                 (`connect --url http://127.0.0.1:1 reread order-outbox`)"
+            ]
         );
-        status.service("inventory", true, "<html>");
+        status.service("inventory", true, "<html>", connect);
         assert_eq!(status.failing, 1);
     }
 }

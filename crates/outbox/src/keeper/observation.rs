@@ -5,6 +5,7 @@ use std::time::Instant;
 use metrics::{counter, gauge};
 use serde::{Deserialize, Serialize};
 
+use super::reading::Reading;
 use super::status::Status;
 use crate::retention::Retention;
 
@@ -13,7 +14,7 @@ use crate::retention::Retention;
 /// ```
 /// use outbox::keeper::Limits;
 ///
-/// assert_eq!(Limits::default(), Limits { slot_lag_bytes: 64 * 1024 * 1024, slot_unread_s: 30 });
+/// assert_eq!(Limits::default(), Limits { slot_lag_bytes: 64 * 1024 * 1024, slot_unread_s: 30, slot_stalled_s: 90 });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,14 +23,18 @@ pub struct Limits {
     pub slot_lag_bytes: i64,
     /// Seconds for which no process has read the slot: Kafka Connect or its connector is away.
     pub slot_unread_s: u64,
+    /// Seconds for which a process has read the slot and confirmed nothing: the connector is paused, or Kafka does not acknowledge. A
+    /// running connector confirms its heartbeats, at each `offset.flush.interval.ms` of its worker, which is 60 s by default.
+    pub slot_stalled_s: u64,
 }
 
 impl Default for Limits {
-    /// 64 MiB and 30 seconds.
+    /// 64 MiB, 30 seconds and 90 seconds.
     fn default() -> Self {
         Self {
             slot_lag_bytes: 64 * 1024 * 1024,
             slot_unread_s: 30,
+            slot_stalled_s: 90,
         }
     }
 }
@@ -72,12 +77,15 @@ pub struct Observation {
     pub oldest_row_s: Option<i64>,
     /// `pg_replication_slots.invalidation_reason`.
     pub slot_invalidated: Option<String>,
-    /// For how long no process has read the slot, in seconds; counted from the keeper's start at the earliest.
+    /// For how long no process has read the slot, in seconds; counted from the keeper's start at the earliest. A process that reads it
+    /// for moments only, such as a task that fails each time it is restarted, does not count until the slot advances.
     pub slot_unread_s: u64,
+    /// For how long a process has read the slot without its advancing, in seconds.
+    pub slot_stalled_s: u64,
     /// Whether the database answered last: if not, the fields are those of the last answer.
     watched: bool,
     #[serde(skip)]
-    last_read: Instant,
+    reading: Reading,
     #[serde(skip)]
     retention: Retention,
     #[serde(skip)]
@@ -101,8 +109,9 @@ impl Observation {
             oldest_row_s: None,
             slot_invalidated: None,
             slot_unread_s: 0,
+            slot_stalled_s: 0,
             watched: false,
-            last_read: Instant::now(),
+            reading: Reading::new(Instant::now()),
             retention,
             slot,
         }
@@ -110,8 +119,8 @@ impl Observation {
 
     /// What an operator should look at. Each text begins with a name, such as `slot lost`, and says what to do.
     ///
-    /// `slot missing`, `slot lost`, `slot unreserved`, `slot unread`, `slot lag`, `rows too old`, `database changed`, and `unwatched`
-    /// alone while the database does not answer.
+    /// `slot missing`, `slot lost`, `slot unreserved`, `slot unread`, `slot stalled`, `slot lag`, `rows too old`, `database changed`, and
+    /// `unwatched` alone while the database does not answer.
     #[must_use]
     pub fn warnings(&self, limits: &Limits) -> Vec<String> {
         if !self.watched {
@@ -121,7 +130,7 @@ impl Observation {
             ];
         }
         let mut warnings = Vec::new();
-        let unread = self.slot_unread_s;
+        let (unread, stalled) = (self.slot_unread_s, self.slot_stalled_s);
         match self.wal_status.as_deref() {
             // A new connector makes its slot within moments.
             None if unread > limits.slot_unread_s => {
@@ -140,6 +149,11 @@ impl Observation {
             _ if unread > limits.slot_unread_s => warnings.push(format!(
                 "slot unread for {unread} s: see that Kafka Connect and its connector run"
             )),
+            _ if stalled > limits.slot_stalled_s => warnings.push(format!(
+                "slot stalled for {stalled} s: a process reads it and confirms nothing; see that the connector is not paused (`connect status \
+                 {}-outbox`) and that Kafka acknowledges",
+                self.outbox
+            )),
             _ => {}
         }
         let safe = self.retention.safe_outbox_age();
@@ -147,8 +161,9 @@ impl Observation {
         if let Some(age) = oldest.filter(|age| *age > safe.as_secs()) {
             warnings.push(format!(
                 "rows too old: the oldest is {} days old, and an inbox may have forgotten its event; remove the cause that removal_held \
-                 names, and do not run `connect reread` before: it would apply the event twice",
-                age / 86_400
+                 names, and do not run `connect reread {}-outbox` before: it would apply the event twice",
+                age / 86_400,
+                self.outbox
             ));
         }
         if let Some(lag) = self
@@ -185,10 +200,8 @@ impl Observation {
         self.slot_invalidated
             .clone_from(&status.invalidation_reason);
         self.watched = true;
-        if self.read {
-            self.last_read = Instant::now();
-        }
-        self.slot_unread_s = self.last_read.elapsed().as_secs();
+        self.reading.see(status, Instant::now());
+        self.time_reading();
         self.publish();
     }
 
@@ -202,8 +215,15 @@ impl Observation {
         self.watched = false;
         (self.slot_lag_bytes, self.slot_retained_bytes, self.backlog) = (None, None, None);
         // A process may read the slot meanwhile: the time begins anew.
-        self.last_read = Instant::now();
+        self.reading = Reading::new(Instant::now());
+        self.time_reading();
         self.publish();
+    }
+
+    fn time_reading(&mut self) {
+        let now = Instant::now();
+        self.slot_unread_s = self.reading.unread(now).as_secs();
+        self.slot_stalled_s = self.reading.stalled(now).as_secs();
     }
 
     /// Adds removed rows, and why the keeper removes no more.

@@ -26,8 +26,7 @@ async fn an_order_service_stays_ready_and_warns_while_its_connector_is_stopped()
             shown["backlog"] == 0
         })
         .await;
-    let client = connect::Client::new(&world.stack.connect_url).unwrap();
-    client.stop("order-outbox").await.unwrap();
+    world.declare("order-outbox", "stopped").await;
     let product = world.product(5, 200).await;
     world.place_many(100, product, 5).await;
     world.warns(&watching.url, "outbox", "slot unread").await;
@@ -49,7 +48,7 @@ async fn an_order_service_stays_ready_and_warns_while_its_connector_is_stopped()
             "{name}"
         );
     }
-    client.resume("order-outbox").await.unwrap();
+    world.declare("order-outbox", "running").await;
     for check in ["outbox", "orders"] {
         world.is_well(&watching.url, check).await;
     }
@@ -225,8 +224,7 @@ async fn a_changed_database_is_a_warning_until_an_operator_accepts_it() {
 async fn a_lost_slot_is_a_warning_with_the_statement_that_helps() {
     let world = World::alone().await;
     let product = world.product(5, 200).await;
-    let client = connect::Client::new(&world.stack.connect_url).unwrap();
-    client.stop("order-outbox").await.unwrap();
+    world.declare("order-outbox", "stopped").await;
     let orders = world.place_many(100, product, 5).await;
     let set = |statement| execute(&world.order_db, statement);
     set("alter system set max_slot_wal_keep_size = '16MB'").await;
@@ -256,7 +254,7 @@ async fn a_lost_slot_is_a_warning_with_the_statement_that_helps() {
     assert_eq!(world.unsettled(&orders).await, 100);
     // The statement that the warning names.
     set("select pg_drop_replication_slot('order_outbox')").await;
-    client.resume("order-outbox").await.unwrap();
+    world.declare("order-outbox", "running").await;
     world.all_settled(Duration::from_secs(90), &orders).await;
     world.is_well(&world.stack.order_url, "outbox").await;
     world.invariant_holds().await;

@@ -37,21 +37,19 @@ async fn the_slot_is_dropped_while_it_streams() {
 }
 
 /// Stops the connector, drops its slot, and places orders.
-async fn orders_without_slot(flow: &Flow) -> connect::Client {
-    let client = connect::Client::new(&flow.world.stack.connect_url).unwrap();
-    client.stop("order-outbox").await.unwrap();
+async fn orders_without_slot(flow: &Flow) {
+    flow.world.declare("order-outbox", "stopped").await;
     with_slot(flow, "select pg_drop_replication_slot('order_outbox')").await;
     for _ in 0..20 {
         flow.world.place(flow.product, PRICE, 1).await;
     }
-    client
 }
 
 #[tokio::test]
 async fn the_slot_is_dropped_while_the_connector_is_stopped() {
     let flow = Flow::new().await;
-    let client = orders_without_slot(&flow).await;
-    client.resume("order-outbox").await.unwrap();
+    orders_without_slot(&flow).await;
+    flow.world.declare("order-outbox", "running").await;
     flow.heals("slot dropped while stopped", Instant::now())
         .await;
 }
@@ -59,13 +57,13 @@ async fn the_slot_is_dropped_while_the_connector_is_stopped() {
 #[tokio::test]
 async fn the_slot_is_recreated_while_the_connector_is_stopped() {
     let flow = Flow::new().await;
-    let client = orders_without_slot(&flow).await;
+    orders_without_slot(&flow).await;
     with_slot(
         &flow,
         "select pg_create_logical_replication_slot('order_outbox', 'pgoutput')",
     )
     .await;
-    client.resume("order-outbox").await.unwrap();
+    flow.world.declare("order-outbox", "running").await;
     flow.heals("slot recreated", Instant::now()).await;
 }
 
@@ -82,8 +80,7 @@ fn reread(world: &World) {
 #[tokio::test]
 async fn reread_publishes_the_events_that_an_advanced_slot_skipped() {
     let flow = Flow::new().await;
-    let client = connect::Client::new(&flow.world.stack.connect_url).unwrap();
-    client.stop("order-outbox").await.unwrap();
+    flow.world.declare("order-outbox", "stopped").await;
     for _ in 0..20 {
         flow.world.place(flow.product, PRICE, 1).await;
     }
@@ -92,7 +89,7 @@ async fn reread_publishes_the_events_that_an_advanced_slot_skipped() {
         "select pg_replication_slot_advance('order_outbox', pg_current_wal_lsn())",
     )
     .await;
-    client.resume("order-outbox").await.unwrap();
+    flow.world.declare("order-outbox", "running").await;
     reread(&flow.world);
     flow.heals("slot advanced, outbox read again", Instant::now())
         .await;
