@@ -342,7 +342,13 @@ impl Client {
             if status.is_success() {
                 return Ok((url.into(), answer));
             }
-            let message = refusal(answer.text().await.unwrap_or_default());
+            let mut message = refusal(answer.text().await.unwrap_or_default());
+            if message.is_empty() {
+                // The server below Kafka Connect refuses two characters, encoded too.
+                let is_odd = path.iter().any(|part| part.contains(['/', '%']));
+                let odd = "a name with / or % cannot stand in a URL; rename the connector";
+                message = if is_odd { odd } else { "it gives no reason" }.to_owned();
+            }
             // 409: the workers are rebalancing, or the name is taken.
             if status == StatusCode::CONFLICT && !message.ends_with("already exists") {
                 if attempts == REBALANCE_ATTEMPTS {

@@ -22,13 +22,13 @@ const CLUSTER: &str = "b3V0Ym94LWNkYy1kZW1vMQ";
 /// password.
 pub const KAFKA_CLIENT: &str = "kafka_client";
 
-/// The JVM: that of `JAVA_HOME`, or the one on the path.
-fn java() -> PathBuf {
+/// A program of the JVM: that of `JAVA_HOME`, or the one on the path.
+pub(crate) fn java(program: &str) -> PathBuf {
     std::env::var_os("JAVA_HOME")
         .filter(|home| !home.is_empty())
         .map_or_else(
-            || "java".into(),
-            |home| PathBuf::from(home).join("bin/java"),
+            || program.into(),
+            |home| PathBuf::from(home).join("bin").join(program),
         )
 }
 
@@ -42,7 +42,7 @@ fn program(
 ) -> Result<Program> {
     let log4j = instance.run().join("log4j2.properties");
     fs::write(&log4j, LOG4J)?;
-    let mut program = Program::new(name, java(), &instance.logs());
+    let mut program = Program::new(name, java("java"), &instance.logs());
     program.arguments = [
         // A small heap, and the serial collector: two cores have no use for collector threads.
         "-Xms128m",
@@ -119,7 +119,16 @@ pub struct Worker<'a> {
     pub secrets: &'a Path,
     /// Whether sources write within Kafka's transactions.
     pub exactly_once: bool,
+    /// The folder of its keystore and truststore, if clients must use TLS with a certificate of their own.
+    pub tls: Option<&'a Path>,
 }
+
+/// The names of the stores in PKCS#12, since Kafka Connect's server reads no PEM.
+pub const KEYSTORE: &str = "keystore.p12";
+/// The store of the authorities of clients.
+pub const TRUSTSTORE: &str = "truststore.p12";
+/// The password of both; Java's keytool makes none without one.
+pub const STORE_PASSWORD: &str = "changeit";
 
 /// What a further listener adds to the broker's settings: TLS and SCRAM, as a cluster beyond loopback has them.
 #[derive(Default)]
@@ -165,10 +174,24 @@ pub async fn start_connect(
     };
     let settings = instance.run().join("connect.properties");
     let (broker, rest) = (ports.kafka_internal, ports.connect);
+    let listener = worker.tls.map_or_else(
+        || format!("listeners=http://127.0.0.1:{rest}\nrest.advertised.host.name=127.0.0.1\n"),
+        |stores| {
+            let stores = stores.display();
+            format!(
+                "listeners=https://localhost:{rest}\nrest.advertised.host.name=localhost\nrest.advertised.listener=https\n\
+                 listeners.https.ssl.client.auth=required\n\
+                 listeners.https.ssl.keystore.type=PKCS12\nlisteners.https.ssl.keystore.location={stores}/{KEYSTORE}\n\
+                 listeners.https.ssl.keystore.password={STORE_PASSWORD}\nlisteners.https.ssl.key.password={STORE_PASSWORD}\n\
+                 listeners.https.ssl.truststore.type=PKCS12\nlisteners.https.ssl.truststore.location={stores}/{TRUSTSTORE}\n\
+                 listeners.https.ssl.truststore.password={STORE_PASSWORD}\n"
+            )
+        },
+    );
     let properties = format!(
         "{WORKER}bootstrap.servers=127.0.0.1:{broker}\ngroup.id={group}\n\
          offset.storage.topic={group}-offsets\nconfig.storage.topic={group}-configs\nstatus.storage.topic={group}-status\n\
-         listeners=http://127.0.0.1:{rest}\nrest.advertised.host.name=127.0.0.1\nrest.advertised.port={rest}\n\
+         {listener}rest.advertised.port={rest}\n\
          plugin.path={}\nconfig.providers.dir.param.allowed.paths={}\nexactly.once.source.support={support}\n",
         instance.parts.plugins.display(),
         secrets.display()

@@ -137,6 +137,7 @@ impl Stack {
             group: "connect",
             secrets: &self.instance.connect_secrets(),
             exactly_once: false,
+            tls: None,
         };
         kafka::start_connect(&self.instance, ports, client, &worker).await?;
         self.say("Kafka Connect is ready");

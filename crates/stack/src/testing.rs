@@ -8,7 +8,7 @@ mod catalog;
 pub mod expect;
 mod service;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
@@ -94,11 +94,67 @@ pub async fn connect_exactly_once(stack: &'static Description) -> String {
             group: "connect-exactly-once",
             secrets: &stack.order_db.secrets.join("connect"),
             exactly_once: true,
+            tls: None,
         };
         kafka::start_connect(&instance, &ports, &connect::Client::new(&url)?, &worker).await?;
         Ok((url, (instance, guard)))
     })
     .await
+}
+
+/// Starts a further Kafka Connect worker on the broker of `stack`, in its own group, that takes requests over TLS, and only with a
+/// client certificate of the stack's authority; returns its URL and how to get in. It ends with this process.
+///
+/// # Panics
+/// If it cannot be started.
+pub async fn connect_over_tls(stack: &'static Description) -> (String, connect::Access) {
+    own(async || {
+        let (instance, guard) = Home::find()?.ephemeral()?;
+        let mut ports = stack.ports.clone();
+        ports.connect = ports::free()?;
+        let url = format!("https://localhost:{}", ports.connect);
+        let certificates = stack.order_db.certificates();
+        let folder = instance.run();
+        let access = connect::Access {
+            ca: Some(stores(&folder, &certificates.authority())?),
+            identity: Some((certificates.client(), certificates.client_key())),
+            ..connect::Access::default()
+        };
+        let worker = kafka::Worker {
+            group: "connect-over-tls",
+            secrets: &stack.order_db.secrets.join("connect"),
+            exactly_once: false,
+            tls: Some(&folder),
+        };
+        let client = connect::Client::with_access(&url, &access)?;
+        kafka::start_connect(&instance, &ports, &client, &worker).await?;
+        Ok(((url, access), (instance, guard)))
+    })
+    .await
+}
+
+/// Makes the stores of a worker that trusts the clients of `authority`; returns its own certificate, for `localhost`.
+fn stores(folder: &Path, authority: &Path) -> Result<PathBuf> {
+    let keytool = |store: &str, command: &str, file: Option<&Path>| {
+        let mut keytool = Command::new(kafka::java("keytool"));
+        keytool.args(command.split(' '));
+        keytool.args(["-storetype", "PKCS12", "-storepass", kafka::STORE_PASSWORD]);
+        keytool.arg("-keystore").arg(folder.join(store));
+        if let Some(file) = file {
+            keytool.arg("-file").arg(file);
+        }
+        let output = keytool.output().context("cannot run keytool")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "keytool {command} failed: {said}");
+        Ok(())
+    };
+    let own = folder.join("connect.pem");
+    let pair = "-genkeypair -alias own -keyalg EC -dname CN=localhost -ext san=dns:localhost";
+    keytool(kafka::KEYSTORE, pair, None)?;
+    keytool(kafka::KEYSTORE, "-exportcert -rfc -alias own", Some(&own))?;
+    let trust = "-importcert -noprompt -alias authority";
+    keytool(kafka::TRUSTSTORE, trust, Some(authority))?;
+    Ok(own)
 }
 
 fn described() -> Option<Description> {

@@ -17,6 +17,7 @@ mod observability;
 mod original_demo;
 mod outcome;
 mod reconciler;
+mod reread;
 mod retention;
 mod rolled_back;
 mod services;

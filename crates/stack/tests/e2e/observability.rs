@@ -56,6 +56,25 @@ async fn an_order_service_stays_ready_and_warns_while_its_connector_is_stopped()
 }
 
 #[tokio::test]
+async fn an_order_service_warns_while_its_connector_is_paused() {
+    let world = World::alone().await;
+    let settings = [("WARNINGS__SLOT_STALLED_S", "5")];
+    let watching = Service::start(world.stack, Binary::Order, &settings).await;
+    world.is_well(&watching.url, "outbox").await;
+    world.declare("order-outbox", "paused").await;
+    // A paused connector keeps its connection to the slot.
+    world.warns(&watching.url, "outbox", "slot stalled").await;
+    world
+        .shows(&watching.url, "outbox", "the slot has a reader", |shown| {
+            shown["read"] == true
+        })
+        .await;
+    world.declare("order-outbox", "running").await;
+    world.is_well(&watching.url, "outbox").await;
+    world.still_flows().await;
+}
+
+#[tokio::test]
 async fn a_service_that_reaches_no_kafka_stays_ready_and_warns() {
     let world = World::new().await;
     // No process listens at this port.

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use stack::kafka::KAFKA_CLIENT;
-use stack::testing::{Binary, Service, pid};
+use stack::testing::{self, Binary, Service, pid};
 
 use crate::world::health::logs;
 use crate::world::{World, eventually};
@@ -198,6 +198,52 @@ async fn the_order_service_works_over_tls_with_the_databases_certificate_verifie
         assert_eq!(migrated.status.success(), is_right, "{said}");
     }
     world.invariant_holds().await;
+}
+
+#[tokio::test]
+async fn kafka_connect_is_reached_over_tls_with_a_client_certificate_and_not_without() {
+    let world = World::new().await;
+    let (url, access) = testing::connect_over_tls(world.stack).await;
+    let (cert, key) = access.identity.unwrap();
+    let (right, cert, key) = (text(&access.ca.unwrap()), text(&cert), text(&key));
+    // It has not signed the worker's certificate.
+    let untrusted = text(&world.stack.order_db.certificates().authority());
+    let folder = world
+        .stack
+        .logs
+        .join(format!("tls-{}", uuid::Uuid::now_v7().simple()));
+    fs::create_dir(&folder).unwrap();
+    let folder = text(&folder);
+    let run = |url: &str, options: &[&str]| {
+        let output = Command::new(world.stack.binaries.join("connect"))
+            .args(["--url", url])
+            .args(options)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let secure = ["--ca", &right, "--cert", &cert, "--key", &key];
+    let with_user = url.replace("//", "//operator:s3cret@");
+    for command in [&["status"][..], &["diff", &folder]] {
+        let (code, said) = run(&with_user, &[&secure[..], command].concat());
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let by_number = with_user.replace("localhost", "127.0.0.1");
+    for (url, options) in [
+        (&with_user, &["--ca", &right, "status"][..]),
+        (
+            &with_user,
+            &["--ca", &untrusted, "--cert", &cert, "--key", &key, "status"],
+        ),
+        (&by_number, &[&secure[..], &["status"]].concat()),
+        (&with_user, &["--ca", &right, "--cert", &cert, "status"]),
+        (&with_user, &["--ca", &key, "status"]),
+    ] {
+        let (code, said) = run(url, options);
+        assert_eq!(code, Some(1), "{options:?}: {said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }
 
 #[tokio::test]

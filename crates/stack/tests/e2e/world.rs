@@ -9,6 +9,8 @@ pub(crate) mod health;
 pub(crate) mod kafka;
 #[path = "world/memory.rs"]
 pub(crate) mod memory;
+#[path = "world/proxy.rs"]
+pub(crate) mod proxy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -88,8 +90,7 @@ impl World {
     /// Declares the state of a connector of the stack; waits until it has it.
     pub(crate) async fn declare(&self, connector: &str, state: &str) {
         let file = self.stack.connectors.join(format!("{connector}.json"));
-        let mut declared: Value =
-            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let mut declared: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         declared["state"] = state.into();
         // The reconciler never reads half a file.
         let new = file.with_extension("new");
@@ -98,10 +99,17 @@ impl World {
         let client = connect::Client::new(&self.stack.connect_url).unwrap();
         let what = format!("the connector is {state}");
         eventually(Duration::from_secs(30), &what, async || {
-            let status = client.status(connector).await.map_err(|it| it.to_string())?;
+            let status = client
+                .status(connector)
+                .await
+                .map_err(|it| it.to_string())?;
             let is_stopped = state != "stopped" || status.tasks.is_empty();
             let is_so = status.connector.state.to_string() == state && is_stopped;
-            if is_so { Ok(()) } else { Err(status.to_string()) }
+            if is_so {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
         })
         .await;
     }
