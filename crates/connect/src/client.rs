@@ -342,13 +342,7 @@ impl Client {
             if status.is_success() {
                 return Ok((url.into(), answer));
             }
-            let mut message = refusal(answer.text().await.unwrap_or_default());
-            if message.is_empty() {
-                // The server below Kafka Connect refuses two characters, encoded too.
-                let is_odd = path.iter().any(|part| part.contains(['/', '%']));
-                let odd = "a name with / or % cannot stand in a URL; rename the connector";
-                message = if is_odd { odd } else { "it gives no reason" }.to_owned();
-            }
+            let message = refusal(&answer.text().await.unwrap_or_default(), path);
             // 409: the workers are rebalancing, or the name is taken.
             if status == StatusCode::CONFLICT && !message.ends_with("already exists") {
                 if attempts == REBALANCE_ATTEMPTS {
@@ -368,14 +362,22 @@ impl Client {
 }
 
 /// The message of a refused request. A page, as the server below Kafka Connect answers, has it as its title.
-fn refusal(text: String) -> String {
-    if let Ok(Refusal { message }) = serde_json::from_str(&text) {
+fn refusal(text: &str, path: &[&str]) -> String {
+    if let Ok(Refusal { message }) = serde_json::from_str(text) {
         return message;
     }
     let title = text
         .split_once("<title>")
         .and_then(|(_, rest)| rest.split_once("</title>"));
-    title.map_or_else(|| text.clone(), |(title, _)| title.to_owned())
+    let message = title.map_or(text, |(title, _)| title);
+    // That server refuses two characters, encoded too, and may give no reason.
+    let is_odd = path.iter().any(|part| part.contains(['/', '%']));
+    match message {
+        "" if is_odd => "a name with / or % cannot stand in a URL; rename the connector",
+        "" => "it gives no reason",
+        message => message,
+    }
+    .to_owned()
 }
 
 async fn decode<T: DeserializeOwned>(url: String, answer: reqwest::Response) -> Result<T, Error> {

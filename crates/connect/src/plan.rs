@@ -128,18 +128,16 @@ fn shown(key: &str, value: &Value) -> String {
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned);
     let key = key.to_ascii_lowercase();
-    let is_secret = [
+    let words = [
         "password",
         "secret",
         "token",
         "jaas",
         "credential",
         "passphrase",
-        "key.pem",
-    ]
-    .iter()
-    .any(|word| key.contains(word))
-        || key.ends_with(".key");
+        "keystore.key",
+    ];
+    let is_secret = words.iter().any(|word| key.contains(word));
     let is_reference = text.starts_with("${") && text.find('}') == Some(text.len() - 1);
     if is_secret && !is_reference {
         "(hidden)".to_owned()

@@ -213,9 +213,9 @@ impl Reread<'_> {
             Ok::<bool, client::Error>(was_marked)
         });
         match (resumed.await, self.step) {
-            (Ok(Ok(_)), Step::Deleted | Step::Resumed) => Left::Reads,
-            // The reconciler has removed the mark, after the offsets.
-            (Ok(Ok(false)), Step::Marked | Step::Deleting) => Left::Reads,
+            // Without the mark, the reconciler has deleted the offsets.
+            (Ok(Ok(_)), Step::Deleted | Step::Resumed)
+            | (Ok(Ok(false)), Step::Marked | Step::Deleting) => Left::Reads,
             (Ok(Ok(true)), Step::Deleting) => Left::MayRead { again },
             (Ok(Ok(_)), _) => Left::Resumed { again },
             (Ok(Err(_)) | Err(_), _) => Left::Marked { again },

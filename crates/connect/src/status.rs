@@ -78,10 +78,10 @@ impl Status {
 
 fn cause(trace: &str) -> Option<&str> {
     // A cause of something suppressed is indented.
-    let causes = trace
-        .lines()
-        .filter_map(|line| line.strip_prefix("Caused by: "));
-    causes.last().or_else(|| trace.lines().next())
+    let cause = trace.lines().rfind(|line| line.starts_with("Caused by: "));
+    cause
+        .and_then(|line| line.strip_prefix("Caused by: "))
+        .or_else(|| trace.lines().next())
 }
 
 impl fmt::Display for State {

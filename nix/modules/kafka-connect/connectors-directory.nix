@@ -14,6 +14,7 @@ let
     pkgs.writeText "${lib.strings.sanitizeDerivationName name}.json" (
       builtins.toJSON {
         inherit name;
+        inherit (connector) state;
         config = lib.mapAttrs (_: text) connector.config;
         topics = lib.mapAttrsToList (name: topic: {
           inherit name;

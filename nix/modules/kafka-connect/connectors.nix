@@ -64,6 +64,16 @@ let
         };
         description = "The connector's configuration, by the names that Kafka Connect and the plugin document. Secrets are references to `credentials`.";
       };
+      state = mkOption {
+        type = types.enum [
+          "running"
+          "paused"
+          "stopped"
+        ];
+        default = "running";
+        example = "paused";
+        description = "The state that the reconciler keeps the connector in, whatever an operator tells Kafka Connect.";
+      };
       topics = mkOption {
         type = types.attrsOf topic;
         default = { };
@@ -91,8 +101,8 @@ in
       '';
       description = ''
         The connectors, by name. The reconciler creates a connector, updates it when its declaration changes, deletes it when
-        its declaration is removed, and restarts it, with exponential backoff, when it or one of its tasks has failed. It
-        leaves alone every connector that was created by other means.
+        its declaration is removed, keeps it in its declared state, and restarts it, with exponential backoff, when it or one
+        of its tasks has failed. It leaves alone every connector that was created by other means.
       '';
     };
 
@@ -101,8 +111,8 @@ in
       default = [ ];
       example = lib.literalExpression "[ config.services.outbox-cdc.order.connector ]";
       description = ''
-        Further connectors, each a JSON file in the store with the keys `name`, `config` and, optionally, `topics` (a list of
-        objects with `name`, `partitions`, `replication_factor` and `config`).
+        Further connectors, each a JSON file in the store with the keys `name`, `config` and, optionally, `state` (`running`,
+        `paused` or `stopped`) and `topics` (a list of objects with `name`, `partitions`, `replication_factor` and `config`).
       '';
     };
 

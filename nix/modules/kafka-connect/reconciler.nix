@@ -11,7 +11,17 @@ let
   cfg = config.services.kafka-connect;
   hardening = import ../hardening.nix;
   address = import ./address.nix { inherit lib; };
-  url = "http://${address.local cfg.listenAddress}:${toString cfg.port}";
+  # The files of the way into a protected worker, by the names of their options of the program.
+  files = lib.filterAttrs (_: file: file != null) {
+    password-file = cfg.reconciler.passwordFile;
+    ca = cfg.reconciler.caFile;
+    cert = cfg.reconciler.certFile;
+    key = cfg.reconciler.keyFile;
+  };
+  access = lib.concatStrings (
+    lib.optional (cfg.reconciler.user != null) " --user ${lib.escapeShellArg cfg.reconciler.user}"
+    ++ lib.mapAttrsToList (name: _: " --${name} %d/${name}") files
+  );
   waitForTopics = pkgs.writeShellScript "wait-for-kafka-connect-topics" ''
     until [ -e /run/kafka-connect-topics/created ]; do
       ${pkgs.coreutils}/bin/sleep 0.5
@@ -38,6 +48,43 @@ in
       default = "nixos";
       example = "nixos-orders";
       description = "The owner that the reconciler writes into the configuration of its connectors. It updates and deletes only connectors of this owner.";
+    };
+    url = mkOption {
+      type = types.str;
+      default = "http://${address.local cfg.listenAddress}:${toString cfg.port}";
+      defaultText = lib.literalMD "the worker's `listenAddress` and `port`";
+      example = "https://kafka-connect.example.org:8083";
+      description = "The address of the worker, with `https` if its `listeners` have it.";
+    };
+    user = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "reconciler";
+      description = "The user of basic authentication.";
+    };
+    passwordFile = mkOption {
+      type = types.nullOr types.externalPath;
+      default = null;
+      example = "/run/keys/reconciler";
+      description = "The file of the user's password.";
+    };
+    caFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = lib.literalExpression "./authority.pem";
+      description = "The file of the authorities that may have signed the worker's certificate, as PEM, instead of the machine's.";
+    };
+    certFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = lib.literalExpression "./reconciler.pem";
+      description = "The file of the reconciler's certificate, as PEM; with `keyFile`.";
+    };
+    keyFile = mkOption {
+      type = types.nullOr types.externalPath;
+      default = null;
+      example = "/run/keys/reconciler.key";
+      description = "The file of the certificate's key in PKCS#8, as PEM.";
     };
   };
 
@@ -66,7 +113,8 @@ in
           "${waitForTopics}"
           "${pkgs.coreutils}/bin/ln -sfn ${cfg.connectorsDirectory} %t/kafka-connect-connectors/declared"
         ];
-        ExecStart = "${lib.getExe cfg.reconciler.package} --url ${url} reconcile --owner ${cfg.reconciler.owner} %t/kafka-connect-connectors/declared";
+        ExecStart = "${lib.getExe cfg.reconciler.package} --url ${cfg.reconciler.url}${access} reconcile --owner ${cfg.reconciler.owner} %t/kafka-connect-connectors/declared";
+        LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") files;
         User = "kafka-connect-connectors";
         Group = "kafka-connect-connectors";
         Restart = "on-failure";

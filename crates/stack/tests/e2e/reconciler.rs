@@ -225,6 +225,7 @@ async fn a_connector_is_kept_in_the_state_that_its_file_declares() {
     assert_eq!(state().await, State::Paused);
     // An operator's word by the API alone does not last.
     client.resume(&name).await.unwrap();
+    fixture.runs().await;
     fixture.settle().await;
     assert_eq!(state().await, State::Paused);
     fixture.declare(&config);

@@ -9,6 +9,42 @@ use crate::home::Home;
 use crate::world::{World, eventually};
 
 #[tokio::test]
+async fn up_resumes_a_connector_that_was_stopped_before_it_went_down() {
+    let home = Home::new();
+    home.run(&["up"]).await;
+    let stack = home.description();
+    // The reconciler would resume it at once.
+    kill(pid(stack, "reconciler").unwrap(), Signal::SIGSTOP).unwrap();
+    let client = connect::Client::new(&stack.connect_url).unwrap();
+    client.stop("order-outbox").await.unwrap();
+    eventually(
+        std::time::Duration::from_secs(20),
+        "the connector is stopped",
+        async || {
+            let status = client.status("order-outbox").await.unwrap().to_string();
+            if status == "stopped" {
+                Ok(())
+            } else {
+                Err(status)
+            }
+        },
+    )
+    .await;
+    let mut status = home.start(&["status"]);
+    assert!(!status.ended().await.success());
+    let resume = format!(
+        "connector order-outbox: stopped; resume it: curl -X PUT {}/connectors/order-outbox/resume",
+        stack.connect_url
+    );
+    assert!(status.said().contains(&resume), "{}", status.said());
+    home.run(&["down"]).await;
+    home.run(&["up"]).await;
+    assert!(client.status("order-outbox").await.unwrap().is_running());
+    let world = World::on(home.description(), File::lock_shared).await;
+    world.still_flows().await;
+}
+
+#[tokio::test]
 async fn a_part_that_dies_under_the_demo_is_restarted_and_the_demo_reports_it() {
     let home = Home::new();
     let mut demo = home.start(&["demo"]);
