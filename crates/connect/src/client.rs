@@ -343,8 +343,11 @@ impl Client {
                 return Ok((url.into(), answer));
             }
             let message = refusal(&answer.text().await.unwrap_or_default(), path);
-            // 409: the workers are rebalancing, or the name is taken.
-            if status == StatusCode::CONFLICT && !message.ends_with("already exists") {
+            // 409: the workers are rebalancing, or the name is taken. While a rebalance is only expected, some requests get 500.
+            let is_rebalance = (status == StatusCode::CONFLICT
+                && !message.ends_with("already exists"))
+                || message.contains("a rebalance is expected");
+            if is_rebalance {
                 if attempts == REBALANCE_ATTEMPTS {
                     return Err(Error::Rebalancing { url: url.into() });
                 }

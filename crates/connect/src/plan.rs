@@ -146,7 +146,7 @@ fn shown(key: &str, value: &Value) -> String {
     }
 }
 
-/// Whether a connector must be told to go from one state to the other. One that failed is restarted instead, and one that no worker
+/// Whether a connector must be sent from one state to the other. One that failed is restarted instead, and one that no worker
 /// has yet has no state.
 fn is_to_change(from: State, to: TargetState) -> bool {
     match to {

@@ -53,8 +53,8 @@ pub struct Pass {
     pub foreign: Vec<String>,
     /// Refused by Kafka Connect, and its message.
     pub refused: BTreeMap<String, String>,
-    /// Told to run, to pause or to stop, as declared.
-    pub told: BTreeMap<String, TargetState>,
+    /// Sent to the state that is declared.
+    pub sent: BTreeMap<String, TargetState>,
     /// A re-read of their outbox is on its way.
     pub rereading: Vec<String>,
     /// Declared as running, but not running yet.
@@ -243,8 +243,8 @@ impl Reconciler {
                         "the connector is {from}, but its file declares it {to}; changing it"
                     );
                 }
-                pass.told.insert(name.to_owned(), *to);
-                self.tell(name, *to).await
+                pass.sent.insert(name.to_owned(), *to);
+                self.send_to(name, *to).await
             }
             Some(_) => {
                 self.client.put_config(name, &wanted).await?;
@@ -274,7 +274,7 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn tell(&self, name: &str, state: TargetState) -> Result<(), client::Error> {
+    async fn send_to(&self, name: &str, state: TargetState) -> Result<(), client::Error> {
         match state {
             TargetState::Running => self.client.resume(name).await,
             TargetState::Paused => self.client.pause(name).await,
@@ -302,7 +302,7 @@ impl Reconciler {
         }
         // The mark is no property that is wanted.
         self.client.put_config(name, wanted).await?;
-        self.tell(name, state).await
+        self.send_to(name, state).await
     }
 
     /// Restarts a connector that failed, once its back-off has passed.

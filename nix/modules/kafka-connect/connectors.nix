@@ -72,7 +72,7 @@ let
         ];
         default = "running";
         example = "paused";
-        description = "The state that the reconciler keeps the connector in, whatever an operator tells Kafka Connect.";
+        description = "The state that the reconciler keeps the connector in, also if an operator changes it in Kafka Connect.";
       };
       topics = mkOption {
         type = types.attrsOf topic;

@@ -62,13 +62,19 @@ fn config() -> Map<String, Value> {
 #[tokio::test]
 async fn a_request_that_meets_a_rebalance_is_sent_again() {
     let rebalance = r#"{"error_code":409,"message":"Cannot complete request momentarily due to stale configuration"}"#;
-    let (client, requests) = worker(vec![("409 Conflict", rebalance), ("200 OK", "{}")]).await;
+    let expected = r#"{"error_code":500,"message":"Request cannot be completed because a rebalance is expected"}"#;
+    let (client, requests) = worker(vec![
+        ("409 Conflict", rebalance),
+        ("500 Internal Server Error", expected),
+        ("200 OK", "{}"),
+    ])
+    .await;
     client.put_config("order-outbox", &config()).await.unwrap();
     let put = (
         "PUT /connectors/order-outbox/config".to_owned(),
         r#"{"tasks.max":"1"}"#.to_owned(),
     );
-    assert_eq!(requests.await.unwrap(), [put.clone(), put]);
+    assert_eq!(requests.await.unwrap(), [put.clone(), put.clone(), put]);
 }
 
 #[tokio::test]

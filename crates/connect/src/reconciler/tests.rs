@@ -132,7 +132,7 @@ async fn a_connector_of_numbers_is_as_declared() {
 }
 
 #[tokio::test]
-async fn a_connector_is_told_to_be_in_the_state_that_its_file_declares() {
+async fn a_connector_is_sent_to_the_state_that_its_file_declares() {
     let same = json!({"name": "o", "reconciler.owner": "me"});
     for (declared, found, expected) in [
         ("running", "STOPPED", "PUT /connectors/o/resume"),
