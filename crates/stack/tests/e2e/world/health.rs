@@ -55,6 +55,33 @@ impl World {
         .await;
     }
 
+    /// Declares the state of a connector of the stack; waits until it has it.
+    pub(crate) async fn declare(&self, connector: &str, state: &str) {
+        let file = self.stack.connectors.join(format!("{connector}.json"));
+        let mut declared: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        declared["state"] = state.into();
+        // The reconciler never reads half a file.
+        let new = file.with_extension("new");
+        std::fs::write(&new, declared.to_string()).unwrap();
+        std::fs::rename(&new, &file).unwrap();
+        let client = connect::Client::new(&self.stack.connect_url).unwrap();
+        let what = format!("the connector is {state}");
+        eventually(Duration::from_secs(30), &what, async || {
+            let status = client
+                .status(connector)
+                .await
+                .map_err(|it| it.to_string())?;
+            let is_stopped = state != "stopped" || status.tasks.is_empty();
+            let is_so = status.connector.state.to_string() == state && is_stopped;
+            if is_so {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        })
+        .await;
+    }
+
     /// A service's metric, by its name and labels.
     pub(crate) async fn metric(&self, url: &str, name: &str) -> Option<f64> {
         let text = self
