@@ -9,8 +9,9 @@ pub mod expect;
 mod service;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OnceCell, oneshot};

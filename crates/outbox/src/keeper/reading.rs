@@ -1,4 +1,4 @@
-//! For how long a replication slot has not been read, or been read in vain.
+//! For how long a replication slot has not been read, or has been read without confirming anything.
 //!
 //! A slot is active as soon as a process connects to it. A task that fails each time it is restarted is connected for moments, and a
 //! paused connector for ever; neither confirms anything. So the slot's confirmed position decides.

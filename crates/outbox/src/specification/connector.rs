@@ -64,7 +64,7 @@ impl Specification {
         json!({ "name": self.name(), "config": self.config(), "topics": topics })
     }
 
-    /// The configuration of each topic, whoever creates it.
+    /// The configuration of each topic, by Kafka Connect or by an operator.
     fn topic_config(&self) -> BTreeMap<String, String> {
         let day = Duration::from_hours(24);
         // Kafka deletes a closed segment as a whole.
