@@ -43,11 +43,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = sqlx::PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
 
     // A deployment does this once, as the database's owner, before the service starts.
-    let roles = Roles::default()
-        .topic("payment")
-        .cdc(std::env::var("CDC_ROLE")?);
+    let cdc = std::env::var("CDC_ROLE")?;
+    let roles = Roles::default().topic("payment").cdc(cdc);
     schema::migrate(&mut *pool.acquire().await?, &[Part::Publisher], &roles).await?;
-    let create = "create table if not exists payment (id uuid primary key, cents bigint not null)";
+    let create = "create table if not exists payment (id uuid primary key, cents bigint)";
     sqlx::query(create).execute(&pool).await?;
 
     let id = Uuid::now_v7();

@@ -6,6 +6,17 @@ const MAX_LENGTH: usize = 249;
 const CONNECT: [&str; 3] = ["connect-configs", "connect-offsets", "connect-status"];
 
 /// Why no event can go to a topic of this name.
+///
+/// ```
+/// use outbox::InvalidTopic;
+/// use outbox::specification::Invalid;
+///
+/// /// Whether another name of the aggregate's type is needed, or only other characters.
+/// fn is_taken(invalid: &Invalid) -> bool {
+///     matches!(invalid, Invalid::Topic { source: InvalidTopic::Internal, .. })
+/// }
+/// # assert!(!is_taken(&Invalid::NoTopics));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidTopic {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use super::settings::Settings;
-use super::unfit::Unfit;
+use super::unfit::{self, Unfit};
 use crate::retention::Retention;
 use crate::topic::{self, InvalidTopic};
 
@@ -14,6 +14,25 @@ const MAX_NAME: usize = 63;
 pub(super) const SLOT_SUFFIX: &str = "_outbox";
 
 /// What an outbox and the way from it to Kafka are to be; [`Specification::new`] checks it.
+///
+/// ```
+/// use outbox::Retention;
+/// use outbox::specification::{Outline, Settings};
+///
+/// let outline = Outline {
+///     context: "account".to_owned(),
+///     address: ("127.0.0.1".to_owned(), 5432),
+///     database: "account_db".to_owned(),
+///     writers: vec!["account_service".to_owned()],
+///     keeper: "account_keeper".to_owned(),
+///     topics: vec!["account".to_owned()],
+///     retention: Retention::default(),
+///     settings: Settings::of_role("account_cdc"),
+/// };
+/// // A second outbox on the same server needs a context, roles and topics of its own.
+/// let other = Outline { context: "ledger".to_owned(), topics: vec!["ledger".to_owned()], ..outline.clone() };
+/// assert_ne!(outline, other);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
     /// The name of the bounded context, such as `order`. Connector, slot and Debezium's own topics are named after it, so two outboxes
@@ -61,6 +80,13 @@ pub struct Outline {
 pub struct Specification(Outline);
 
 /// An outline that PostgreSQL, Kafka or Kafka Connect would not take.
+///
+/// ```
+/// use outbox::specification::Invalid;
+///
+/// let refused = Invalid::Context("sales-eu".to_owned());
+/// assert!(refused.to_string().contains("replication slot"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
@@ -130,7 +156,9 @@ impl Specification {
                 return Err(Invalid::Name { what, name });
             }
         }
-        outline.fits_connector()?;
+        // Kafka Connect's way to the database is the one that counts.
+        let host = outline.settings.host.as_ref().unwrap_or(&outline.address.0);
+        unfit::check(host, &outline.database, &outline.settings.user)?;
         if outline.settings.replication_factor == 0 {
             return Err(Invalid::NoReplica);
         }

@@ -1,7 +1,5 @@
 //! What no connector can be derived from.
 
-use super::outbox::Outline;
-
 /// A part of a specification that would mean something else to Kafka Connect.
 ///
 /// ```
@@ -47,21 +45,14 @@ const IN_HOST: &[&str] = &["?", "&", "/", "%", "#", ",", "${"];
 /// Characters that end a database in a JDBC URL; the driver decodes `%` and `+`.
 const IN_DATABASE: &[&str] = &["?", "&", "/", "%", "+", "#", "${"];
 
-impl Outline {
-    /// Looks for what Kafka Connect, Debezium or its driver would understand otherwise than it is meant.
-    ///
-    /// # Errors
-    /// [`Unfit`]: the first.
-    pub(super) fn fits_connector(&self) -> Result<(), Unfit> {
-        let settings = &self.settings;
-        let host = settings.host.as_ref().unwrap_or(&self.address.0);
-        address("host", host, IN_HOST)?;
-        address("database", &self.database, IN_DATABASE)?;
-        if settings.user.contains("${") {
-            return Err(Unfit::User(settings.user.clone()));
-        }
-        Ok(())
+/// Looks for what Kafka Connect, Debezium or its driver would understand otherwise than it is meant.
+pub(super) fn check(host: &str, database: &str, user: &str) -> Result<(), Unfit> {
+    address("host", host, IN_HOST)?;
+    address("database", database, IN_DATABASE)?;
+    if user.contains("${") {
+        return Err(Unfit::User(user.to_owned()));
     }
+    Ok(())
 }
 
 fn address(part: &'static str, value: &str, forbidden: &[&str]) -> Result<(), Unfit> {
@@ -87,21 +78,6 @@ fn address(part: &'static str, value: &str, forbidden: &[&str]) -> Result<(), Un
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Retention;
-    use crate::specification::Settings;
-
-    fn of(host: &str, database: &str) -> Outline {
-        Outline {
-            context: "order".to_owned(),
-            address: (host.to_owned(), 5432),
-            database: database.to_owned(),
-            writers: vec!["writer".to_owned()],
-            keeper: "keeper".to_owned(),
-            topics: vec!["order".to_owned()],
-            retention: Retention::default(),
-            settings: Settings::of_role("cdc"),
-        }
-    }
 
     #[test]
     fn host_and_database_add_nothing_to_a_jdbc_url() {
@@ -110,7 +86,7 @@ mod tests {
             ("db.example.org", "Bestellungen-ü"),
             ("[::1]", "order"),
         ] {
-            assert_eq!(of(host, database).fits_connector(), Ok(()));
+            assert_eq!(check(host, database, "cdc"), Ok(()));
         }
         for (host, found) in [
             ("db?options=-c", "?"),
@@ -120,7 +96,7 @@ mod tests {
             ("${dir:/run:host}", "/"),
             ("${env:HOST}", "${"),
         ] {
-            let refused = of(host, "order").fits_connector().unwrap_err();
+            let refused = check(host, "order", "cdc").unwrap_err();
             let (part, value, found) = ("host", host.to_owned(), found.to_owned());
             assert_eq!(refused, Unfit::Address { part, value, found });
         }
@@ -132,21 +108,18 @@ mod tests {
             ("a+b", "+"),
             ("two words", " "),
         ] {
-            let refused = of("db", database).fits_connector().unwrap_err();
+            let refused = check("db", database, "cdc").unwrap_err();
             let (part, value, found) = ("database", database.to_owned(), found.to_owned());
             assert_eq!(refused, Unfit::Address { part, value, found });
         }
-        // Kafka Connect's way is the one that counts.
-        let mut outline = of("/run/postgresql", "order");
-        outline.settings.host = Some("127.0.0.1".to_owned());
-        assert_eq!(outline.fits_connector(), Ok(()));
     }
 
     #[test]
     fn a_user_is_no_reference() {
-        let mut outline = of("db", "order");
-        "${dir:/run/secrets:user}".clone_into(&mut outline.settings.user);
-        let refused = outline.fits_connector();
-        assert_eq!(refused, Err(Unfit::User(outline.settings.user.clone())));
+        let user = "${dir:/run/secrets:user}";
+        assert_eq!(
+            check("db", "order", user),
+            Err(Unfit::User(user.to_owned()))
+        );
     }
 }
