@@ -15,10 +15,10 @@
 //! sets aside.
 //!
 //! # A message's way
-//! The files of this module, in the order in which a message passes through them: `consumer` (with `consumer_context` and
-//! `config::client`), `fetcher`, `assignment`, `buffer`, `poll_loop`, `in_flight`, then as part of a `batch` through `apply`,
-//! `breaker`, `bisect`, `transaction`, `settle`, `decode`, `inbox`, `handler`, and where it fails `failure`, `sqlstate`, `stop`,
-//! `dead_letter`.
+//! The files of this module, in the order in which a message passes through them: `consumer` (with `consumer_context`,
+//! `open_transaction` and `config::client`), `fetcher`, `assignment`, `buffer`, `poll_loop`, `in_flight`, then as part of a `batch`
+//! through `apply`, `breaker`, `bisect`, `transaction`, `settle`, `decode`, `inbox`, `handler`, and where it fails `failure`,
+//! `sqlstate`, `stop`, `dead_letter`.
 
 mod apply;
 mod assignment;
@@ -42,6 +42,7 @@ mod handler;
 mod in_flight;
 mod inbox;
 mod metrics;
+mod open_transaction;
 mod panic;
 mod partition;
 mod poll_loop;

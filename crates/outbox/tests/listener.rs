@@ -18,6 +18,8 @@ mod crash;
 mod handler;
 #[path = "listener/invariant.rs"]
 mod invariant;
+#[path = "listener/open_transaction.rs"]
+mod open_transaction;
 #[path = "listener/operator.rs"]
 mod operator;
 #[path = "listener/plan.rs"]
@@ -110,6 +112,14 @@ fn a_worker_blocked_until_after_the_retention_of_the_inbox_writes_nothing() {
     Runtime::new()
         .unwrap()
         .block_on(stall::writes_nothing_after_retention())
+        .unwrap();
+}
+
+#[test]
+fn an_open_transaction_that_hides_messages_shows_in_lag_and_readiness_until_it_ends() {
+    Runtime::new()
+        .unwrap()
+        .block_on(open_transaction::is_shown_until_it_ends())
         .unwrap();
 }
 

@@ -10,7 +10,7 @@
 //! - A consumer may end with no broker left to ask, once the only one that it knew was fenced and came back. Only a
 //!   new consumer helps ([`Consumer::replace`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use super::config::Config;
 use super::config::client::refused;
 use super::consumer_context::{Change, Context, State};
 use super::error::Error;
+use super::open_transaction::OpenTransaction;
 use super::partition::Partition;
 use crate::message::{Message, Position};
 
@@ -125,6 +126,19 @@ impl Consumer {
     /// Messages of each partition that are still to be [received](Self::receive), as of the last statistics.
     pub(super) fn lag(&self) -> BTreeMap<Partition, u64> {
         self.state.lag()
+    }
+
+    /// The open Kafka transaction that has stood still for the longest time, of these partitions.
+    pub(super) fn open_transaction(
+        &self,
+        partitions: &BTreeSet<Partition>,
+    ) -> Option<OpenTransaction> {
+        self.state.open_transaction(partitions)
+    }
+
+    /// Kafka's addresses.
+    pub(super) fn bootstrap_servers(&self) -> &str {
+        &self.config.bootstrap_servers
     }
 
     /// The error that keeps the consumer from its messages, if there is one.

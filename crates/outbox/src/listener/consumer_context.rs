@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use tokio::sync::Notify;
 
+use super::open_transaction::{OpenTransaction, OpenTransactions};
 use super::partition::Partition;
 
 /// A change of the assignment.
@@ -34,6 +35,7 @@ pub(super) struct State {
     last_broker: Mutex<Instant>,
     /// Messages of each partition that are still to be received.
     lag: Mutex<BTreeMap<Partition, u64>>,
+    open_transactions: Mutex<OpenTransactions>,
     /// The last error that keeps the consumer from its messages.
     error: Mutex<Option<String>>,
 }
@@ -45,6 +47,7 @@ impl State {
             changed: Notify::new(),
             last_broker: Mutex::new(Instant::now()),
             lag: Mutex::default(),
+            open_transactions: Mutex::default(),
             error: Mutex::default(),
         }
     }
@@ -74,6 +77,14 @@ impl State {
         lock(&self.lag).clone()
     }
 
+    /// The open transaction that has stood still for the longest time, of these partitions.
+    pub(super) fn open_transaction(
+        &self,
+        partitions: &BTreeSet<Partition>,
+    ) -> Option<OpenTransaction> {
+        lock(&self.open_transactions).oldest(partitions)
+    }
+
     /// The last error that keeps the consumer from its messages.
     pub(super) fn error(&self) -> Option<String> {
         lock(&self.error).clone()
@@ -99,22 +110,31 @@ impl ClientContext for Context {
         if brokers.any(|broker| broker.state == "UP") {
             *lock(&self.0.last_broker) = Instant::now();
         }
+        let now = Instant::now();
         let mut lag = lock(&self.0.lag);
+        let mut open_transactions = lock(&self.0.open_transactions);
         for (topic, statistics) in statistics.topics {
-            for (number, partition) in statistics.partitions {
-                // Fetched messages are counted; of the others only offsets are known. -1001 stands for no offset.
-                let fetched = u64::try_from(partition.fetchq_cnt).unwrap_or_default();
-                let unfetched = if partition.next_offset >= 0 {
-                    partition.ls_offset - partition.next_offset
+            for (number, statistics) in statistics.partitions {
+                if number < 0 {
+                    continue;
+                }
+                let partition = Partition {
+                    topic: topic.clone(),
+                    number,
+                };
+                // Fetched messages are counted; of the others only offsets are known. They end at the high watermark: an open
+                // transaction hides those behind the last stable offset, and they wait all the same. -1001 stands for no offset.
+                let fetched = u64::try_from(statistics.fetchq_cnt).unwrap_or_default();
+                let unfetched = if statistics.next_offset >= 0 {
+                    statistics.hi_offset - statistics.next_offset
                 } else {
                     0
                 };
                 let waiting = fetched + u64::try_from(unfetched).unwrap_or_default();
-                let topic = topic.clone();
-                lag.insert(Partition { topic, number }, waiting);
+                open_transactions.observe(&partition, &statistics, now);
+                lag.insert(partition, waiting);
             }
         }
-        lag.retain(|partition, _| partition.number >= 0);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -14,7 +14,7 @@ use super::consumer_context::Change;
 use super::error::Error;
 use super::failpoint::Step;
 use super::partition::Partition;
-use super::progress::Progress;
+use super::progress::{Observation, Progress};
 use crate::message::Message;
 
 /// How long the buffer may be full before partitions are paused. Pausing discards fetched messages, so it is for trouble, not for
@@ -116,7 +116,7 @@ impl Fetcher {
         }
     }
 
-    /// Records the lag, here and on the broker, and whether a broker is connected. Revoked partitions have no lag of ours.
+    /// Records the lag, here and on the broker, what hides messages, and whether a broker is connected. Revoked partitions have no lag of ours.
     pub(super) fn observe(&self, in_flight: &[Message]) {
         let mut lag = self.consumer.lag();
         for (partition, unfetched) in &mut lag {
@@ -127,10 +127,15 @@ impl Fetcher {
         for message in self.buffer.iter().chain(in_flight) {
             *lag.entry(Partition::of(message)).or_default() += 1;
         }
-        let without_broker = self.consumer.time_without_broker();
-        let error = self.consumer.error();
+        let observation = Observation {
+            lag,
+            without_broker: self.consumer.time_without_broker(),
+            consumer_error: self.consumer.error(),
+            open_transaction: self.consumer.open_transaction(self.assignment.assigned()),
+            bootstrap_servers: self.consumer.bootstrap_servers(),
+        };
         self.progress
-            .send_modify(|progress| progress.observe(&lag, without_broker, error));
+            .send_modify(|progress| progress.observe(observation));
     }
 
     pub(super) fn follow_assignment(&mut self) {

@@ -36,6 +36,11 @@ pub(super) fn set_lag(listener: &str, partition: &Partition, messages: u64) {
     .set(messages as f64);
 }
 
+pub(super) fn set_open_transaction(listener: &str, age: Duration) {
+    gauge!("outbox_listener_open_transaction_seconds", "listener" => listener.to_owned())
+        .set(age.as_secs_f64());
+}
+
 pub(super) fn set_partitions(listener: &str, partitions: usize) {
     gauge!("outbox_listener_partitions", "listener" => listener.to_owned()).set(partitions as f64);
 }

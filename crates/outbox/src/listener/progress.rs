@@ -8,12 +8,31 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::metrics;
+use super::open_transaction::OpenTransaction;
 use super::partition::Partition;
 
 /// The time without a broker after which there is a warning. Statistics come every 2 s.
 const WARN_WITHOUT_BROKER: Duration = Duration::from_secs(6);
+/// The time for which an open Kafka transaction hides messages, after which there is a warning: before that about stalled messages,
+/// which would name the wrong cause.
+const WARN_OPEN_TRANSACTION: Duration = Duration::from_secs(20);
 /// The time for which messages wait while none is settled, after which there is a warning.
 const WARN_STALLED: Duration = Duration::from_secs(30);
+
+/// What the poll loop sees of its consumer.
+#[derive(Default)]
+pub(super) struct Observation<'a> {
+    /// Messages of each partition that are not settled yet.
+    pub(super) lag: BTreeMap<Partition, u64>,
+    /// For how long no broker was connected.
+    pub(super) without_broker: Duration,
+    /// The error that keeps the consumer from its messages.
+    pub(super) consumer_error: Option<String>,
+    /// The open Kafka transaction that has stood still for the longest time.
+    pub(super) open_transaction: Option<OpenTransaction>,
+    /// Kafka's addresses.
+    pub(super) bootstrap_servers: &'a str,
+}
 
 /// A listener's progress, as [`Listener::progress`](super::Listener::progress) publishes it.
 ///
@@ -37,7 +56,8 @@ pub struct Progress {
     pub partitions: usize,
     /// Messages that are not settled yet: in the partitions assigned, in the buffer and in the in-flight batch. Those not fetched
     /// yet are counted by their offsets, of which the end of a Kafka transaction takes one, and as of the last fetch: while the
-    /// listener is so far behind that it fetches no more, newer ones are not counted.
+    /// listener is so far behind that it fetches no more, newer ones are not counted. Those that an open Kafka transaction hides
+    /// are counted.
     pub lag: u64,
     /// Whether back-pressure pauses fetching: the buffer is full, and the database is slower than Kafka.
     pub paused: bool,
@@ -55,6 +75,9 @@ pub struct Progress {
     pub retrying: Option<&'static str>,
     /// The error that keeps the consumer from its messages: a missing topic, or a missing authorization in Kafka.
     pub consumer_error: Option<String>,
+    /// What to do about an open Kafka transaction that stands still.
+    #[serde(skip)]
+    open_transaction: Option<String>,
     /// What an operator must do before the retried batch can succeed.
     #[serde(skip)]
     advice: Option<&'static str>,
@@ -82,6 +105,7 @@ impl Progress {
             breaker_open: false,
             retrying: None,
             consumer_error: None,
+            open_transaction: None,
             advice: None,
             gauged: BTreeSet::new(),
             last_broker: Instant::now(),
@@ -90,7 +114,7 @@ impl Progress {
     }
 
     /// What keeps the listener from settling messages, if anything: an open circuit breaker, a retried batch, Kafka out of reach, a
-    /// missing topic or authorization, or messages that wait while none is settled.
+    /// missing topic or authorization, an open Kafka transaction, or messages that wait while none is settled.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         if self.breaker_open {
@@ -115,6 +139,9 @@ impl Progress {
                 "cannot read messages: {error}; create the topic, or grant READ on topic and group"
             ));
         }
+        if self.open_transaction.is_some() {
+            return self.open_transaction.clone();
+        }
         let stalled = self.last_settled.elapsed();
         (self.lag > 0 && stalled > WARN_STALLED).then(|| {
             let (lag, seconds) = (self.lag, stalled.as_secs());
@@ -125,13 +152,15 @@ impl Progress {
         })
     }
 
-    /// Records what waits, and since when no broker was connected.
-    pub(super) fn observe(
-        &mut self,
-        lag: &BTreeMap<Partition, u64>,
-        without_broker: Duration,
-        consumer_error: Option<String>,
-    ) {
+    /// Records an observation.
+    pub(super) fn observe(&mut self, observation: Observation<'_>) {
+        self.observe_transaction(&observation);
+        let Observation {
+            lag,
+            without_broker,
+            consumer_error,
+            ..
+        } = observation;
         self.lag = lag.values().sum();
         self.consumer_error = consumer_error;
         let now = Instant::now();
@@ -144,6 +173,29 @@ impl Progress {
             let lag = lag.get(partition).copied().unwrap_or_default();
             metrics::set_lag(&self.listener, partition, lag);
         }
+    }
+
+    fn observe_transaction(&mut self, observation: &Observation<'_>) {
+        let open = observation.open_transaction.as_ref();
+        let age = open.map_or(Duration::ZERO, OpenTransaction::age);
+        metrics::set_open_transaction(&self.listener, age);
+        self.open_transaction = open
+            .filter(|_| age > WARN_OPEN_TRANSACTION && !self.paused)
+            .map(|open| {
+                let (seconds, servers) = (age.as_secs(), observation.bootstrap_servers);
+                let OpenTransaction {
+                    partition: Partition { topic, number },
+                    offset,
+                    hidden,
+                    ..
+                } = open;
+                format!(
+                    "a Kafka transaction on {topic}-{number} has been open at offset {offset} for {seconds} s, and hides {hidden} \
+                     messages; its producer must commit or abort it. If the producer is gone, see `kafka-transactions.sh --bootstrap-server \
+                     {servers} describe-producers --topic {topic} --partition {number}`, and run `kafka-transactions.sh \
+                     --bootstrap-server {servers} abort --topic {topic} --partition {number} --start-offset {offset}`"
+                )
+            });
     }
 
     pub(super) fn set_partitions(&mut self, partitions: usize) {
@@ -190,7 +242,12 @@ mod tests {
             number: 3,
         };
         let mut progress = Progress::new("payments");
-        progress.observe(&[(partition(), 7)].into(), Duration::ZERO, None);
+        let waiting = |messages| Observation {
+            lag: [(partition(), messages)].into(),
+            bootstrap_servers: "kafka:9092",
+            ..Observation::default()
+        };
+        progress.observe(waiting(7));
         assert_eq!((progress.lag, progress.warning()), (7, None));
         progress.last_settled = Instant::now().checked_sub(WARN_STALLED * 2).unwrap();
         let warning = progress.warning().unwrap();
@@ -198,12 +255,37 @@ mod tests {
             warning.contains("7 messages wait") && warning.contains("look for"),
             "{warning}"
         );
-        progress.observe(&[(partition(), 0)].into(), Duration::ZERO, None);
+        let open = |age: Duration| Observation {
+            open_transaction: Some(OpenTransaction {
+                partition: partition(),
+                offset: 5,
+                hidden: 7,
+                since: Instant::now().checked_sub(age).unwrap(),
+            }),
+            ..waiting(7)
+        };
+        progress.observe(open(WARN_OPEN_TRANSACTION * 2));
+        let warning = progress.warning().unwrap();
+        for part in [
+            "order-3 has been open at offset 5 for 40 s, and hides 7 messages",
+            "--bootstrap-server kafka:9092 abort --topic order --partition 3 --start-offset 5`",
+        ] {
+            assert!(warning.contains(part), "{warning}");
+        }
+        progress.observe(open(WARN_OPEN_TRANSACTION / 2));
+        assert!(progress.warning().unwrap().contains("stalled"));
+        progress.observe(waiting(0));
         assert_eq!(progress.warning(), None);
         let denied = Some("topic authorization failed".to_owned());
-        progress.observe(&BTreeMap::new(), Duration::ZERO, denied);
+        progress.observe(Observation {
+            consumer_error: denied,
+            ..Observation::default()
+        });
         assert!(progress.warning().unwrap().contains("authorization"));
-        progress.observe(&BTreeMap::new(), WARN_WITHOUT_BROKER * 2, None);
+        progress.observe(Observation {
+            without_broker: WARN_WITHOUT_BROKER * 2,
+            ..Observation::default()
+        });
         assert!(
             progress
                 .warning()

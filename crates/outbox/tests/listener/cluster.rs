@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use outbox::listener::Config;
 use outbox::listener::dead_letter::{DeadLetters, Filter};
+use outbox::listener::{Config, Progress};
 use outbox::schema::{self, Part, Roles};
 use sqlx::PgPool;
 use stack::testing::{self, Context, Database};
@@ -224,6 +224,15 @@ impl Cluster {
         script.listener.clone_into(&mut config.name);
         config.max_batch = max_batch.into();
         config
+    }
+
+    pub(crate) fn kafka(&self) -> &str {
+        &self.kafka
+    }
+
+    /// The progress of the worker that was started first, once it has one.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        self.workers.first()?.progress()
     }
 
     fn start(&mut self, script: usize, max_batch: u8, delay_ms: u8) {

@@ -112,11 +112,20 @@ async fn wait_committed(cluster: &Cluster) -> Result<(), String> {
     .await
 }
 
-async fn eventually(holds: impl AsyncFn() -> Result<(), String>) -> Result<(), String> {
+/// Waits until it holds.
+pub(crate) async fn eventually(holds: impl AsyncFn() -> Result<(), String>) -> Result<(), String> {
+    within(WITHIN, holds).await
+}
+
+/// Waits until it holds, for a while at most.
+pub(crate) async fn within(
+    limit: Duration,
+    holds: impl AsyncFn() -> Result<(), String>,
+) -> Result<(), String> {
     let began = Instant::now();
     loop {
         match holds().await {
-            Err(_) if began.elapsed() <= WITHIN => {}
+            Err(_) if began.elapsed() <= limit => {}
             outcome => return outcome,
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

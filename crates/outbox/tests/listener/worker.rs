@@ -123,6 +123,12 @@ impl Worker {
         progress.is_some_and(|progress| progress.borrow().partitions > 0)
     }
 
+    /// Its progress, once it has started.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        let progress = self.progress.get()?;
+        Some(progress.borrow().clone())
+    }
+
     /// Ends the worker wherever it is, once it is not frozen. Nothing joins its thread: an rdkafka consumer that is dropped during
     /// a rebalance may hang (it asks a closed group for its protocol).
     pub(crate) fn kill(&self) {

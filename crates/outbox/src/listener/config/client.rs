@@ -65,7 +65,7 @@ impl Config {
             // The first answer of a broker that was fenced and comes back names no broker at all; librdkafka then drops the only
             // one that it knows, and would use bootstrap.servers again only after 5 minutes.
             ("metadata.recovery.rebootstrap.trigger.ms", "5000"),
-            // They show which brokers are connected.
+            // They show which brokers are connected, and what waits.
             ("statistics.interval.ms", "2000"),
             ("allow.auto.create.topics", "false"),
         ];
