@@ -16,9 +16,9 @@
 //!
 //! # A message's way
 //! The files of this module, in the order in which a message passes through them: `consumer` (with `consumer_context`,
-//! `open_transaction` and `config::client`), `fetcher`, `assignment`, `buffer`, `poll_loop`, `in_flight`, then as part of a `batch`
-//! through `apply`, `breaker`, `bisect`, `transaction`, `settle`, `decode`, `inbox`, `handler`, and where it fails `failure`,
-//! `sqlstate`, `stop`, `dead_letter`.
+//! `open_transaction`, `owned` and `config::client`), `fetcher`, `assignment` (with `identity`, `lookup` and `topic_id`), `buffer`,
+//! `poll_loop`, `in_flight`, then as part of a `batch` through `apply`, `breaker`, `bisect`, `transaction`, `settle`, `decode`,
+//! `inbox`, `handler`, and where it fails `failure`, `sqlstate`, `stop`, `dead_letter`.
 
 mod apply;
 mod assignment;
@@ -39,10 +39,13 @@ mod failpoint;
 mod failure;
 mod fetcher;
 mod handler;
+mod identity;
 mod in_flight;
 mod inbox;
+mod lookup;
 mod metrics;
 mod open_transaction;
+mod owned;
 mod panic;
 mod partition;
 mod poll_loop;
@@ -53,6 +56,7 @@ mod sqlstate;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod topic_id;
 mod transaction;
 
 use std::sync::Arc;

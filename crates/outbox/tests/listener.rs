@@ -24,6 +24,8 @@ mod open_transaction;
 mod operator;
 #[path = "listener/plan.rs"]
 mod plan;
+#[path = "listener/recreated_topic.rs"]
+mod recreated_topic;
 #[path = "listener/stall.rs"]
 mod stall;
 #[path = "listener/topic.rs"]
@@ -120,6 +122,42 @@ fn an_open_transaction_that_hides_messages_shows_in_lag_and_readiness_until_it_e
     Runtime::new()
         .unwrap()
         .block_on(open_transaction::is_shown_until_it_ends())
+        .unwrap();
+}
+
+#[test]
+fn a_topic_that_is_recreated_under_a_running_worker_is_read_whole() {
+    Runtime::new()
+        .unwrap()
+        .block_on(recreated_topic::is_read_whole_by_a_running_worker(3))
+        .unwrap();
+}
+
+#[test]
+fn a_topic_that_is_recreated_while_the_worker_is_away_is_read_whole() {
+    Runtime::new()
+        .unwrap()
+        .block_on(recreated_topic::is_read_whole_by_a_worker_that_was_away(2))
+        .unwrap();
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_topic_that_is_recreated_again_and_again_is_read_whole_each_time() {
+    let runtime = Runtime::new().unwrap();
+    runtime
+        .block_on(recreated_topic::is_read_whole_by_a_running_worker(20))
+        .unwrap();
+    runtime
+        .block_on(recreated_topic::is_read_whole_by_a_worker_that_was_away(20))
+        .unwrap();
+}
+
+#[test]
+fn a_topic_that_is_deleted_under_a_running_worker_is_named_until_it_is_there_again() {
+    Runtime::new()
+        .unwrap()
+        .block_on(recreated_topic::is_named_while_it_is_missing())
         .unwrap();
 }
 

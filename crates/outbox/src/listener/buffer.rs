@@ -32,17 +32,32 @@ impl Buffer {
         self.messages.push_back(message);
     }
 
-    /// Moves the oldest messages to those of a batch while it has fewer than `max`, and room in bytes.
-    pub(super) fn fill(&mut self, batch: &mut Vec<Message>, max: usize) {
+    /// Moves the oldest messages to those of a batch while it has fewer than `max`, and room in bytes. Those that are not `ready`
+    /// stay.
+    pub(super) fn fill(
+        &mut self,
+        batch: &mut Vec<Message>,
+        max: usize,
+        ready: impl Fn(&Message) -> bool,
+    ) {
         let mut bytes: usize = batch.iter().map(size).sum();
+        let mut held = VecDeque::new();
         while batch.len() < max
             && bytes < MAX_BYTES
             && let Some(message) = self.messages.pop_front()
         {
+            if !ready(&message) {
+                held.push_back(message);
+                continue;
+            }
             let size = size(&message);
             self.bytes -= size;
             bytes += size;
             batch.push(message);
+        }
+        if !held.is_empty() {
+            held.append(&mut self.messages);
+            self.messages = held;
         }
     }
 
@@ -110,14 +125,16 @@ mod tests {
         (0..4).for_each(|_| buffer.push(message(0, 1)));
         assert!(buffer.is_full());
         let mut batch = Vec::new();
-        buffer.fill(&mut batch, 2);
+        buffer.fill(&mut batch, 2, |_| true);
         assert_eq!(batch.len(), 2);
         assert!(!buffer.is_full() && buffer.is_half_empty());
         buffer.push(message(1, MAX_BYTES));
         assert!(buffer.is_full() && !buffer.is_half_empty());
         buffer.retain(|message| message.at.partition == 0);
         assert!(buffer.is_half_empty());
-        buffer.fill(&mut batch, 9);
+        buffer.fill(&mut batch, 9, |message| message.at.partition == 1);
+        assert_eq!((batch.len(), buffer.messages.len()), (2, 2));
+        buffer.fill(&mut batch, 9, |_| true);
         assert_eq!((batch.len(), buffer.bytes), (4, 0));
     }
 
@@ -128,7 +145,7 @@ mod tests {
             while !buffer.is_full() {
                 buffer.push(message(0, 900_000));
             }
-            buffer.fill(&mut batch, 500);
+            buffer.fill(&mut batch, 500, |_| true);
         }
         assert_eq!(batch.len(), MAX_BYTES / 900_000 + 1);
         assert!(is_full(&batch, 500));

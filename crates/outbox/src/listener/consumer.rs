@@ -11,25 +11,27 @@
 //!   new consumer helps ([`Consumer::replace`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message as _};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use super::assignment::NextOffset;
 use super::config::Config;
 use super::config::client::refused;
 use super::consumer_context::{Change, Context, State};
 use super::error::Error;
+use super::lookup::{Lookup, Request};
 use super::open_transaction::OpenTransaction;
+use super::owned::owned;
 use super::partition::Partition;
-use crate::message::{Message, Position};
+use crate::message::Message;
 
 /// How long reading the committed offsets, a seek, or closing may take.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub(super) struct Consumer {
     client: ClientConfig,
     /// When it joined the group, or when its replacement was last attempted.
     joined: Instant,
+    /// The answer to the last lookup, until it is taken.
+    lookup: Option<oneshot::Receiver<KafkaResult<Lookup>>>,
     /// Shared with the consumers that it has replaced and that are still closing.
     closing: Arc<()>,
 }
@@ -67,6 +71,7 @@ impl Consumer {
             config: config.clone(),
             client,
             joined: Instant::now(),
+            lookup: None,
             closing: Arc::default(),
         })
     }
@@ -208,11 +213,17 @@ impl Consumer {
     }
 
     /// Commits the offsets of the next messages to read.
-    pub(super) fn commit(&self, offsets: &BTreeMap<Partition, i64>, mode: CommitMode) {
+    pub(super) fn commit(&self, offsets: &BTreeMap<Partition, NextOffset>, mode: CommitMode) {
         let mut list = TopicPartitionList::new();
-        for (Partition { topic, number }, offset) in offsets {
-            if let Err(error) = list.add_partition_offset(topic, *number, Offset::Offset(*offset)) {
+        for (Partition { topic, number }, next) in offsets {
+            let offset = Offset::Offset(next.offset);
+            if let Err(error) = list.add_partition_offset(topic, *number, offset) {
                 tracing::warn!(%error, topic, partition = number, "cannot commit an offset; the next commit has it too");
+            }
+            if let Some(id) = &next.topic_id
+                && let Some(mut element) = list.find_partition(topic, *number)
+            {
+                element.set_metadata(id.to_metadata());
             }
         }
         if list.count() > 0
@@ -236,17 +247,75 @@ impl Consumer {
         }
     }
 
+    /// The topics that it subscribes to by their names. A `^` begins a pattern.
+    pub(super) fn topics(&self) -> impl Iterator<Item = String> {
+        let topics = self.config.topics.iter();
+        topics.filter(|topic| !topic.starts_with('^')).cloned()
+    }
+
+    /// Whether a lookup runs, or its answer is not taken yet.
+    pub(super) fn awaits_lookup(&self) -> bool {
+        self.lookup.is_some()
+    }
+
+    /// Starts a lookup. [`Self::assignment_changed`] resolves when its answer is there.
+    pub(super) fn start_lookup(&mut self, request: Request) {
+        let (inner, state) = (Arc::clone(&self.inner), Arc::clone(&self.state));
+        let (answer, lookup) = oneshot::channel();
+        self.lookup = Some(lookup);
+        // Not `spawn_blocking`, as in `close`.
+        std::thread::spawn(move || {
+            let found = request.run(&inner, CONTROL_TIMEOUT);
+            drop(inner);
+            let _ = answer.send(found);
+            state.notify();
+        });
+    }
+
+    /// The answer to the last lookup, once it has ended.
+    pub(super) fn ended_lookup(&mut self) -> Option<KafkaResult<Lookup>> {
+        let answer = match self.lookup.as_mut()?.try_recv() {
+            Ok(answer) => answer,
+            Err(oneshot::error::TryRecvError::Empty) => return None,
+            Err(oneshot::error::TryRecvError::Closed) => Err(KafkaError::Canceled),
+        };
+        self.lookup = None;
+        Some(answer)
+    }
+
+    /// Seeks to the beginning of a partition.
+    pub(super) async fn restart(&self, partition: Partition) -> KafkaResult<()> {
+        self.seek(move |_| {
+            let mut offsets = list([&partition]);
+            offsets.set_all_offsets(Offset::Beginning)?;
+            Ok(offsets)
+        })
+        .await
+    }
+
     /// Seeks to the group's committed offset, or to the beginning if there is none.
     pub(super) async fn rewind(&self, partition: Partition) -> KafkaResult<()> {
-        let inner = Arc::clone(&self.inner);
-        let seek = tokio::task::spawn_blocking(move || {
-            let mut offsets = inner.committed_offsets(list([&partition]), CONTROL_TIMEOUT)?;
+        self.seek(move |inner| {
+            let offsets = inner.committed_offsets(list([&partition]), CONTROL_TIMEOUT)?;
             for mut element in offsets.elements_for_topic(&partition.topic) {
                 if element.offset() == Offset::Invalid {
                     element.set_offset(Offset::Beginning)?;
                 }
             }
-            offsets = inner.seek_partitions(offsets, CONTROL_TIMEOUT)?;
+            Ok(offsets)
+        })
+        .await
+    }
+
+    async fn seek(
+        &self,
+        offsets: impl FnOnce(&StreamConsumer<Context>) -> KafkaResult<TopicPartitionList>
+        + Send
+        + 'static,
+    ) -> KafkaResult<()> {
+        let inner = Arc::clone(&self.inner);
+        let seek = tokio::task::spawn_blocking(move || {
+            let offsets = inner.seek_partitions(offsets(&inner)?, CONTROL_TIMEOUT)?;
             offsets
                 .elements()
                 .iter()
@@ -258,11 +327,15 @@ impl Consumer {
 
     /// Commits offsets and leaves the group. If Kafka is away, librdkafka takes long for both: this returns in time, and the
     /// process may end meanwhile.
-    pub(super) async fn close(self, offsets: BTreeMap<Partition, i64>) {
+    pub(super) async fn close(mut self, offsets: BTreeMap<Partition, NextOffset>) {
         let (closed, wait) = oneshot::channel();
         // Not `spawn_blocking`: the runtime would wait for it without bound when it ends.
         std::thread::spawn(move || {
             self.commit(&offsets, CommitMode::Sync);
+            // It holds the client.
+            if let Some(lookup) = self.lookup.take() {
+                let _ = lookup.blocking_recv();
+            }
             drop(self);
             let _ = closed.send(());
         });
@@ -281,32 +354,6 @@ fn list<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> TopicPartiti
         list.add_partition(topic, *number);
     }
     list
-}
-
-/// A message of its own, independent of librdkafka's buffers.
-fn owned(message: &BorrowedMessage<'_>) -> Message {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let header = |index| {
-            // rdkafka panics on a name that is not UTF-8.
-            catch_unwind(AssertUnwindSafe(|| {
-                let header = headers.get(index);
-                (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
-            }))
-            .unwrap_or_else(|_| (format!("unreadable name of header {index}"), None))
-        };
-        (0..headers.count()).map(header).collect()
-    });
-    Message {
-        at: Position {
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            offset: message.offset(),
-        },
-        timestamp: message.timestamp().to_millis(),
-        key: message.key().map(<[u8]>::to_vec),
-        headers,
-        value: message.payload().map(<[u8]>::to_vec),
-    }
 }
 
 #[cfg(test)]

@@ -62,6 +62,11 @@ impl State {
         self.changed.notified().await;
     }
 
+    /// Makes [`Self::changed`] resolve: there is something to follow.
+    pub(super) fn notify(&self) {
+        self.changed.notify_one();
+    }
+
     /// For how long no broker has been connected, as of the last statistics.
     pub(super) fn time_without_broker(&self) -> Duration {
         lock(&self.last_broker).elapsed()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::CommitMode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ use super::consumer::Consumer;
 use super::consumer_context::Change;
 use super::error::Error;
 use super::failpoint::Step;
+use super::lookup::Lookup;
 use super::partition::Partition;
 use super::progress::{Observation, Progress};
 use crate::message::Message;
@@ -21,6 +23,11 @@ use crate::message::Message;
 /// load.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
+/// How often the topics' ids are looked up.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
+/// The wait before a failed lookup or seek is repeated.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
 /// Fetches messages, and commits the offsets of those that are settled.
 pub(super) struct Fetcher {
     consumer: Consumer,
@@ -28,6 +35,12 @@ pub(super) struct Fetcher {
     buffer: Buffer,
     paused: bool,
     last_poll: Instant,
+    /// When the last lookup was started, and for which version of the assignment.
+    last_lookup: Option<(Instant, u64)>,
+    /// When a seek failed last.
+    seek_failed: Option<Instant>,
+    /// The topic that the last lookup missed, and why.
+    missing: Option<String>,
     progress: watch::Sender<Progress>,
 }
 
@@ -40,6 +53,9 @@ impl Fetcher {
             buffer: Buffer::new(max),
             paused: false,
             last_poll: Instant::now(),
+            last_lookup: None,
+            seek_failed: None,
+            missing: None,
             progress,
         }
     }
@@ -89,7 +105,10 @@ impl Fetcher {
     /// Adds buffered messages to those of a batch that were left over, up to `max`.
     pub(super) fn fill(&mut self, batch: &mut Vec<Message>, max: usize) {
         let left_over = batch.len();
-        self.buffer.fill(batch, max);
+        let assignment = &self.assignment;
+        self.buffer.fill(batch, max, |message| {
+            assignment.is_ready(&Partition::of(message))
+        });
         self.assignment.take(&batch[left_over..]);
     }
 
@@ -116,7 +135,8 @@ impl Fetcher {
         }
     }
 
-    /// Records the lag, here and on the broker, what hides messages, and whether a broker is connected. Revoked partitions have no lag of ours.
+    /// Records the lag, here and on the broker, what hides messages, and whether a broker is connected. Revoked partitions have no lag
+    /// of ours.
     pub(super) fn observe(&self, in_flight: &[Message]) {
         let mut lag = self.consumer.lag();
         for (partition, unfetched) in &mut lag {
@@ -130,7 +150,7 @@ impl Fetcher {
         let observation = Observation {
             lag,
             without_broker: self.consumer.time_without_broker(),
-            consumer_error: self.consumer.error(),
+            consumer_error: self.missing.clone().or_else(|| self.consumer.error()),
             open_transaction: self.consumer.open_transaction(self.assignment.assigned()),
             bootstrap_servers: self.consumer.bootstrap_servers(),
         };
@@ -172,17 +192,97 @@ impl Fetcher {
             .send_modify(|progress| progress.set_partitions(partitions));
     }
 
-    /// Reads superseded partitions again from their committed offsets; the next batch claims them.
-    pub(super) async fn rewind_superseded(&mut self) {
+    /// Looks up the topics' ids, and follows the answer.
+    pub(super) fn follow_topics(&mut self) {
+        match self.consumer.ended_lookup() {
+            None => {}
+            Some(Ok(lookup)) => self.follow_lookup(&lookup),
+            Some(Err(error)) => tracing::warn!(
+                %error,
+                "cannot look up the topics' ids; newly assigned partitions wait for them; trying again"
+            ),
+        }
+        if self.consumer.awaits_lookup() {
+            return;
+        }
+        let request = self.assignment.request(self.consumer.topics());
+        let starts = match self.last_lookup {
+            None => true,
+            Some((_, version)) if version != request.version => true,
+            Some((at, _)) if request.partitions.is_empty() => at.elapsed() > LOOKUP_INTERVAL,
+            Some((at, _)) => at.elapsed() > RETRY_AFTER,
+        };
+        if starts {
+            self.last_lookup = Some((Instant::now(), request.version));
+            self.consumer.start_lookup(request);
+        }
+    }
+
+    fn follow_lookup(&mut self, lookup: &Lookup) {
+        self.missing = lookup.topics.iter().find_map(|(topic, described)| {
+            let code = described.as_ref().err()?;
+            let lasts = matches!(
+                code,
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+            );
+            lasts.then(|| format!("topic {topic}: {code}"))
+        });
+        for partition in self.assignment.follow_lookup(lookup) {
+            let recreated = self.assignment.to_restart().get(&partition);
+            // Without an old id, nothing was read before.
+            if let Some(recreated) = recreated
+                && let Some(old) = &recreated.old
+            {
+                tracing::warn!(
+                    topic = partition.topic, partition = partition.number, %old, new = %recreated.present,
+                    "the topic was deleted and recreated; reading it from its beginning"
+                );
+            }
+        }
+    }
+
+    /// Reads superseded partitions again from their committed offsets, and those of recreated topics from their beginning; the next
+    /// batch claims them.
+    pub(super) async fn reposition(&mut self) {
+        if self
+            .seek_failed
+            .is_some_and(|at| at.elapsed() < RETRY_AFTER)
+        {
+            return;
+        }
+        self.seek_failed = None;
+        self.restart_recreated().await;
+        self.rewind_superseded().await;
+    }
+
+    async fn restart_recreated(&mut self) {
+        let partitions: Vec<Partition> = self.assignment.to_restart().keys().cloned().collect();
+        for partition in partitions {
+            self.buffer
+                .retain(|message| Partition::of(message) != partition);
+            match self.consumer.restart(partition.clone()).await {
+                Ok(()) => self.assignment.restarted(&partition),
+                Err(error) => self.record_failed_seek(&partition, &error),
+            }
+        }
+    }
+
+    fn record_failed_seek(&mut self, partition: &Partition, error: &KafkaError) {
+        self.seek_failed = Some(Instant::now());
+        tracing::warn!(
+            %error, topic = partition.topic, partition = partition.number,
+            "cannot read the partition again yet; trying again"
+        );
+    }
+
+    async fn rewind_superseded(&mut self) {
         for partition in self.assignment.to_rewind().clone() {
             self.buffer
                 .retain(|message| Partition::of(message) != partition);
             match self.consumer.rewind(partition.clone()).await {
                 Ok(()) => self.assignment.rewound(&partition),
-                Err(error) => tracing::warn!(
-                    %error, topic = partition.topic, partition = partition.number,
-                    "cannot read the partition again yet; trying again"
-                ),
+                Err(error) => self.record_failed_seek(&partition, &error),
             }
         }
     }
@@ -228,6 +328,12 @@ impl Fetcher {
         self.consumer.close(offsets).await;
     }
 
+    /// Takes a partition's topic as known.
+    #[cfg(test)]
+    pub(super) fn verify(&mut self, partition: &Partition) {
+        self.assignment.verify(partition);
+    }
+
     /// Receives a message that a test has made.
     #[cfg(test)]
     pub(super) fn push(&mut self, message: Message) {
@@ -242,6 +348,6 @@ impl Fetcher {
         unsettled: &[Message],
     ) -> Option<i64> {
         let offsets = self.assignment.offsets_to_commit(unsettled);
-        offsets.get(partition).copied()
+        offsets.get(partition).map(|next| next.offset)
     }
 }

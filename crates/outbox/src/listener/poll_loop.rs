@@ -6,7 +6,7 @@
 //!
 //! Each iteration of the loop
 //!
-//! 1. follows changes of the assignment, and reads superseded partitions again;
+//! 1. follows changes of the assignment and of the topics, and reads superseded partitions and recreated topics again;
 //! 2. pauses or resumes partitions;
 //! 3. starts the next batch, or the next attempt of the in-flight one;
 //! 4. waits for whichever comes first: shutdown, the end of the batch, a message, a change of the assignment, a tick.
@@ -99,9 +99,10 @@ impl<H: Handler> PollLoop<H> {
             }
             self.last_iteration = Moment::now();
             self.fetcher.follow_assignment();
+            self.fetcher.follow_topics();
             tokio::select! {
                 biased;
-                () = self.fetcher.rewind_superseded() => {}
+                () = self.fetcher.reposition() => {}
                 () = shutdown.cancelled() => return Ok(()),
             }
             self.fetcher.apply_back_pressure();

@@ -49,6 +49,7 @@ fn assigned() -> ManuallyDrop<PollLoop<NoEffect>> {
     poll_loop
         .fetcher
         .follow(Change::Assigned([partition()].into()));
+    poll_loop.fetcher.verify(&partition());
     ManuallyDrop::new(poll_loop)
 }
 
@@ -131,6 +132,7 @@ async fn no_offset_is_committed_for_a_partition_that_was_lost_while_its_batch_wa
     poll_loop
         .fetcher
         .follow(Change::Assigned([partition()].into()));
+    poll_loop.fetcher.verify(&partition());
     assert_eq!(poll_loop.settles(&[]), None);
     poll_loop.starts(&[5]);
     assert_eq!(poll_loop.settles(&[]), Some(6));
