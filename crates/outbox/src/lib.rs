@@ -5,6 +5,7 @@
 //! | publishes | [`append`], [`Event`], [`Outgoing`] | – |
 //! | creates its tables and grants | [`schema::migrate`], [`schema::Roles`] | – |
 //! | declares its connector | [`specification::Specification`] | – |
+//! | gives its topics what it declares | `specification::Specification::apply_topics` | `topics` |
 //! | watches and trims its outbox | `keeper::Keeper` | `keeper` |
 //! | listens | `listener::Listener`, `listener::Handler` | `listener` |
 //! | looks after dead letters | `listener::DeadLetters` | `listener` |

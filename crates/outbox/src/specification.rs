@@ -1,8 +1,8 @@
 //! One typed description of an outbox: its roles, its replication slot, its topics, its form on the wire.
 //!
 //! It yields the connector's configuration ([`Specification::to_json`]), names the roles that need grants
-//! ([`Roles::from`](crate::schema::Roles)), and compares a migrated database with itself ([`Specification::check`]), so that table, grants,
-//! publication and connector cannot drift apart.
+//! ([`Roles::from`](crate::schema::Roles)), and compares a migrated database with itself ([`Specification::check`]), and with
+//! the feature `topics` Kafka (`Specification::check_topics`), so that table, grants, publication, connector and topics cannot drift apart.
 //!
 //! The connector that it yields
 //! - loses no event: it retries without end, and after a lost slot it reads the whole outbox again (`snapshot.mode=when_needed`), which the
@@ -20,10 +20,14 @@ mod memory;
 mod outbox;
 mod properties;
 mod settings;
+#[cfg(feature = "topics")]
+mod topics;
 mod unfit;
 
 pub use check::{Drift, Error};
 pub use outbox::{Invalid, Outline, Specification};
 pub use properties::{Properties, Reserved};
 pub use settings::{NoReference, PasswordReference, Settings, WireForm};
+#[cfg(feature = "topics")]
+pub use topics::{Applied, TopicsError};
 pub use unfit::Unfit;

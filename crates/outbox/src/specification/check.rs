@@ -1,6 +1,6 @@
-//! A specification against a migrated database.
+//! A specification against a migrated database; against Kafka, see `topics`.
 
-mod drift;
+pub(super) mod drift;
 mod grants;
 mod roles;
 mod server;
@@ -21,13 +21,12 @@ impl Specification {
     /// ```no_run
     /// use outbox::specification::{Error, Specification};
     ///
-    /// # async fn run(specification: &Specification, database: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    /// # async fn run(specification: &Specification, database: &mut sqlx::PgConnection) {
     /// match specification.check(database).await {
     ///     Ok(()) => println!("{}", specification.to_json()),
     ///     Err(Error::Drifted(drifts)) => drifts.iter().for_each(|drift| eprintln!("{drift}")),
-    ///     Err(Error::Database(error)) => return Err(error),
+    ///     Err(error) => eprintln!("{error}"),
     /// }
-    /// # Ok(())
     /// # }
     /// ```
     ///

@@ -1,8 +1,8 @@
-//! Differences between a database and its specification.
+//! Differences between an outbox and its specification.
 
 use std::fmt;
 
-/// One difference between the database and what the outbox needs.
+/// One difference between what the outbox needs, and what database or Kafka have.
 ///
 /// ```
 /// use outbox::specification::Error;
@@ -15,11 +15,11 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drift {
-    /// The object, such as `table outbox, column payload`.
+    /// The object, such as `table outbox, column payload` or `topic order, retention.ms`.
     pub what: String,
     /// What the outbox needs.
     pub needed: String,
-    /// What the database has.
+    /// What it has.
     pub found: String,
     /// What an operator does about it.
     pub remedy: String,
@@ -41,12 +41,12 @@ impl fmt::Display for Drift {
         } = self;
         write!(
             formatter,
-            "{what}: the outbox needs {needed}, the database has {found}; {remedy}"
+            "{what}: the outbox needs {needed}, and has {found}; {remedy}"
         )
     }
 }
 
-/// A database that does not fit, or does not answer.
+/// An outbox that is not as specified, or a database or Kafka that does not answer.
 ///
 /// ```
 /// use outbox::specification::Error;
@@ -61,15 +61,20 @@ impl fmt::Display for Drift {
 /// # assert!(remedies(&Error::Drifted(Vec::new())).is_empty());
 /// ```
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Every difference.
-    #[error("the database differs from what the outbox needs:{}", list(.0))]
+    #[error("the outbox is not as its specification needs it:{}", list(.0))]
     Drifted(Vec<Drift>),
     /// The database does not answer.
     #[error(
         "cannot compare the database with the outbox's specification; see that it is up, then check again"
     )]
     Database(#[from] sqlx::Error),
+    /// Kafka does not answer, or refuses.
+    #[cfg(feature = "topics")]
+    #[error(transparent)]
+    Topics(#[from] crate::specification::topics::TopicsError),
 }
 
 fn list(drifts: &[Drift]) -> String {
@@ -78,7 +83,7 @@ fn list(drifts: &[Drift]) -> String {
 }
 
 /// Adds a difference, if there is one.
-pub(super) fn compare(
+pub(in crate::specification) fn compare(
     drifts: &mut Vec<Drift>,
     what: String,
     needed: &str,
