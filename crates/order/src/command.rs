@@ -48,6 +48,7 @@ impl Arguments {
                 serve(&config, program::signals::shutdown()?).await?;
             }
             Command::Publisher(command) => {
+                let command = command.with_kafka(|| config.kafka.client())?;
                 let (outbox, roles) = (config.outbox()?, config.roles()?);
                 let migrate = async |owner: &mut PgConnection| db::migrate(owner, &roles).await;
                 config.publisher().run(command, &outbox, migrate).await?;

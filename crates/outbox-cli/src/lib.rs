@@ -2,12 +2,13 @@
 //!
 //! A service mounts them under its own [clap] command and gives them the connection:
 //!
-//! - [`publisher::Command`], for a service with an outbox: `migrate`, `connector`, `check-outbox`, `accept-database`.
+//! - [`publisher::Command`], for a service with an outbox: `migrate`, `connector`, `check-outbox`, `accept-database`;
+//!   with the feature `topics` also `apply-topics`, and `check-outbox` looks at Kafka too.
 //! - [`dead_letters::Command`], for a service with a listener: `list`, `show`, `redrive`, `discard`. The service names their parent,
 //!   as `dead-letters` below.
 //!
-//! A service with one of the two mounts that one alone, and takes its feature alone: `publisher` or `dead-letters`. Without the latter
-//! it does not link Kafka's client.
+//! A service with one of the two mounts that one alone, and takes its feature alone: `publisher` or `dead-letters`. With `publisher`
+//! alone it does not link Kafka's client.
 //!
 //! Every command does its work while the service runs, and while it does not, under the service's own roles. What it answers goes to
 //! standard output; the program may log there too. Errors are returned: the program prints them, with their sources.

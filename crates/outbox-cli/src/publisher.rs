@@ -1,9 +1,13 @@
 //! The commands of a service that publishes through an outbox.
 
 mod accept_database;
+#[cfg(feature = "topics")]
+mod apply_topics;
 mod check_outbox;
 mod connector;
 mod error;
+#[cfg(feature = "topics")]
+mod kafka;
 mod migrate;
 mod print;
 mod role;
@@ -13,6 +17,8 @@ use outbox::specification::Specification;
 use sqlx::PgConnection;
 
 pub use accept_database::AcceptDatabase;
+#[cfg(feature = "topics")]
+pub use apply_topics::ApplyTopics;
 pub use check_outbox::CheckOutbox;
 pub use connector::Connector;
 pub use error::{BoxError, Error};
@@ -27,10 +33,30 @@ pub enum Command {
     Migrate(Migrate),
     Connector(Connector),
     CheckOutbox(CheckOutbox),
+    #[cfg(feature = "topics")]
+    ApplyTopics(ApplyTopics),
     AcceptDatabase(AcceptDatabase),
 }
 
 impl Command {
+    /// Gives the commands that look at Kafka the service's own client, for a service that has one; `--kafka` wins over it. `client` is
+    /// called for these commands alone, so that the others need no secret of Kafka's.
+    ///
+    /// # Errors
+    /// [`Error::Connect`]: what `client` returned.
+    #[cfg(feature = "topics")]
+    pub fn with_kafka<E: Into<BoxError>>(
+        mut self,
+        client: impl FnOnce() -> Result<rdkafka::ClientConfig, E>,
+    ) -> Result<Self, Error> {
+        if let Self::CheckOutbox(CheckOutbox { kafka }) | Self::ApplyTopics(ApplyTopics { kafka }) =
+            &mut self
+        {
+            kafka.or(client)?;
+        }
+        Ok(self)
+    }
+
     /// Runs the command, and writes its answer to standard output.
     ///
     /// `connect` opens the connection of the one role that the command works under; `connector` opens none. `migrate` applies the
@@ -51,6 +77,8 @@ impl Command {
             }
             Self::Connector(command) => command.run(specification),
             Self::CheckOutbox(command) => command.run(specification, connect).await,
+            #[cfg(feature = "topics")]
+            Self::ApplyTopics(command) => command.run(specification).await,
             Self::AcceptDatabase(command) => command.run(connect).await,
         }
     }

@@ -20,9 +20,26 @@ pub enum Error {
         /// What the migrations answered.
         source: BoxError,
     },
-    /// The database is not as the outbox needs it, or does not answer.
+    /// Database or Kafka are not as the outbox needs them, or do not answer.
     #[error(transparent)]
     Check(#[from] outbox::specification::Error),
+    /// Kafka does not answer, or refuses a change of topics.
+    #[cfg(feature = "topics")]
+    #[error("the topics are not applied")]
+    Topics(#[source] outbox::specification::TopicsError),
+    /// Nothing says where Kafka is.
+    #[cfg(feature = "topics")]
+    #[error("the service's settings do not say where Kafka is; name its address: --kafka ADDRESS")]
+    NoKafka,
+    /// The file of Kafka's properties cannot be read.
+    #[cfg(feature = "topics")]
+    #[error("cannot read {} of --kafka-properties", path.display())]
+    Properties {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The keeper cannot accept the database.
     #[error(
         "the keeper cannot accept the database: run `migrate` first, which grants the keeper's role what it needs"
