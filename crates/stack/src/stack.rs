@@ -14,7 +14,7 @@ use crate::ports::Ports;
 use crate::postgres::Server;
 use crate::program::Program;
 use crate::services::{self, Binary};
-use crate::{kafka, say, topic};
+use crate::{kafka, say};
 
 /// How long a connector and its task may take to run.
 const CONNECTOR_WITHIN: Duration = Duration::from_mins(1);
@@ -125,8 +125,7 @@ impl Stack {
             "PostgreSQL with {} is ready",
             server.database().name
         ));
-        services::migrate(stack, binary).await?;
-        services::check_outbox(stack, binary).await
+        services::migrate(stack, binary).await
     }
 
     async fn kafka(&self, client: &connect::Client) -> Result<()> {
@@ -172,9 +171,10 @@ impl Stack {
 
     /// Declares the connector of a context's outbox and waits until it runs. In a kept stack one that does not run is no error.
     async fn connector(&self, binary: Binary, client: &connect::Client) -> Result<()> {
+        services::apply_topics(&self.description, binary).await?;
+        services::check_outbox(&self.description, binary).await?;
         let connector = services::connector(&self.description, binary).await?;
         let name = &connector.name;
-        topic::create(&self.description.kafka, &connector.topics).await?;
         let declaration = json!({ "name": name, "config": connector.config });
         let file = self.description.connectors.join(format!("{name}.json"));
         fs::write(&file, declaration.to_string())

@@ -1,4 +1,4 @@
-//! Topics: created as declared, read as any consumer reads them.
+//! Topics of tests: created, deleted, and read as any consumer reads them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -44,6 +44,40 @@ pub async fn create(kafka: &str, topics: &[Topic]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Deletes a topic, and returns once Kafka has none of its name.
+///
+/// # Errors
+/// If Kafka refuses, or does not answer.
+pub async fn delete(kafka: &str, topic: &str) -> Result<()> {
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()?;
+    let options = AdminOptions::new().operation_timeout(Some(WAIT));
+    for deleted in admin.delete_topics(&[topic], &options).await? {
+        deleted.map_err(|(topic, code)| {
+            anyhow::anyhow!("Kafka does not delete topic {topic}: {code}")
+        })?;
+    }
+    while exists(kafka, topic)? {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Whether Kafka has a topic of this name.
+///
+/// # Errors
+/// If Kafka does not answer.
+pub fn exists(kafka: &str, topic: &str) -> Result<bool> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()?;
+    let metadata = consumer
+        .fetch_metadata(None, WAIT)
+        .context("Kafka does not answer")?;
+    Ok(metadata.topics().iter().any(|known| known.name() == topic))
 }
 
 /// A message of a topic.

@@ -25,4 +25,5 @@ mod slot;
 mod takeover;
 mod throughput;
 mod tls;
+mod topics;
 mod world;

@@ -68,7 +68,7 @@ async fn the_slot_is_recreated_while_the_connector_is_stopped() {
 }
 
 /// Runs the command that publishes the outbox's rows again.
-fn reread(world: &World) {
+pub(crate) fn reread(world: &World) {
     let status = std::process::Command::new(world.stack.binaries.join("connect"))
         .args(["--url", &world.stack.connect_url, "reread", "order-outbox"])
         .status()
