@@ -80,7 +80,7 @@ let
         example = {
           order.partitions = 6;
         };
-        description = "The topics that the connector writes to. Missing ones are created before the connector; existing ones stay unchanged.";
+        description = "The topics that the connector writes to. Before the connector, missing ones are created and those that exist are given the declared configuration; partitions and replicas of an existing topic are never changed, and a difference fails the unit `kafka-connect-topics`.";
       };
     };
   };
