@@ -11,7 +11,7 @@ use stack::services::Topic;
 use stack::{testing, topic};
 use uuid::Uuid;
 
-/// An outbox with one topic that nobody else has.
+/// An outbox with a topic of its own.
 fn outbox(replication_factor: u16) -> Specification {
     Specification::new(Outline {
         context: "account".to_owned(),
@@ -29,7 +29,7 @@ fn outbox(replication_factor: u16) -> Specification {
     .unwrap()
 }
 
-/// The client of the stack's broker, and a topic as somebody else has made it.
+/// The client of the stack's broker, and a topic as another tool has created it.
 async fn made(outbox: &Specification, partitions: i32, config: &[(&str, &str)]) -> ClientConfig {
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let made = Topic {

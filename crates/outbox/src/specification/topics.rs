@@ -1,7 +1,7 @@
 //! The topics of a specification against Kafka: compared, created, and given what is declared.
 //!
 //! Kafka keeps a topic as it was created, whatever is declared later. One whose retention is shorter than declared, or which is
-//! compacted, loses events that nobody has read; one with fewer partitions cannot be mended without moving keys. So what can be changed
+//! compacted, loses events that no listener has read; one with fewer partitions cannot be mended without moving keys. So what can be changed
 //! safely is changed, and everything else is named with its remedy.
 
 mod cluster;

@@ -88,7 +88,7 @@ impl Cluster {
         Ok(Some(found))
     }
 
-    /// Creates a topic; one that somebody else has just created stays.
+    /// Creates a topic; one that another process has just created stays.
     pub(super) async fn create(&self, topic: &Topic) -> Result<(), TopicsError> {
         let replication = TopicReplication::Fixed(topic.replication_factor.into());
         let fresh = NewTopic::new(&topic.name, topic.partitions.into(), replication);
