@@ -12,11 +12,16 @@ WORDS = (
     r"(?<!dead-)(?<!dead_)letters?", r"(?<!dead-)lettered", r"put~aside", r"deferrals?", r"passed[ _]over",
     r"spoilt", r"(?:the~|original~)seed", r"made~again", r"begins~again", r"in~hand", r"somebody", r"nobody", r"whoever",
     r"tells?", r"told", r"untried", r"judge[sd]?", r"breathes?",
+    r"due(?!~to\b)",
     r"(?:dropped|discarded)_letter", r"dead_letters~(?:list|show|redrive|drop)", r"in~vain",
     # The subject comes first.
     r"(?-i:Nor)~(?:is|are|was|were|do|does|did|can|could|may|must|has|have|will)",
 )
-OLD = re.compile(r"\b(?:%s)\b" % "|".join(WORDS).replace("~", r"\s+(?://[/!]? +|-- +|# +)?"), re.I)
+# In any text too, and before the right use of a word, such as `dead letter`, is blanked.
+PHRASES = (r"gives?~(?:a~dead~letter|dead~letters|one|it)~up",)
+OLD, PHRASE = (
+    re.compile(r"\b(?:%s)\b" % "|".join(words).replace("~", r"\s+(?://[/!]? +|-- +|# +)?"), re.I) for words in (WORDS, PHRASES)
+)
 # As a part of a name in Rust or SQL, such as `due` in `dead_letter_due`.
 PARTS = {
     "due", "behind", "told", "tell", "turn", "turns", "look", "judge", "judges", "fate", "spoilt", "usable", "untried", "tries",
@@ -35,7 +40,7 @@ PLAIN = re.compile(
 
 def wrong(path, text):
     plain = PLAIN.sub(lambda found: " " * len(found[0]), text)
-    for found in OLD.finditer(plain):
+    for found in (*OLD.finditer(plain), *PHRASE.finditer(text)):
         yield text.count("\n", 0, found.start()) + 1, found[0]
     if Path(path).suffix in (".rs", ".sql"):
         code = CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), plain)

@@ -1,4 +1,4 @@
-//! Automatic retries of dead letters: when the next one is due, and when they end.
+//! Automatic retries of dead letters: when the next one follows, and when they end.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The shortest wait that counts: how often the listener looks for dead letters that are due.
+/// The shortest wait that counts: how often the listener looks for dead letters whose `retry_at` has passed.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl RetryPolicy {

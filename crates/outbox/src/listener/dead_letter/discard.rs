@@ -1,4 +1,4 @@
-//! Discarding a dead letter: an operator gives it up.
+//! An operator discards a dead letter.
 //!
 //! It takes the same locks as an attempt, so that what it discards was neither applied nor attempted in between.
 

@@ -1,4 +1,4 @@
-//! Automatic retries: which dead letters are due, and for how long they are retried.
+//! Automatic retries: which dead letters they take, and for how long.
 
 use super::*;
 use crate::listener::dead_letter::retry_loop::{ERROR_WAIT, Pass};
@@ -36,7 +36,7 @@ async fn slow_attempts_do_not_delay_another_dead_letter() {
     }
     fixture.end_backoff().await;
     let pass = fixture.pass().await;
-    assert!(pass.full, "there may be more that is due");
+    assert!(pass.full, "there may be more whose `retry_at` has passed");
     assert!((2..30).contains(&pass.stayed), "{}", pass.stayed);
 
     fixture.set(31, Some(Behaviour::Deferred));
