@@ -118,6 +118,62 @@ def quoted_texts(source):
                     fail(OPERATIONS, f"the code has no text {part!r} ({heading})")
 
 
+# Of the errors, and of the warnings that say behind a `;` what follows, those without a row; the key is the reason.
+NEED_NO_ROW = {
+    "its text is another error's, which has a row": ("{error}",),
+    "it goes away by itself; while it lasts, readiness or a message of the table says so": (
+        "the Kafka consumer reports an error; librdkafka recovers by itself",
+        "the Kafka client reports an error; librdkafka recovers by itself",
+        "the rebalance failed; giving up the assignment",
+        "cannot read the partition again yet; trying again",
+        "cannot replace the Kafka consumer while earlier ones are still closing; trying again",
+        "cannot retry dead letters now; trying again",
+        "cannot count dead letters; the metric keeps the old numbers",
+        "the database does not answer; readiness fails until it does",
+    ),
+    "the messages are settled, and delivering them again changes nothing": (
+        "cannot commit an offset; the next commit has it too",
+        "cannot commit offsets; the next commit has them too",
+    ),
+    "the service stops, and the next start repeats what did not finish, or the client does": (
+        "the Kafka consumer did not close in time; Kafka may deliver its last messages again",
+        "the last batch did not finish in time; Kafka delivers it again",
+        "the last automatic retry did not finish in time; the next start repeats it",
+        "orders in flight did not finish in time; their clients got no answer",
+    ),
+}
+STRING = r'"(?:\\.|[^"\\])*"'
+LOGGED = re.compile(rf'\btracing::(warn|error)!\(((?:[^()"]|{STRING}|\((?:[^()"]|{STRING})*\))*)\)')
+
+
+def messages():
+    """Each error, and each warning that says what to do or what follows: the file and the text."""
+    for path in sorted(Path("crates").glob("*/src/**/*.rs")):
+        if path.name != "tests.rs" and "tests" not in path.parts:
+            text = re.sub(r"\\\n\s*", "", path.read_text())
+            logged = LOGGED.findall(text)
+            if len(logged) != len(re.findall(r"\b(?:warn|error)!\(", text)):
+                fail(".ci/texts.py", f"it cannot read each warning of {path}")
+            for level, arguments in logged:
+                # Beside it there may be names, as in `text("slot.name")`.
+                message = max(re.findall(STRING, arguments), key=len)[1:-1]
+                if level == "error" or ";" in message:
+                    yield path, message
+
+
+def every_message():
+    """The table of log messages has each of them, or there is a reason."""
+    rows = [row[2].strip("`").split("…") for row in table(OPERATIONS, "Log messages")[1:]]
+    shown = [re.compile(".*".join(map(re.escape, parts))) for parts in rows]
+    left_out = {message for texts in NEED_NO_ROW.values() for message in texts}
+    found = list(messages())
+    for path, message in found:
+        if message not in left_out and not any(row.fullmatch(message) for row in shown):
+            fail(OPERATIONS, f"the table of log messages lacks {message!r} of {path}")
+    for message in left_out - {message for _, message in found}:
+        fail(".ci/texts.py", f"the code does not log {message!r}; remove it from NEED_NO_ROW")
+
+
 def metric_names(source):
     known = set(re.findall(r'"((?:outbox|orders|http)_\w+)"', source))
     for document in documents():
@@ -232,6 +288,7 @@ source = sources()
 for check in (commands, every_command, settings, configurations, tables):
     check()
 quoted_texts(source)
+every_message()
 metric_names(source)
 if wrong:
     sys.exit("\n".join(dict.fromkeys(wrong)))
