@@ -15,10 +15,11 @@ ROUTES = json.loads(Path("crates/stack/parts/routes.json").read_text())["ports"]
 
 
 def documents():
-    """All of them, in the order in which a newcomer reads them."""
+    """All of them, in the order in which a newcomer reads them; last those of crates, which have users of their own."""
     first = ["README.md", "docs/architecture.md", "docs/operations.md", "docs/configuration.md"]
     others = sorted(str(path) for path in Path("docs").glob("*.md"))
-    names = [*first, *others, "CONTRIBUTING.md", "CHANGELOG.md"]
+    crates = sorted(str(path) for path in Path("crates").glob("*/README.md"))
+    names = [*first, *others, "CONTRIBUTING.md", "CHANGELOG.md", *crates]
     return [Path(name) for name in dict.fromkeys(names) if Path(name).is_file()]
 
 

@@ -256,11 +256,32 @@ def settings():
                 fail(CONFIGURATION, f"{path} has a setting {key}, which no table shows")
 
 
+def dependencies(document, given):
+    """What a crate's user writes into Cargo.toml: versions and features are those with which the workspace builds."""
+    workspace = tomllib.loads(Path("Cargo.toml").read_text())["workspace"]["dependencies"]
+    for name, wanted in given.items():
+        wanted = {"version": wanted} if isinstance(wanted, str) else wanted
+        known = workspace.get(name, {})
+        known = {"version": known} if isinstance(known, str) else known
+        features = known.get("features", [])
+        if "path" in known:
+            features = tomllib.loads(Path(known["path"], "Cargo.toml").read_text())["features"]
+        if not known or wanted.get("version") != known.get("version"):
+            fail(document, f"the workspace has no {name} {wanted.get('version', '')}")
+        if "path" in wanted and not wanted["path"].endswith(f"/{known.get('path')}"):
+            fail(document, f"{name} is not in {wanted['path']}")
+        for feature in set(wanted.get("features", [])) - set(features):
+            fail(document, f"the workspace uses no feature {feature} of {name}")
+
+
 def configurations():
-    """A TOML block is a file of the Order Service's settings."""
+    """A TOML block is a file of the Order Service's settings, or has a crate's dependencies."""
     for document in documents():
         for line, language, text in blocks(document):
             if language != "toml":
+                continue
+            if text.startswith("[dependencies]\n"):
+                dependencies(document, tomllib.loads(text)["dependencies"])
                 continue
             with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
                 file.write(text)
@@ -272,7 +293,7 @@ def configurations():
 
 
 def tables():
-    """SQL that creates a table is that of a migration."""
+    """SQL that creates a table or a role is that of a migration; of another context, when its names are replaced."""
     def plain(text):
         return re.sub(r"\s+", " ", re.sub(r"--.*", "", text)).strip()
 
@@ -280,8 +301,14 @@ def tables():
     statements = " ".join(plain(path.read_text()) for path in migrations)
     for document in documents():
         for line, language, text in blocks(document):
-            if language == "sql" and not text.startswith("-- ") and plain(text) not in statements:
-                fail(document, f"line {line}: no migration has this statement; a statement to execute begins with its database and role")
+            if language != "sql" or text.startswith("-- "):
+                continue
+            context = re.match(r"create role (\w+)_owner ", text)
+            # The stack and the modules create the databases.
+            for statement in re.split(r"(?<=;)\s", plain(re.sub(r"\bcreate database .*;", "", text))) if context else [plain(text)]:
+                if (statement.replace(f"{context[1]}_", "order_") if context else statement) not in statements:
+                    fail(document, f"line {line}: no migration has this statement; a statement to execute begins with its database "
+                                   f"and role: {statement}")
 
 
 source = sources()
