@@ -15,6 +15,8 @@ from blocks import blocks, documents, table
 
 SERVICES = ("order", "inventory", "inventory-worker")
 PROGRAMS = (*SERVICES, "connect", "bench", "stack")
+# Of these, only the names are known here.
+FOREIGN = {"cargo", "curl", "export", "git", "journalctl", "kcat", "ls", "nix", "psql", "sleep", "systemctl", "tail"}
 OPERATIONS, CONFIGURATION = Path("docs/operations.md"), Path("docs/configuration.md")
 wrong = []
 
@@ -40,8 +42,33 @@ def subcommands(text):
     return re.findall(r"^  ([\w-]+)", listed[1], re.M) if listed else []
 
 
+def test_command(document, words):
+    """What follows `./dev test`: the package and the test program exist, and what the filter names is a test or a module of them."""
+    words = [word for word in words if word != "--long"]
+    folder, files = Path("crates"), "*/**/*.rs"
+    while words:
+        match words:
+            case ["-p", package, *words]:
+                folder, files = Path("crates", package), "**/*.rs"
+            case ["--lib", *words]:
+                files = "src/**/*.rs"
+            case ["--test", program, *words]:
+                files = f"tests/{program}/**/*.rs" if Path(folder, "tests", program).is_dir() else f"tests/{program}.rs"
+            case [option, *_] if option.startswith("-"):
+                return fail(document, f"./dev test: the check does not know {option}")
+            case [name, *words]:
+                texts = [path.read_text() for path in folder.glob(files)]
+                for part in filter(None, name.split("::")):
+                    if not any(re.search(rf"^ *(?:pub )?(?:async )?(?:fn|mod) \w*{re.escape(part)}", text, re.M) for text in texts):
+                        fail(document, f"{folder}/{files} has no test and no module {part}")
+        if not any(folder.glob(files)):
+            fail(document, f"./dev test: there is no {folder}/{files}")
+
+
 def command(document, line):
-    """A command line of one of the programs: its subcommands and options exist."""
+    """A command line of one of the programs: its subcommands and options exist. The program must be known."""
+    # A substitution is a command of its own, or gives a variable its value.
+    line = re.sub(r"^\w+=\$\(([^()]*)\)$", r"\1", re.sub(r"^\w+=\$\([^()]*\) +", "", line))
     words = shlex.split(line, comments=True)
     words = list(takewhile(lambda word: word not in ("|", ">", "&&", ";"), words))
     while words and re.match(r"[A-Z_]+=", words[0]):
@@ -54,8 +81,16 @@ def command(document, line):
         wanted = " ".join(words[1:3]) if words[1:2] in (["bench"], ["parts"]) else " ".join(words[1:2])
         if wanted and not re.search(rf"^  {re.escape(wanted)}\b", usage, re.M):
             fail(document, f"./dev has no command {wanted}")
+        if wanted == "test":
+            test_command(document, words[2:])
         return
+    if program == "timeout":
+        return command(document, shlex.join(words[2:]))
+    if words[:2] == ["sh", "-c"]:
+        return command(document, words[2].removeprefix("until "))
     if program not in PROGRAMS:
+        if program not in FOREIGN:
+            fail(document, f"there is no program {words[0]}")
         return
     if program == "stack" and words[1:2] == ["exec"]:
         return
