@@ -1,6 +1,7 @@
 """The documents' blocks, and what a running stack says about them.
 
-write FOLDER   writes each block of commands or SQL to a file, in the order of the documents
+write FOLDER   writes each block of commands, their output or SQL to a file, in the order of the documents
+compare FILE   compares a block of output with that of the command before it
 execute        executes a block of SQL, whose first line names database and role: -- order_db, as order_service
 metrics        compares the table of metrics in docs/operations.md with what the running services serve
 """
@@ -41,9 +42,12 @@ def blocks(document):
 
 def write(folder):
     for order, document in enumerate(documents()):
+        before = None
         for line, language, text in blocks(document):
             statement = language == "sql" and text.startswith("-- ")
-            if language == "sh" or statement:
+            output = language in ("json", "text") and before == "sh"
+            before = language
+            if language == "sh" or statement or output:
                 name = f"{order:02}-{document.stem}-{line:04}.{language}"
                 (Path(folder) / name).write_text(text + "\n")
 
@@ -62,6 +66,22 @@ def execute(text):
     for row in connection.run(text) or []:
         print(*row, sep=" | ")
     connection.close()
+
+
+def pattern(shown):
+    """What an output may look like: other numbers and ids, any text for `…`, and lines broken elsewhere."""
+    parts = {
+        r"\s+": r"\s*", "…": ".*?", r"[0-9a-f]{8}-[0-9a-f-]{27}": r"[0-9a-f-]{36}", r"[0-9a-f]{8}(?=-…)": r"[0-9a-f]{8}",
+        r"\d+": r"\d+", r"[^\s\d…]": None,
+    }
+    found = re.finditer("|".join(f"({part})" for part in parts), shown.strip())
+    return "".join(list(parts.values())[one.lastindex - 1] or re.escape(one[0]) for one in found)
+
+
+def compare(file, output):
+    shown = Path(file).read_text()
+    if not re.fullmatch(pattern(shown), output.strip(), re.S):
+        sys.exit(f"{Path(file).name} shows\n{shown}\nthe command prints\n{output}")
 
 
 def table(document, heading):
@@ -102,6 +122,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["write", folder]:
             write(folder)
+        case ["compare", file]:
+            compare(file, sys.stdin.read())
         case ["execute"]:
             execute(sys.stdin.read())
         case ["metrics"]:
