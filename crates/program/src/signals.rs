@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use tokio::signal::unix::SignalKind;
 
-/// What stops a service: Ctrl-C and its supervisor.
-const STOP: [SignalKind; 2] = [SignalKind::interrupt(), SignalKind::terminate()];
+/// What stops a program: Ctrl-C and its supervisor.
+pub const STOP: [SignalKind; 2] = [SignalKind::interrupt(), SignalKind::terminate()];
 
 /// Completes when the process receives one of `kinds`, from this call on. Call it within the runtime.
 ///
