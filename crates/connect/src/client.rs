@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::declared::TargetState;
-use crate::reread::MARK;
 use crate::status::{State, Status};
 use access::User;
 
 pub use access::Access;
 pub use error::Error;
 
+/// The property of a connector whose re-read has not ended. Kafka Connect keeps properties that it does not know.
+pub(crate) const MARK: &str = "reconciler.reread";
 /// How long a request may take; Kafka Connect validates a connector's configuration against its database meanwhile.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a connection may take.

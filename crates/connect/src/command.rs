@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use connect::{Access, Client, Reconciler, declared, differences, reread};
-use program::signals::{self, SignalKind};
+use connect::{Access, Client, Error, Reconciler, declared, differences, reread};
+use program::signals;
 
 /// The exit code of a command that found something to do or to look at.
 const FOUND: u8 = 3;
@@ -136,8 +136,12 @@ async fn diff(client: &Client, folder: &Path, owner: &str) -> Result<ExitCode> {
 async fn status(client: &Client, name: Option<&str>) -> Result<ExitCode> {
     let mut all = client.all().await?;
     if let Some(name) = name {
+        if !all.contains_key(name) {
+            let names = all.into_keys().collect();
+            let name = name.to_owned();
+            return Err(Error::Unknown { name, names }.into());
+        }
         all.retain(|it, _| it == name);
-        anyhow::ensure!(!all.is_empty(), "there is no connector {name}");
     }
     let mut is_well = true;
     for (name, info) in &all {
@@ -148,7 +152,7 @@ async fn status(client: &Client, name: Option<&str>) -> Result<ExitCode> {
 }
 
 async fn read_again(client: &Client, name: &str, within: Duration) -> Result<ExitCode> {
-    let interrupted = signals::first_of([SignalKind::interrupt(), SignalKind::terminate()])?;
+    let interrupted = signals::first_of(signals::STOP)?;
     tracing::info!(
         connector = name,
         "reading the outbox again from its first row"

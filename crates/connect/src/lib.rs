@@ -25,6 +25,7 @@ pub mod declared;
 mod plan;
 pub mod reconciler;
 mod reread;
+mod restarts;
 mod status;
 
 pub use client::{Access, Client, Configured, Error, Info};

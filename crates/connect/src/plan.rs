@@ -5,9 +5,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::client::Info;
+use crate::client::{Info, MARK};
 use crate::declared::{Connector, TargetState};
-use crate::reread::MARK;
 use crate::status::State;
 
 /// The property that marks a connector with its owner. Kafka Connect keeps properties that it does not know.

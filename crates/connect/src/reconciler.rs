@@ -9,25 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::client::{self, Client, Info};
 use crate::declared::{self, Connector, TargetState};
 use crate::plan::{self, Change};
+use crate::reread;
+use crate::restarts::Restarts;
 
 /// How often a pass begins.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The longest wait between two restarts. A connector with a wrong password must not hammer its database.
-const RESTART_MAX: Duration = Duration::from_secs(60);
-/// The waits after a restart; they double.
-const RESTART_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
-    .with_min_delay(Duration::from_secs(1))
-    .with_max_delay(RESTART_MAX)
-    .without_max_times();
-/// How long a connector must run before its back-off starts anew.
-const STEADY: Duration = Duration::from_secs(60);
 
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
@@ -85,17 +77,9 @@ pub struct Reconciler {
     client: Client,
     folder: PathBuf,
     owner: String,
-    failures: BTreeMap<String, Failing>,
+    restarts: Restarts,
     /// What was logged of a connector last, by name and subject: it is logged when it changes, not in each pass.
     noted: BTreeMap<(String, Subject), String>,
-}
-
-/// A connector that failed not long ago.
-#[derive(Debug)]
-struct Failing {
-    backoff: ExponentialBackoff,
-    again: Instant,
-    running_since: Option<Instant>,
 }
 
 /// What is logged of a connector until it is as declared.
@@ -115,7 +99,7 @@ impl Reconciler {
             client,
             folder: folder.into(),
             owner: owner.to_owned(),
-            failures: BTreeMap::new(),
+            restarts: Restarts::default(),
             noted: BTreeMap::new(),
         }
     }
@@ -163,7 +147,7 @@ impl Reconciler {
                 self.refused(name, refused, &mut pass);
             }
         }
-        self.failures.retain(|name, _| declared.contains_key(name));
+        self.restarts.retain(|name| declared.contains_key(name));
         self.noted
             .retain(|(name, _), _| declared.contains_key(name) || pass.refused.contains_key(name));
         Ok(pass)
@@ -233,8 +217,10 @@ impl Reconciler {
                     );
                 }
                 pass.rereading.push(name.to_owned());
-                self.finish_reread(name, &wanted, connector.state, found)
-                    .await
+                if reread::finish(&self.client, name, found, &wanted).await? {
+                    self.send_to(name, connector.state).await?;
+                }
+                Ok(())
             }
             Some(Change::State { from, to }) => {
                 if self.is_news(name, Subject::State, &format!("{from} {to}")) {
@@ -282,29 +268,6 @@ impl Reconciler {
         }
     }
 
-    /// Does the next step of a re-read, as [`reread`](crate::reread()) does it.
-    async fn finish_reread(
-        &self,
-        name: &str,
-        wanted: &Map<String, Value>,
-        state: TargetState,
-        found: &Info,
-    ) -> Result<(), client::Error> {
-        if !found.is_stopped() {
-            return self.client.stop(name).await;
-        }
-        match self.client.delete_offsets(name).await {
-            // The command was faster, and the connector runs again.
-            Err(client::Error::Refused { message, .. }) if message.contains("STOPPED state") => {
-                return Ok(());
-            }
-            deleted => deleted?,
-        }
-        // The mark is no property that is wanted.
-        self.client.put_config(name, wanted).await?;
-        self.send_to(name, state).await
-    }
-
     /// Restarts a connector that failed, once its back-off has passed.
     async fn restart(
         &mut self,
@@ -316,31 +279,18 @@ impl Reconciler {
         let now = Instant::now();
         let is_held = state != TargetState::Running && found.status.failure().is_none();
         if is_held || found.status.is_running() {
-            if let Some(failing) = self.failures.get_mut(name) {
-                let since = *failing.running_since.get_or_insert(now);
-                if now - since >= STEADY {
-                    self.failures.remove(name);
-                }
-            }
+            self.restarts.runs(name, now);
             return Ok(());
         }
         let Some(why) = found.status.failure() else {
             pass.waiting.push(name.to_owned());
             return Ok(());
         };
-        let failing = self.failures.entry(name.to_owned()).or_insert(Failing {
-            backoff: RESTART_BACKOFF.build(),
-            again: now,
-            running_since: None,
-        });
-        failing.running_since = None;
-        if now < failing.again {
+        let Some(wait) = self.restarts.failed(name, now) else {
             pass.waiting.push(name.to_owned());
             return Ok(());
-        }
-        let wait = failing.backoff.next().unwrap_or(RESTART_MAX);
+        };
         tracing::warn!(connector = name, error = why, next = ?wait, "the connector failed; restarting it");
-        failing.again = now + wait;
         self.client.restart(name).await?;
         pass.restarted.insert(name.to_owned(), why.to_owned());
         Ok(())

@@ -17,16 +17,14 @@ mod outcome;
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::client::{self, Client, Info};
+use crate::client::{self, Client, Info, MARK};
 use crate::status::State;
 
 pub use outcome::{Error, Left};
 
-/// The property of a connector whose re-read has not ended. Kafka Connect keeps properties that it does not know.
-pub(crate) const MARK: &str = "reconciler.reread";
 /// How often to ask Kafka Connect for its progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an interrupted re-read tries to resume the connector.
@@ -110,10 +108,11 @@ impl Reread<'_> {
         })
         .await?;
         if self.info().await?.is_rereading() {
-            self.delete_offsets().await?;
-            unmark(self.client, self.name).await?;
+            self.step = Step::Deleting;
+            let unmarked = unmark(self.client, self.name);
+            delete_offsets(self.client, self.name, unmarked).await?;
         }
-        // Without the mark, the reconciler has finished the steps so far.
+        // Without the mark, another process has finished the steps so far.
         self.step = Step::Deleted;
         self.client.resume(self.name).await?;
         self.step = Step::Resumed;
@@ -136,8 +135,7 @@ impl Reread<'_> {
     async fn mark(&mut self) -> Result<(), Error> {
         let names = self.client.list().await?;
         if !names.iter().any(|known| known == self.name) {
-            let name = self.name.to_owned();
-            return Err(Error::Unknown { name, names });
+            return Err(unknown(self.name, names));
         }
         let mut config = self.client.config(self.name).await?;
         if config.contains_key(MARK) {
@@ -157,24 +155,12 @@ impl Reread<'_> {
         Ok(marked?)
     }
 
-    async fn delete_offsets(&mut self) -> Result<(), Error> {
-        self.step = Step::Deleting;
-        match self.client.delete_offsets(self.name).await {
-            // The reconciler was faster, and the connector runs again.
-            Err(client::Error::Refused { .. }) if !self.info().await?.is_rereading() => Ok(()),
-            deleted => Ok(deleted?),
-        }
-    }
-
     async fn info(&self) -> Result<Info, Error> {
         let all = self.client.all().await?;
         let names = all.keys().cloned().collect();
         all.into_iter()
             .find_map(|(name, info)| (name == self.name).then_some(info))
-            .ok_or_else(|| Error::Unknown {
-                name: self.name.to_owned(),
-                names,
-            })
+            .ok_or_else(|| unknown(self.name, names))
     }
 
     async fn until(
@@ -221,6 +207,43 @@ impl Reread<'_> {
             (Ok(Err(_)) | Err(_), _) => Left::Marked { again },
         }
     }
+}
+
+/// Does the next of the steps 2 to 4 for a connector with a mark, as `found` shows it; `wanted` is its configuration without the mark.
+/// Says whether it removed the mark; the connector is to be resumed then.
+pub(crate) async fn finish(
+    client: &Client,
+    name: &str,
+    found: &Info,
+    wanted: &Map<String, Value>,
+) -> Result<bool, client::Error> {
+    if !found.is_stopped() {
+        client.stop(name).await?;
+        return Ok(false);
+    }
+    delete_offsets(client, name, client.put_config(name, wanted)).await
+}
+
+/// The steps 3 and 4 for a stopped connector with a mark, which `unmarked` removes. Says whether it did them: when another process was
+/// faster, the connector runs again, and has no mark.
+async fn delete_offsets<T>(
+    client: &Client,
+    name: &str,
+    unmarked: impl Future<Output = Result<T, client::Error>>,
+) -> Result<bool, client::Error> {
+    match client.delete_offsets(name).await {
+        Err(client::Error::Refused { .. }) if !client.config(name).await?.contains_key(MARK) => {
+            return Ok(false);
+        }
+        deleted => deleted?,
+    }
+    unmarked.await?;
+    Ok(true)
+}
+
+fn unknown(name: &str, names: Vec<String>) -> Error {
+    let name = name.to_owned();
+    client::Error::Unknown { name, names }.into()
 }
 
 /// Removes the mark; says whether there was one.

@@ -75,6 +75,18 @@ pub enum Error {
         /// Kafka Connect's message.
         message: String,
     },
+    /// There is no such connector.
+    #[error("there is no connector {name}; there {}", match .names.as_slice() {
+        [] => "are none at all".to_owned(),
+        [one] => format!("is {one}"),
+        several => format!("are {}", several.join(", ")),
+    })]
+    Unknown {
+        /// The name that was given.
+        name: String,
+        /// The connectors that exist.
+        names: Vec<String>,
+    },
 }
 
 impl Error {

@@ -189,3 +189,19 @@ async fn a_reread_that_was_interrupted_is_finished_step_by_step() {
     );
     assert!(log[0].contains("a re-read of the connector's outbox is on its way"));
 }
+
+#[tokio::test]
+async fn a_reread_that_another_process_finished_first_is_no_refusal() {
+    let marked = json!({"name": "o", "reconciler.owner": "me", "reconciler.reread": "requested"});
+    let unmarked = json!({"name": "o", "reconciler.owner": "me"});
+    let refusal = json!({"error_code": 400, "message": "Connectors must be in the STOPPED state"});
+    let answers = vec![
+        ("200 OK", all(&marked, "STOPPED")),
+        ("400 Bad Request", refusal.to_string()),
+        ("200 OK", unmarked.to_string()),
+        ("200 OK", all(&unmarked, "RUNNING")),
+    ];
+    let (changing, log) = passes("faster", &json!({"name": "o", "config": {}}), answers, 2).await;
+    assert_eq!(changing, ["DELETE /connectors/o/offsets"]);
+    assert_eq!(log.len(), 1, "{log:?}");
+}

@@ -9,21 +9,9 @@ use crate::status::State;
 /// Why an outbox is not read again to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Kafka Connect does not answer, or refuses.
+    /// Kafka Connect does not answer or refuses, or there is no such connector.
     #[error(transparent)]
     Connect(#[from] client::Error),
-    /// There is no such connector.
-    #[error("there is no connector {name}; there {}", match .names.as_slice() {
-        [] => "are none at all".to_owned(),
-        [one] => format!("is {one}"),
-        several => format!("are {}", several.join(", ")),
-    })]
-    Unknown {
-        /// The name that was given.
-        name: String,
-        /// The connectors that exist.
-        names: Vec<String>,
-    },
     /// It took too long. Another run may succeed.
     #[error(
         "connector {name} did not {what} within {within:?}; see its task's status, then run `{again}` again"
