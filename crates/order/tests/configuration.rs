@@ -1,6 +1,7 @@
 //! Tests of the command `check-config`.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -166,5 +167,23 @@ fn without_files_only_names_and_values_are_checked() {
             .collect();
         let (success, _, errors) = check(&["--without-files"], &variables);
         assert!(!success && errors.contains(setting), "{variable}: {errors}");
+    }
+}
+
+#[test]
+fn settings_that_a_full_disk_does_not_take_are_an_error() {
+    for arguments in [&["check-config", "--print"][..], &["check-config"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_order"))
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.contains("cannot write the answer to standard output"),
+            "{errors}"
+        );
     }
 }

@@ -9,7 +9,6 @@ mod error;
 #[cfg(feature = "topics")]
 mod kafka;
 mod migrate;
-mod print;
 mod role;
 
 use clap::Subcommand;

@@ -1,5 +1,6 @@
-//! What each binary of the workspace needs: the signals that stop it, its exit code, an error with its sources.
+//! What each binary of the workspace needs: the signals that stop it, its answer, its exit code, an error with its sources.
 
+pub mod answer;
 pub mod error;
 mod exit;
 pub mod signals;

@@ -1,8 +1,10 @@
 //! The part of the command line that all services share.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 
+use program::answer::print;
 use serde::Serialize;
 
 use crate::config::Files;
@@ -48,17 +50,17 @@ impl CheckConfig {
     ) -> Result<(), CheckError<E>> {
         if self.print {
             let text = crate::config::to_toml(config).map_err(CheckError::NoToml)?;
-            print(text.trim_end());
+            print(text.trim_end()).map_err(CheckError::Output)?;
         }
         found.map_err(CheckError::Found)?;
         if !self.print {
-            print("the settings are good");
+            print("the settings are good").map_err(CheckError::Output)?;
         }
         Ok(())
     }
 }
 
-/// Settings with a problem, or without a form in TOML.
+/// Settings with a problem or without a form in TOML, or an answer that nothing takes.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError<E> {
     /// The problem of a setting.
@@ -67,10 +69,7 @@ pub enum CheckError<E> {
     /// TOML has no form for a setting.
     #[error("TOML has no form for a setting: run `check-config` without --print")]
     NoToml(#[source] toml::ser::Error),
-}
-
-/// Prints an answer. A reader may have closed the pipe.
-fn print(text: &str) {
-    use std::io::Write as _;
-    drop(writeln!(std::io::stdout(), "{text}"));
+    /// Standard output does not take the answer.
+    #[error("cannot write the answer to standard output")]
+    Output(#[source] io::Error),
 }

@@ -125,10 +125,10 @@ async fn is_confirmed<W: Write>(
     for dead_letter in chosen {
         output.line(|| dead_letter.line.clone())?;
     }
-    output.line(|| {
-        let count = count(chosen.len(), false);
-        format!("Discard {count}? The listener never applies a discarded one. Type yes:")
-    })?;
+    let count = count(chosen.len(), false);
+    output.question(&format!(
+        "Discard {count}? The listener never applies a discarded one. Type yes:"
+    ))?;
     let answer = answer.await.map_err(Error::Input)?;
     Ok(answer.trim() == "yes")
 }

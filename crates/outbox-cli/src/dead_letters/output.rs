@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use outbox::listener::dead_letter::DeadLetter;
+use program::answer;
 use serde_json::{Value, json};
 
 use super::display;
@@ -19,13 +20,18 @@ impl<W: Write> Output<W> {
         if self.json {
             return Ok(());
         }
-        writeln!(self.to, "{}", text())
+        answer::write(&mut self.to, &text())
+    }
+
+    /// Writes a question. A reader that closed the pipe could not know what to answer, so that is an error.
+    pub(super) fn question(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.to, "{text}")
     }
 
     /// Writes the JSON object, if JSON was asked for.
     pub(super) fn json(&mut self, value: impl FnOnce() -> Value) -> io::Result<()> {
         if self.json {
-            writeln!(self.to, "{}", value())?;
+            answer::write(&mut self.to, &value().to_string())?;
         }
         Ok(())
     }

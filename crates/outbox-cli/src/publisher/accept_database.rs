@@ -1,10 +1,10 @@
 //! `accept-database`.
 
 use outbox::keeper;
+use program::answer::print;
 use sqlx::PgConnection;
 
 use super::error::{BoxError, Error};
-use super::print::print;
 use super::role::Role;
 
 /// Accept the database as the outbox's own, after a restore or a move; read the outbox again first

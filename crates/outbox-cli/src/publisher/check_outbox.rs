@@ -1,12 +1,12 @@
 //! `check-outbox`.
 
 use outbox::specification::{self, Drift, Specification};
+use program::answer::print;
 use sqlx::PgConnection;
 
 use super::error::{BoxError, Error};
 #[cfg(feature = "topics")]
 use super::kafka::Kafka;
-use super::print::print;
 use super::role::Role;
 
 /// Check the database, and Kafka if its address is known, against what the outbox and its connector need

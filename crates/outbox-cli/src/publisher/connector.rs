@@ -1,9 +1,9 @@
 //! `connector`.
 
 use outbox::specification::Specification;
+use program::answer::print;
 
 use super::error::Error;
-use super::print::print;
 
 /// Print the connector of the outbox, as `connect` takes it: Kafka Connect's JSON, with the `topics` that it needs
 #[derive(Debug, Clone, clap::Args)]
