@@ -64,13 +64,17 @@ pub async fn serve(config: &Config, shutdown: CancellationToken) -> Result<(), E
     let server = http::serve(socket, routes, &config.http, shutdown.clone());
     let work = async {
         let listened = run_beside(server, listener, shutdown.clone()).await;
-        // The routes held the intake; its writers end with them.
+        // The routes held the intake; its tasks end with them.
         tasks.close();
         if tokio::time::timeout(LAST_ORDERS, tasks.wait())
             .await
             .is_err()
         {
-            tracing::warn!("orders in flight did not finish in time; their clients got no answer");
+            tracing::warn!(
+                within = ?LAST_ORDERS,
+                "orders in flight did not finish in time and are stored whole or not at all; their clients got no answer: check the \
+                 database before the service starts again"
+            );
         }
         listened
     };

@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Error {
     /// The password's file is missing or unreadable.
     #[error(
-        "cannot read the password file {path} of role {user}: check `password_file` and who may read the file"
+        "cannot read the password file {path} of role {user}: check the path and the file's permissions"
     )]
     Password {
         /// The file.

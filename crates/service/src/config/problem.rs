@@ -9,7 +9,7 @@ use tracing_subscriber::filter::ParseError;
 pub enum Problem {
     /// Its file is missing or unreadable.
     #[error(
-        "cannot read the file {path} of the setting {setting}: check the path and who may read the file"
+        "cannot read the file {path} of the setting {setting}: check the path and the file's permissions"
     )]
     Unreadable {
         /// The setting.
