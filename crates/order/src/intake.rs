@@ -1,7 +1,7 @@
 //! Stores orders, each with its event in the same transaction.
 //!
-//! A few writers take all orders that wait and store them in one transaction, so under load one round trip serves many
-//! orders, and a lone order does not wait. A writer is a task of its own: a client that disconnects leaves no connection
+//! A few tasks take all orders that wait and store them in one transaction, so under load one round trip serves many
+//! orders, and a lone order does not wait. They are not the requests' own: a client that disconnects leaves no connection
 //! within a transaction.
 
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use uuid::Uuid;
 use crate::db;
 use crate::domain::{NewOrder, Placed};
 
-/// Transactions at the same time. More are slower: they wait for the same write-ahead log.
-const WRITERS: usize = 2;
+/// The tasks that store orders, each one transaction at a time. More are slower: they wait for the same write-ahead log.
+const TASKS: usize = 2;
 /// The most orders in one transaction.
 const MOST: usize = 200;
 /// Orders that may wait; the intake refuses one more.
@@ -49,17 +49,17 @@ struct Waiting {
     answer: oneshot::Sender<Result<Uuid, Error>>,
 }
 
-/// The queue of the writers. Cheap to clone; the writers end when the last clone is dropped.
+/// The queue of the tasks that store orders. Cheap to clone; the tasks end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Intake(mpsc::Sender<Waiting>);
 
 impl Intake {
-    /// Starts the writers, tracked by `tasks`.
+    /// Starts the tasks that store orders, tracked by `tasks`.
     #[must_use]
     pub fn start(pool: &PgPool, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..WRITERS {
+        for _ in 0..TASKS {
             tasks.spawn(write(pool.clone(), Arc::clone(&receiver)));
         }
         Self(sender)
@@ -83,7 +83,7 @@ impl Intake {
 
 async fn write(pool: PgPool, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut batch = Vec::new();
-    // One writer waits at the queue while another one stores; `recv_many` takes all that wait.
+    // One task waits at the queue while another one stores; `recv_many` takes all that wait.
     while waiting.lock().await.recv_many(&mut batch, MOST).await > 0 {
         // Their requests timed out: a client that tries again would have placed two orders.
         batch.retain(|waiting| !waiting.answer.is_closed());
