@@ -4,7 +4,7 @@ use events::OrderEvent;
 use outbox::keeper::Limits;
 use outbox::listener;
 use outbox::schema::Roles;
-use outbox::specification::{Invalid, Outline, Settings, Specification};
+use outbox::specification::{Invalid, Settings, Specification};
 use outbox::{Event, Retention};
 use serde::{Deserialize, Serialize};
 use service::config::{Database, Files, Http, Log, Problem, Role, check_kafka};
@@ -71,18 +71,22 @@ impl Config {
     /// The first [`Problem`].
     pub fn check(&self, files: Files) -> Result<(), Problem> {
         self.publisher().check(files)?;
-        self.outbox()?;
         check_kafka(&self.kafka, files)?;
         self.log.check()
     }
 
-    /// The database, as the service and its commands connect to it.
+    /// The outbox and its database, as the service and its commands connect to it.
     #[must_use]
     pub fn publisher(&self) -> Publisher<'_> {
         Publisher {
+            context: "order",
+            writers: &["order_service"],
+            topics: &[OrderEvent::AGGREGATE_TYPE],
             database: &self.database,
             owner: &self.owner,
             keeper: &self.keeper,
+            retention: self.retention,
+            connector: &self.connector,
         }
     }
 
@@ -91,16 +95,7 @@ impl Config {
     /// # Errors
     /// [`Invalid`]: a setting of it that PostgreSQL, Kafka or Kafka Connect would not take.
     pub fn outbox(&self) -> Result<Specification, Invalid> {
-        Specification::new(Outline {
-            context: "order".to_owned(),
-            address: (self.database.host.clone(), self.database.port),
-            database: self.database.name.clone(),
-            writers: vec!["order_service".to_owned()],
-            topics: vec![OrderEvent::AGGREGATE_TYPE.to_owned()],
-            keeper: self.keeper.user.clone(),
-            retention: self.retention,
-            settings: self.connector.clone(),
-        })
+        self.publisher().specification()
     }
 
     /// The roles that use the library's tables; the service itself listens.
