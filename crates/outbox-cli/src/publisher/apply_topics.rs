@@ -4,7 +4,7 @@ use outbox::specification::{self, Specification};
 
 use super::error::Error;
 use super::kafka::Kafka;
-use super::print::print;
+use program::answer::print;
 
 /// Create the topics of the outbox that Kafka lacks, and give those that exist the declared settings
 #[derive(Debug, Clone, clap::Args)]
