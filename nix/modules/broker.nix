@@ -67,6 +67,7 @@ in
         "-Xms128m"
         "-Xmx${toString heap.broker_mib}m"
         "-XX:+UseSerialGC"
+        "-XX:+ExitOnOutOfMemoryError"
         # The option of nixpkgs' module configures Log4j 1; Kafka 4 has Log4j 2.
         "-Dlog4j2.configurationFile=file:${parts.log4j2}"
       ];

@@ -39,7 +39,8 @@ pub async fn count(
             tokio::time::sleep(PERIOD).await;
         }
     };
-    shutdown.run_until_cancelled(count).await;
+    // Its future is large.
+    Box::pin(shutdown.run_until_cancelled(count)).await;
 }
 
 async fn count_within(

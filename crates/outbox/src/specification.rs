@@ -16,6 +16,8 @@ mod check;
 mod connector;
 mod decision;
 mod derived;
+mod drift;
+mod error;
 mod memory;
 mod outbox;
 mod properties;
@@ -24,10 +26,13 @@ mod settings;
 mod topics;
 mod unfit;
 
-pub use check::{Drift, Error};
+pub use drift::Drift;
+pub use error::Error;
+#[cfg(feature = "topics")]
+pub use error::TopicsError;
 pub use outbox::{Invalid, Outline, Specification};
 pub use properties::{Properties, Reserved};
 pub use settings::{NoReference, PasswordReference, Settings, WireForm};
 #[cfg(feature = "topics")]
-pub use topics::{Applied, TopicsError};
+pub use topics::Applied;
 pub use unfit::Unfit;

@@ -48,6 +48,8 @@ fn program(
         "-Xms128m",
         &format!("-Xmx{heap_mib}m"),
         "-XX:+UseSerialGC",
+        // Without memory a JVM goes on with whatever threads are left: it ends, and is restarted.
+        "-XX:+ExitOnOutOfMemoryError",
         &format!("-Dlog4j2.configurationFile={}", log4j.display()),
         "-cp",
         &format!("{}/*", instance.parts.kafka.display()),

@@ -232,6 +232,8 @@ in
             "-Xms128m"
             "-Xmx${toString cfg.maxHeapSize}m"
             "-XX:+UseSerialGC"
+            # Without memory a JVM goes on with whatever threads are left: it ends, and is restarted.
+            "-XX:+ExitOnOutOfMemoryError"
             "-Dlog4j2.configurationFile=file:${pkgs.writeText "log4j2.properties" cfg.log4j2Properties}"
           ]
           ++ cfg.jvmOptions

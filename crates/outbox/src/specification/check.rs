@@ -1,15 +1,13 @@
 //! A specification against a migrated database; against Kafka, see `topics`.
 
-pub(super) mod drift;
-mod grants;
+pub(super) mod grants;
 mod roles;
 mod server;
 mod tables;
 
 use sqlx::PgConnection;
 
-pub use drift::{Drift, Error};
-
+use super::error::Error;
 use super::outbox::Specification;
 
 impl Specification {

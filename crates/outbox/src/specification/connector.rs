@@ -83,6 +83,8 @@ impl Specification {
                 (memory::MAX_MESSAGE_BYTES + memory::BATCH_OVERHEAD).to_string(),
             ),
             ("min.insync.replicas", in_sync.to_string()),
+            // A broker may have a bound in bytes for all topics: it would delete events that no listener has read.
+            ("retention.bytes", "-1".to_owned()),
             ("retention.ms", retention.to_string()),
             ("segment.ms", segment.to_string()),
         ];

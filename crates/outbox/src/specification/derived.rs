@@ -100,7 +100,7 @@ pub(super) const FIXED: [(&str, &str); 41] = [
 
 /// Properties whose values differ between outboxes.
 #[cfg(test)]
-pub(super) const VARIABLE: [&str; 19] = [
+pub(super) const VARIABLE: [&str; 20] = [
     "topic.prefix",
     "database.hostname",
     "database.port",
@@ -114,6 +114,7 @@ pub(super) const VARIABLE: [&str; 19] = [
     "topic.creation.events.cleanup.policy",
     "topic.creation.events.max.message.bytes",
     "topic.creation.events.min.insync.replicas",
+    "topic.creation.events.retention.bytes",
     "topic.creation.events.retention.ms",
     "topic.creation.events.segment.ms",
     "value.converter",

@@ -10,58 +10,15 @@ mod compare;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaErrorCode;
 
 use self::cluster::Cluster;
 use self::compare::{Topic, alterable, differences};
-use super::check::{Drift, Error};
+use super::drift::Drift;
+use super::error::{Error, TopicsError};
 use super::outbox::Specification;
 
 /// How long a broker may take to show what another one has changed.
 const SHOWN_WITHIN: Duration = Duration::from_secs(15);
-
-/// Kafka that does not answer, or refuses.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TopicsError {
-    /// There is no client, or no answer.
-    #[error(
-        "cannot compare Kafka's topics with the outbox's specification; see that Kafka is up, then check again"
-    )]
-    Kafka(#[from] KafkaError),
-    /// A request over a topic was refused.
-    #[error("Kafka does not {request} topic {topic}: {code}{}", grant(request, *code))]
-    Refused {
-        /// What was asked for: `show`, `create` or `alter`.
-        request: &'static str,
-        /// The topic's name.
-        topic: String,
-        /// Kafka's reason.
-        code: RDKafkaErrorCode,
-    },
-    /// A topic is there, and its settings are not shown.
-    #[error(
-        "Kafka does not show the settings of topic {0}: grant DESCRIBE_CONFIGS on it, then check again"
-    )]
-    Hidden(String),
-}
-
-/// What an operator grants for a request that was refused for the lack of it.
-fn grant(request: &str, code: RDKafkaErrorCode) -> String {
-    let operations = match request {
-        "create" => "CREATE",
-        "alter" => "ALTER_CONFIGS",
-        _ => "DESCRIBE and DESCRIBE_CONFIGS",
-    };
-    match code {
-        RDKafkaErrorCode::TopicAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            format!("; grant {operations} on it to the client's principal")
-        }
-        _ => String::new(),
-    }
-}
 
 /// What [`Specification::apply_topics`] has done, and what it left.
 #[derive(Debug, Clone, PartialEq, Eq)]

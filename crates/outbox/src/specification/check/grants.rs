@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::drift::{Drift, MIGRATE, compare};
+use crate::specification::drift::{Drift, MIGRATE, compare};
 
 /// The privileges that are compared; the others say nothing about data.
 const PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"];

@@ -5,8 +5,8 @@
 
 use sqlx::PgConnection;
 
-use super::drift::{Drift, MIGRATE, compare, named};
 use super::grants::{grants, sequence};
+use crate::specification::drift::{Drift, MIGRATE, compare, named};
 use crate::specification::outbox::Specification;
 
 /// Compares Debezium's role, the writers and the keeper.

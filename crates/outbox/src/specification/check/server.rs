@@ -6,7 +6,7 @@
 
 use sqlx::PgConnection;
 
-use super::drift::{Drift, compare};
+use crate::specification::drift::{Drift, compare};
 use crate::specification::outbox::Specification;
 
 /// Compares what logical replication needs of the server.

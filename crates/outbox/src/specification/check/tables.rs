@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
-use super::drift::{Drift, MIGRATE, RESTORE, compare, named};
 use crate::schema::topics;
+use crate::specification::drift::{Drift, MIGRATE, RESTORE, compare, named};
 use crate::specification::outbox::Specification;
 
 /// Columns that the router, the connector, the keeper and `append` name. A table may have more, if `append` may leave them out.

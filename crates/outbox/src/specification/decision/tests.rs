@@ -115,7 +115,7 @@ fn the_longest_beginning_decides_and_a_name_of_its_own_before_it() {
         Some(Verdict::Ours)
     );
     assert_eq!(
-        verdict("topic.creation.events.retention.bytes"),
+        verdict("topic.creation.events.segment.bytes"),
         Some(Verdict::Refused)
     );
     assert_eq!(

@@ -83,11 +83,7 @@ fn each_property_that_lost_or_altered_events_when_it_was_tried_is_refused_with_t
             "true",
             "Debezium's own",
         ),
-        (
-            "topic.creation.events.retention.bytes",
-            "1",
-            "deletes events",
-        ),
+        ("topic.creation.events.segment.bytes", "1", "deletes events"),
         (
             "producer.override.bootstrap.servers",
             "elsewhere:9092",

@@ -13,8 +13,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::TopicsError;
 use super::compare::{Found, Setting, Topic};
+use crate::specification::error::TopicsError;
 
 /// How long Kafka may take for one answer.
 const WAIT: Duration = Duration::from_secs(15);

@@ -5,8 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::specification::check::Drift;
-use crate::specification::check::drift::compare;
+use crate::specification::drift::{Drift, compare};
 
 /// With more of them than the topic has replicas, Kafka would take no event.
 const MIN_INSYNC: &str = "min.insync.replicas";

@@ -46,44 +46,8 @@ impl fmt::Display for Drift {
     }
 }
 
-/// An outbox that is not as specified, or a database or Kafka that does not answer.
-///
-/// ```
-/// use outbox::specification::Error;
-///
-/// /// What an operator has to do, a line for each difference.
-/// fn remedies(error: &Error) -> Vec<String> {
-///     match error {
-///         Error::Drifted(drifts) => drifts.iter().map(|drift| format!("{}: {}", drift.what, drift.remedy)).collect(),
-///         error => vec![format!("try again: {error}")],
-///     }
-/// }
-/// # assert!(remedies(&Error::Drifted(Vec::new())).is_empty());
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Every difference.
-    #[error("the outbox is not as its specification needs it:{}", list(.0))]
-    Drifted(Vec<Drift>),
-    /// The database does not answer.
-    #[error(
-        "cannot compare the database with the outbox's specification; see that it is up, then check again"
-    )]
-    Database(#[from] sqlx::Error),
-    /// Kafka does not answer, or refuses.
-    #[cfg(feature = "topics")]
-    #[error(transparent)]
-    Topics(#[from] crate::specification::topics::TopicsError),
-}
-
-fn list(drifts: &[Drift]) -> String {
-    let lines: Vec<String> = drifts.iter().map(|drift| format!("\n  {drift}")).collect();
-    lines.concat()
-}
-
 /// Adds a difference, if there is one.
-pub(in crate::specification) fn compare(
+pub(super) fn compare(
     drifts: &mut Vec<Drift>,
     what: String,
     needed: &str,
