@@ -17,6 +17,11 @@ const MAX_LENGTH: usize = 255;
 /// The variant's name is the event's type, its content the payload. A consumer in Rust deserializes the same enum, as
 /// `listener::Handler::Event`. It is deserialized on this side too: [`Outgoing::new`] refuses an event that would not read back.
 ///
+/// # Types
+/// Any payload that serde writes as JSON and reads back as the same will do: strings that look like JSON, maps with integer keys, untagged
+/// and flattened types, a unit variant (its payload is `null`). [`Outgoing::new`] tries it on each event, so that what does not read back
+/// is an error of the transaction that appends, not of a listener weeks later.
+///
 /// # Numbers
 /// Integers from `i64::MIN` to `u64::MAX` arrive as they are, and so do floats, bit for bit. JSON has neither NaN nor infinities, and
 /// `jsonb` no negative zero: such an event is refused. So is a number of more than 64 bits. Make a decimal, such as an amount of money, a

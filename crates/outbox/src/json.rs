@@ -3,6 +3,17 @@
 //! Any producer may write to a topic, so [`parse`] takes nothing for granted: its depth is bounded, no key has a meaning of its own,
 //! and it reads the same whatever features of `serde_json` other crates of the build enable. [`write`] writes only what `jsonb` and
 //! [`parse`] give back bit for bit, and refuses everything else.
+//!
+//! | value | what `serde_json` and `jsonb` make of it | here |
+//! | --- | --- | --- |
+//! | NaN, infinities | `null` | refused |
+//! | `Some(None)`, `Some(())` | `null`, which reads as `None` | refused |
+//! | `-0.0` | `0.0` | refused |
+//! | `1e16` | the integer `10000000000000000` | written as `10000000000000000.0` |
+//! | `1.5777777777770001` | the last bit is lost in parsing | parsed exactly (`float_roundtrip`) |
+//! | an integer of more than 64 bits | a rounded float | refused |
+//! | a raw value | spaces, order of fields and duplicates change | refused |
+//! | two fields of one name | the last one counts | refused where it is written, read as `jsonb` does |
 
 mod exact;
 mod faithful;

@@ -6,12 +6,18 @@
 //! | creates its tables and grants | [`schema::migrate`], [`schema::Roles`] | – |
 //! | declares its connector | [`specification::Specification`] | – |
 //! | gives its topics what it declares | `specification::Specification::apply_topics` | `topics` |
+//! | creates its topics and compares them | `specification::Specification::apply_topics` | `topics` |
 //! | watches and trims its outbox | `keeper::Keeper` | `keeper` |
 //! | listens | `listener::Listener`, `listener::Handler` | `listener` |
-//! | looks after dead letters | `listener::DeadLetters` | `listener` |
+//! | manages dead letters | `listener::DeadLetters` | `listener` |
 //! | reads messages by means of its own | [`message::Message`] | – |
 //!
 //! Without a feature the crate links neither Kafka's client nor a metrics facade.
+//!
+//! An event's way: [`Outgoing::new`] makes a row of it and reads it back, [`append`] writes it in the caller's transaction, Debezium
+//! carries it from the write-ahead log to the topic of its aggregate's type, and a listener applies it in one transaction with the row of
+//! the inbox that makes each further delivery a no-op. What a listener cannot apply becomes a dead letter in that transaction; it is
+//! never skipped.
 // For rustdoc alone, so that an edit of the document compiles nothing.
 #![cfg_attr(doc, doc = "", doc = include_str!("../README.md"))]
 

@@ -31,6 +31,12 @@
 //! index on a table that may be large concurrently, outside a transaction, and waits longer, since no statement waits behind it. An
 //! interrupted build leaves an invalid index, which the next attempt drops and builds again.
 //!
+//! # Topics
+//! The outbox's column `aggregatetype` names the topic of a row, and any role that may insert could name any topic. So the table refuses
+//! a name that Kafka would refuse (`outbox_topic_name`), and [`migrate`] adds a constraint with the topics that [`Roles::topic`] names, or
+//! those of a [specification](crate::specification::Specification) (`outbox_topics`). When they change, the next [`migrate`] replaces the
+//! constraint, under the table's lock for a moment and without reading its rows: rows of a topic that is no longer named stay.
+//!
 //! # The SQL in a folder of your own
 //! A team whose own tool applies all SQL takes the text from [`Part::migrations`] and [`Roles::grants`], and writes each to a file
 //! once:

@@ -2,6 +2,9 @@
 //!
 //! `serde_json` writes NaN and the infinities as `null`, in silence, and so it writes `Some(None)` and `Some(())`: an optional value
 //! would read back as `None`. Nothing but a serializer around its own sees the difference.
+//!
+//! Everything else is passed on to the serializer within, with each value wrapped once more, so that a float is seen however deep it
+//! lies: in a map's key, in a tuple, behind `#[serde(flatten)]`.
 
 use std::cell::Cell;
 
@@ -38,6 +41,7 @@ impl<'a, S> Faithful<'a, S> {
     }
 }
 
+/// Methods that pass a value on that is not null.
 macro_rules! pass_on {
     ($($method:ident: $type:ty),*) => {
         $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> {

@@ -47,6 +47,10 @@ pub struct Outline {
     /// The role that runs the keeper: it watches the slot and removes old rows.
     pub keeper: String,
     /// The topics that its events go to: the aggregate types that it publishes. The table refuses rows for any other.
+    ///
+    /// To add one, run `migrate` and declare the connector anew, in this order, before a release appends to it. To remove one, let no
+    /// release append to it first: the constraint holds for every process that writes, also for one that is still being replaced. Rows
+    /// and messages of a removed topic stay until their retention ends.
     pub topics: Vec<String>,
     /// How long rows and messages stay.
     pub retention: Retention,

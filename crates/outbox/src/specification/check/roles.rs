@@ -2,6 +2,9 @@
 //!
 //! It checks least privilege from both sides: a missing grant stops a service, and a needless one is a difference too. What a role
 //! has by membership in another counts as its own, as it does for PostgreSQL.
+//!
+//! A role that may replicate can read every table's changes by a slot of its own making, whatever its grants: that is PostgreSQL's rule,
+//! and no check of a database can show it. The limits in `docs/architecture.md` say what follows.
 
 use sqlx::PgConnection;
 

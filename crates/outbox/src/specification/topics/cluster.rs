@@ -1,4 +1,7 @@
 //! Kafka's side: what a topic is, and the two requests that change it.
+//!
+//! `rdkafka` has the older of Kafka's requests that alter a topic's settings: it replaces all of them. So the settings that the topic
+//! itself has are described first, and sent along.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
