@@ -169,6 +169,13 @@ impl Reread<'_> {
         done: impl AsyncFn(&Info) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         while !done(&self.info().await?).await? {
+            if Instant::now() > self.deadline && self.step == Step::Resumed {
+                return Err(Error::Reading {
+                    name: self.name.to_owned(),
+                    within: self.within,
+                    status: self.client.command("status", self.name),
+                });
+            }
             if Instant::now() > self.deadline {
                 return Err(Error::Late {
                     name: self.name.to_owned(),
@@ -202,7 +209,8 @@ impl Reread<'_> {
             // Without the mark, the reconciler has deleted the offsets.
             (Ok(Ok(_)), Step::Deleted | Step::Resumed)
             | (Ok(Ok(false)), Step::Marked | Step::Deleting) => Left::Reads,
-            (Ok(Ok(true)), Step::Deleting) => Left::MayRead { again },
+            // The reconciler deletes the offsets before it removes the mark.
+            (Ok(Ok(true)), Step::Marked | Step::Deleting) => Left::MayRead { again },
             (Ok(Ok(_)), _) => Left::Resumed { again },
             (Ok(Err(_)) | Err(_), _) => Left::Marked { again },
         }

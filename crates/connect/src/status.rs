@@ -68,11 +68,14 @@ impl Status {
     /// Why the connector or one of its tasks failed: the last `Caused by` of the stack trace, or else its first line.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
-        let traces = self.tasks.iter().map(|task| &task.trace);
-        std::iter::once(&self.connector.trace)
-            .chain(traces)
-            .flatten()
-            .find_map(|trace| cause(trace))
+        let tasks = self.tasks.iter().map(|task| (task.state, &task.trace));
+        let all = std::iter::once((self.connector.state, &self.connector.trace)).chain(tasks);
+        let failed = all.clone().any(|(state, _)| state == State::Failed);
+        all.filter_map(|(_, trace)| trace.as_deref())
+            .find_map(cause)
+            .or_else(|| {
+                failed.then_some("Kafka Connect shows no stack trace; see its worker's log")
+            })
     }
 }
 
@@ -156,6 +159,19 @@ mod tests {
             failed("java.lang.X: y\n\tat Z").as_deref(),
             Some("java.lang.X: y")
         );
+    }
+
+    #[test]
+    fn a_failure_without_a_trace_is_a_failure() {
+        for trace in ["", r#","trace":"""#] {
+            let failed = status(&format!(
+                r#"[{{"id":0,"state":"FAILED","worker_id":"w"{trace}}}]"#
+            ));
+            let why = failed.failure();
+            assert!(why.is_some_and(|why| why.contains("no stack trace")));
+        }
+        let running = status(r#"[{"id":0,"state":"RUNNING","worker_id":"w"}]"#);
+        assert_eq!(running.failure(), None);
     }
 
     #[test]

@@ -26,6 +26,19 @@ pub enum Error {
         /// The command.
         again: String,
     },
+    /// It is still reading. Another run would begin anew.
+    #[error(
+        "connector {name} did not read its table to the end within {within:?}, and goes on reading: follow it with `{status}`; another \
+         `reread` would begin anew"
+    )]
+    Reading {
+        /// The connector.
+        name: String,
+        /// How long it had.
+        within: Duration,
+        /// The command that shows its state.
+        status: String,
+    },
     /// It was paused or stopped again, perhaps because its file declares that.
     #[error(
         "connector {name} is {state}, and reads its outbox again once it is resumed: remove `state` from its file, or resume it by Kafka \
