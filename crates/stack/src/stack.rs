@@ -169,10 +169,18 @@ impl Stack {
             .await
     }
 
-    /// Declares the connector of a context's outbox and waits until it runs. In a kept stack one that does not run is no error.
+    /// Declares the topics and the connector of a context's outbox and waits until it runs. In a kept stack topics that differ, and a
+    /// connector that does not run, are no error.
     async fn connector(&self, binary: Binary, client: &connect::Client) -> Result<()> {
-        services::apply_topics(&self.description, binary).await?;
-        services::check_outbox(&self.description, binary).await?;
+        let prepared = async {
+            services::apply_topics(&self.description, binary).await?;
+            services::check_outbox(&self.description, binary).await
+        };
+        match prepared.await {
+            // An operator needs the other parts to repair it.
+            Err(error) if !self.instance.ephemeral => self.say(&format!("{error:#}")),
+            prepared => prepared?,
+        }
         let connector = services::connector(&self.description, binary).await?;
         let name = &connector.name;
         let declaration = json!({ "name": name, "config": connector.config });
