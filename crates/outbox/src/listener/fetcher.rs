@@ -41,6 +41,8 @@ pub(super) struct Fetcher {
     seek_failed: Option<Instant>,
     /// The topic that the last lookup missed, and why.
     missing: Option<String>,
+    /// Whether the last lookup of the topics' ids failed.
+    lookup_failed: bool,
     progress: watch::Sender<Progress>,
 }
 
@@ -56,6 +58,7 @@ impl Fetcher {
             last_lookup: None,
             seek_failed: None,
             missing: None,
+            lookup_failed: false,
             progress,
         }
     }
@@ -196,11 +199,19 @@ impl Fetcher {
     pub(super) fn follow_topics(&mut self) {
         match self.consumer.ended_lookup() {
             None => {}
-            Some(Ok(lookup)) => self.follow_lookup(&lookup),
-            Some(Err(error)) => tracing::warn!(
-                %error,
-                "cannot look up the topics' ids; newly assigned partitions wait for them; trying again"
-            ),
+            Some(Ok(lookup)) => {
+                self.lookup_failed = false;
+                self.follow_lookup(&lookup);
+            }
+            // Said once: the broker may be away for hours.
+            Some(Err(_)) if self.lookup_failed => {}
+            Some(Err(error)) => {
+                self.lookup_failed = true;
+                tracing::warn!(
+                    %error,
+                    "cannot look up the topics' ids; newly assigned partitions wait for them; trying again"
+                );
+            }
         }
         if self.consumer.awaits_lookup() {
             return;
