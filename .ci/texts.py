@@ -174,7 +174,6 @@ NEED_NO_ROW = {
         "the Kafka consumer did not close in time; Kafka may deliver its last messages again",
         "the last batch did not finish in time; Kafka delivers it again",
         "the last automatic retry did not finish in time; the next start repeats it",
-        "orders in flight did not finish in time; their clients got no answer",
     ),
 }
 STRING = r'"(?:\\.|[^"\\])*"'
