@@ -33,7 +33,8 @@ use crate::event::Outgoing;
 ///
 /// # Errors
 /// The database's: among them a duplicate event id (constraint `outbox_pkey`), a payload that is too large for a Kafka message (constraint
-/// `outbox_payload_size`, 900,000 bytes of JSON text, and 1,000,000 of it within a JSON string) and a missing grant. PostgreSQL then refuses all further statements of the
+/// `outbox_payload_size`, 900,000 bytes of JSON text, and 1,000,000 of it within a JSON string), an aggregate type that is not a topic of
+/// the outbox (constraints `outbox_topic_name` and `outbox_topics`), and a missing grant. PostgreSQL then refuses all further statements of the
 /// transaction, so roll it back.
 pub async fn append(tx: &mut PgTransaction<'_>, events: &[Outgoing]) -> Result<(), sqlx::Error> {
     if events.is_empty() {

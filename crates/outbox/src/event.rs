@@ -188,7 +188,7 @@ impl Outgoing {
     /// Serializing it twice and deserializing it twice, a few microseconds for a small event.
     ///
     /// # Errors
-    /// [`Unpublishable`]. The database refuses a payload of more than 900,000 bytes later, in [`append`](crate::append).
+    /// [`Unpublishable`]. The database refuses a payload that is too large later, in [`append`](crate::append).
     pub fn new<E: Event>(event: &E) -> Result<Self, Unpublishable> {
         let id = event.id();
         let written = json::write(event)?;

@@ -6,7 +6,6 @@
 //! | creates its tables and grants | [`schema::migrate`], [`schema::Roles`] | – |
 //! | declares its connector | [`specification::Specification`] | – |
 //! | gives its topics what it declares | `specification::Specification::apply_topics` | `topics` |
-//! | creates its topics and compares them | `specification::Specification::apply_topics` | `topics` |
 //! | watches and trims its outbox | `keeper::Keeper` | `keeper` |
 //! | listens | `listener::Listener`, `listener::Handler` | `listener` |
 //! | manages dead letters | `listener::DeadLetters` | `listener` |

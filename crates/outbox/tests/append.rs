@@ -77,18 +77,28 @@ async fn a_payload_too_large_for_a_message_is_refused() {
     assert_eq!(refused.constraint(), Some("outbox_payload_size"));
 }
 
-/// In the envelope, each quote takes two bytes.
+/// In the envelope, each quote takes two bytes, and each character beyond U+FFFF twelve.
 #[tokio::test]
 async fn a_payload_too_large_for_the_envelope_is_refused() {
     let pool = pool().await;
-    for (quotes, fits) in [(249_900, true), (260_000, false)] {
+    for (text, count, fits) in [
+        ("\"", 249_900, true),
+        ("\"", 260_000, false),
+        ("\u{1f980}", 83_300, true),
+        ("\u{1f980}", 84_000, false),
+        ("ä", 449_900, true),
+    ] {
         let mut tx = pool.begin().await.unwrap();
-        let appended = append(&mut tx, &[note(0, &"\"".repeat(quotes))]).await;
+        let appended = append(&mut tx, &[note(0, &text.repeat(count))]).await;
         let constraint = appended.err().map(|error| {
             let error = error.into_database_error().unwrap();
             error.constraint().map(str::to_owned)
         });
         let refused = Some(Some("outbox_payload_size".to_owned()));
-        assert_eq!(constraint, if fits { None } else { refused }, "{quotes}");
+        assert_eq!(
+            constraint,
+            if fits { None } else { refused },
+            "{count} {text}"
+        );
     }
 }

@@ -108,6 +108,7 @@ async fn kafka_connect_knows_each_property_that_the_specification_sets() {
     let unlisted = |name: &&&String| {
         !name.starts_with("topic.creation.")
             && !name.starts_with("snapshot.select.statement.overrides.public.")
+            && !name.starts_with("driver.")
     };
     let unknown: Vec<&&String> = unknown.iter().filter(unlisted).collect();
     assert!(

@@ -9,10 +9,13 @@ create table outbox (
     seq bigint generated always as identity,
     traceparent varchar(55),
     -- Kafka refuses a larger message (1 MiB by default), and the connector would stop at it. In the envelope the payload is a JSON string,
-    -- in which each quote and each backslash takes two bytes.
+    -- in which each quote and each backslash takes two bytes, and each character beyond U+FFFF twelve: three times its bytes.
     constraint outbox_payload_size check (
-        octet_length(payload::text) <= 900000
-        and octet_length(replace(replace(payload::text, '\', '\\'), '"', '\"')) <= 1000000
+        octet_length(payload::text) <= 333333
+        or octet_length(payload::text) <= 900000
+        and octet_length(regexp_replace(
+                replace(replace(payload::text, '\', '\\'), '"', '\"'), '[\U00010000-\U0010FFFF]', 'twelve bytes', 'g'
+            )) <= 1000000
     ),
     -- The topic's name: the connector would stop at one that Kafka refuses. Names that begin with __ are Kafka's own. Which of the other
     -- topics are allowed is the constraint outbox_topics, which follows the outbox's specification.

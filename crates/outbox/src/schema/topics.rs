@@ -31,7 +31,7 @@ pub(crate) async fn allowed(
 ) -> Result<Option<Vec<String>>, sqlx::Error> {
     sqlx::query_scalar(
         "select array(
-             select name[1] from regexp_matches(pg_get_constraintdef(oid), '''([^'']*)''::text', 'g') as name order by 1
+             select name[1] from regexp_matches(pg_get_constraintdef(oid), '''([^'']*)''::text', 'g') as name order by name[1] collate \"C\"
          )
          from pg_constraint where conrelid = to_regclass($1) and conname = $2 and contype = 'c'",
     )

@@ -117,7 +117,7 @@ pub enum Invalid {
     Alike(String, String),
     /// PostgreSQL has no role or database of this name.
     #[error(
-        "{what} {name:?} has no name that PostgreSQL takes: 1 to {MAX_NAME} bytes without U+0000"
+        "{what} {name:?} has no name that PostgreSQL takes: 1 to {MAX_NAME} bytes without U+0000, none of its own"
     )]
     Name {
         /// Whose name it is.
@@ -155,7 +155,9 @@ impl Specification {
             ("the database", &outline.database),
         ];
         for (what, name) in writers.chain(names) {
-            if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') {
+            // PostgreSQL reads the first as everyone, quoted or not, and keeps the others for itself.
+            let reserved = ["public", "none"].contains(&name.as_str()) || name.starts_with("pg_");
+            if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') || reserved {
                 let name = name.clone();
                 return Err(Invalid::Name { what, name });
             }
@@ -241,7 +243,7 @@ mod tests {
             let refused = invalid(|it| it.topics.extend(["sales_eu".to_owned(), alike.to_owned()]));
             assert!(matches!(refused, Invalid::Alike(..)), "{alike}");
         }
-        for name in [String::new(), "r".repeat(64), "r\0".to_owned()] {
+        for name in ["", &"r".repeat(64), "r\0", "public", "pg_monitor"].map(str::to_owned) {
             let refused = invalid(|it| it.writers.push(name.clone()));
             assert!(matches!(refused, Invalid::Name { .. }));
             let refused = invalid(|it| it.settings.user = name);

@@ -117,11 +117,6 @@ fn each_property_that_lost_or_altered_events_when_it_was_tried_is_refused_with_t
             "drop table outbox",
             "any SQL",
         ),
-        (
-            "driver.options",
-            "-c search_path=nowhere",
-            "any parameter of the server",
-        ),
         ("database.options", "-c search_path=nowhere", "the driver"),
         (
             "slot.drop.on.stop",
@@ -160,6 +155,7 @@ fn each_property_that_lost_or_altered_events_when_it_was_tried_is_refused_with_t
     }
     for name in [
         "skipped.operations",
+        "driver.options",
         "event.processing.failure.handling.mode",
         "event.converting.failure.handling.mode",
         "topic.creation.groups",
