@@ -209,8 +209,7 @@ impl Reread<'_> {
             // Without the mark, the reconciler has deleted the offsets.
             (Ok(Ok(_)), Step::Deleted | Step::Resumed)
             | (Ok(Ok(false)), Step::Marked | Step::Deleting) => Left::Reads,
-            // The reconciler deletes the offsets before it removes the mark.
-            (Ok(Ok(true)), Step::Marked | Step::Deleting) => Left::MayRead { again },
+            (Ok(Ok(true)), Step::Deleting) => Left::MayRead { again },
             (Ok(Ok(_)), _) => Left::Resumed { again },
             (Ok(Err(_)) | Err(_), _) => Left::Marked { again },
         }

@@ -44,6 +44,8 @@ impl Fixture {
         // Its heartbeats are not events.
         let heartbeat = format!(r"{name}\.public\.heartbeat");
         config.insert("predicates.heartbeat.pattern".to_owned(), heartbeat.into());
+        let topics = format!(r"order,__debezium-heartbeat\.{name}");
+        config.insert("topic.creation.events.include".to_owned(), topics.into());
         let client = Client::new(&world.stack.connect_url).unwrap();
         let folder = world.stack.logs.join(&name);
         std::fs::create_dir(&folder).unwrap();
