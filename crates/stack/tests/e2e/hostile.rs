@@ -52,9 +52,11 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     let before = memory(service.id());
 
     let over = AtomicBool::new(false);
-    let honest = join_all((0..HONEST).map(|number| {
+    // Before the attack: a client reads the machine's certificates, and no other one sends anything meanwhile.
+    let clients: Vec<reqwest::Client> = (0..HONEST).map(client).collect();
+    let honest = join_all(clients.into_iter().map(|client| {
         let (world, service, over) = (&world, &service, &over);
-        async move { place_orders(world, &service.url, wanted, number, over).await }
+        async move { place_orders(world, &service.url, wanted, client, over).await }
     }));
     let hostile = async {
         let address = service
@@ -114,21 +116,25 @@ async fn hostile_clients_get_a_4xx_or_503_or_are_closed_and_disturb_no_honest_on
     world.invariant_holds().await;
 }
 
+/// Every other one keeps its connection.
+fn client(number: usize) -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(number % 2)
+        .build()
+        .unwrap()
+}
+
 /// Places orders one after the other until `over` is set, and checks the service's health between them; each order must be
 /// accepted. Returns the time of each.
 async fn place_orders(
     world: &World,
     url: &str,
     product: Uuid,
-    number: usize,
+    client: reqwest::Client,
     over: &AtomicBool,
 ) -> Vec<Duration> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(30))
-        .pool_max_idle_per_host(number % 2)
-        .build()
-        .unwrap();
     let body =
         json!({ "product_id": product, "estimated_price": PRICE, "quantity": 1 }).to_string();
     let mut times = Vec::new();
