@@ -101,7 +101,7 @@ pub struct Outgoing {
 /// use outbox::{Outgoing, Unpublishable};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # #[serde(tag = "type", content = "payload")]
-/// # enum NoteEvent { #[serde(rename = "note.taken")] Taken { text: &'static str } }
+/// # enum NoteEvent { #[serde(rename = "note.taken")] Taken { text: String } }
 /// # impl outbox::Event for NoteEvent {
 /// #     const AGGREGATE_TYPE: &'static str = "note";
 /// #     fn id(&self) -> uuid::Uuid { uuid::Uuid::from_u128(7) }
