@@ -253,13 +253,12 @@ impl Outgoing {
 /// Type and payload of an event that is tagged as [`Event`] needs it. A unit variant has no payload: it goes as null.
 fn untag(mut tagged: Value) -> Result<(String, Value), Unpublishable> {
     let fields = tagged.as_object().map_or(0, serde_json::Map::len);
-    let payload = tagged.get("payload");
-    if fields != 1 + usize::from(payload.is_some()) || !tagged["type"].is_string() {
-        return Err(Unpublishable::Untagged(tagged));
-    }
-    let payload = tagged.get_mut("payload").map_or(Value::Null, Value::take);
-    match tagged["type"].take() {
-        Value::String(event_type) => Ok((event_type, payload)),
+    let has_payload = tagged.get("payload").is_some();
+    match tagged["type"].as_str().map(str::to_owned) {
+        Some(event_type) if fields == 1 + usize::from(has_payload) => {
+            let payload = tagged.get_mut("payload").map_or(Value::Null, Value::take);
+            Ok((event_type, payload))
+        }
         _ => Err(Unpublishable::Untagged(tagged)),
     }
 }
